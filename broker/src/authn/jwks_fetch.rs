@@ -1,0 +1,111 @@
+//! Keeps the keys of a cluster fresh where they come from a URL.
+//!
+//! Good keys stay until newer good ones arrive: an API server that is down does not lock its own cluster out.
+
+use std::{sync::Arc, time::Duration};
+
+use reqwest::{Certificate, Client, header, redirect};
+use runtime::{Secret, Shutdown, admin::Gate, error_chain::ErrorChain};
+
+use super::{Authenticator, Cluster, KeySet, keys::MAX_JWKS_BYTES};
+use crate::config::JwksUrl;
+
+/// Keys are fetched again this often; an API server serves them with `max-age=3600`.
+const REFRESH_PERIOD: Duration = Duration::from_secs(300);
+/// After a failure, sooner.
+const RETRY_PERIOD: Duration = Duration::from_secs(15);
+/// Bound on one fetch.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why keys could not be fetched.
+#[derive(Debug, thiserror::Error)]
+enum FetchError {
+    #[error("cannot read {path}")]
+    File {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot use the CA bundle")]
+    CaBundle(#[source] reqwest::Error),
+    #[error("no answer")]
+    Request(#[source] reqwest::Error),
+    #[error("answered with status {0}")]
+    Status(u16),
+    #[error("the answer is larger than a key set can be")]
+    TooLarge,
+    #[error("the answer {0}")]
+    Content(#[source] super::KeySetError),
+}
+
+/// Fetches the keys of `cluster` now and then until shutdown; opens `tried` after the first attempt, whatever came of
+/// it: an issuer without keys answers its own callers, and keeps nobody else waiting.
+pub async fn keep_fresh(
+    cluster: Arc<Cluster>,
+    source: JwksUrl,
+    authenticator: Arc<Authenticator>,
+    tried: Gate,
+    shutdown: Shutdown,
+) {
+    loop {
+        let wait = match fetch(&source).await {
+            Ok(keys) => {
+                if cluster.keys.replace(keys) {
+                    // A key that is gone must not vouch for tokens that are remembered.
+                    authenticator.forget_all();
+                    tracing::info!(cluster = %cluster.config.name, "signing keys loaded");
+                }
+                REFRESH_PERIOD
+            }
+            Err(error) => {
+                tracing::warn!(cluster = %cluster.config.name, url = %source.url, error = %ErrorChain(&error), "cannot fetch signing keys");
+                RETRY_PERIOD
+            }
+        };
+        tried.open();
+        tokio::select! {
+            () = shutdown.started() => return,
+            () = tokio::time::sleep(wait) => {}
+            () = cluster.keys.refetch_wanted() => {}
+        }
+    }
+}
+
+async fn fetch(source: &JwksUrl) -> Result<KeySet, FetchError> {
+    // Built anew each time, because the CA bundle may have been rotated; that is once in five minutes.
+    let mut client = Client::builder().timeout(FETCH_TIMEOUT).redirect(redirect::Policy::none()).https_only(true);
+    if let Some(path) = &source.ca_bundle {
+        let pem = read(path).await?;
+        for certificate in Certificate::from_pem_bundle(&pem).map_err(FetchError::CaBundle)? {
+            client = client.add_root_certificate(certificate);
+        }
+    }
+    // An API server refuses `application/json` for this path with 406.
+    let mut request = client
+        .build()
+        .map_err(FetchError::CaBundle)?
+        .get(source.url.clone())
+        .header(header::ACCEPT, "application/jwk-set+json, */*;q=0.5");
+    if let Some(path) = &source.token_file {
+        let token = Secret::from(String::from_utf8_lossy(&read(path).await?).trim().to_owned());
+        request = request.bearer_auth(token.expose());
+    }
+    let mut response = request.send().await.map_err(FetchError::Request)?;
+    if !response.status().is_success() {
+        return Err(FetchError::Status(response.status().as_u16()));
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(FetchError::Request)? {
+        body.extend_from_slice(&chunk);
+        if body.len() > MAX_JWKS_BYTES {
+            return Err(FetchError::TooLarge);
+        }
+    }
+    KeySet::parse(&body).map_err(FetchError::Content)
+}
+
+async fn read(path: &std::path::Path) -> Result<Vec<u8>, FetchError> {
+    tokio::fs::read(path)
+        .await
+        .map_err(|source| FetchError::File { path: path.display().to_string(), source })
+}

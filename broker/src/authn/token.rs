@@ -1,0 +1,158 @@
+//! One token: what may be read before its signature is verified, the verification, and the checks after it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use jsonwebtoken::{Algorithm, Validation};
+use serde::Deserialize;
+
+use super::keys::Key;
+use crate::config::ClusterConfig;
+
+/// A ServiceAccount token has 1 to 2 KiB; more is not one, and costs memory before it is refused.
+const MAX_TOKEN_BYTES: usize = 16 * 1024;
+/// How far the clocks of an API server and the broker may be apart. It applies to `nbf` only: an expired token is expired.
+const CLOCK_SKEW: Duration = Duration::from_secs(30);
+
+/// Why a token is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// None was sent.
+    #[error("no bearer token was sent")]
+    Missing,
+    /// Not a JWT, or an unsigned one, or one with an algorithm that is not accepted.
+    #[error("it is not a JWT signed with RS256 or ES256")]
+    Malformed,
+    /// No cluster of the configuration has this `iss`.
+    #[error("its issuer is not that of a configured cluster")]
+    UnknownIssuer,
+    /// The keys of the only cluster that it could be from have not been fetched yet.
+    #[error("the signing keys of its cluster are not available yet")]
+    KeysUnavailable,
+    /// No key of a cluster with this issuer has signed it.
+    #[error("its signature is not by a key of a configured cluster")]
+    Signature,
+    /// Of another cluster than the caller.
+    #[error("it is of another cluster than the caller")]
+    OtherCluster,
+    /// `exp` has passed.
+    #[error("it has expired")]
+    Expired,
+    /// `nbf` has not come.
+    #[error("it is not valid yet")]
+    NotYetValid,
+    /// For somebody else.
+    #[error("it was issued for another audience")]
+    Audience,
+    /// `sub` is not a ServiceAccount.
+    #[error("it is not the token of a ServiceAccount")]
+    NotAServiceAccount,
+}
+
+/// What a token is presented for. No token is good for both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To authenticate a caller.
+    Caller,
+    /// To be exchanged at Entra.
+    Subject,
+}
+
+/// All that may be used of a token before its signature is verified: which keys to try.
+#[derive(Debug)]
+pub(super) struct Unverified {
+    pub(super) issuer: String,
+    pub(super) key_id: Option<String>,
+    pub(super) algorithm: Algorithm,
+}
+
+/// The claims of a token whose signature is verified.
+#[derive(Debug)]
+pub(super) struct Claims {
+    pub(super) subject: Arc<str>,
+    audiences: Vec<String>,
+    expires_at: SystemTime,
+    not_before: Option<SystemTime>,
+}
+
+#[derive(Deserialize)]
+struct IssuerClaim {
+    iss: String,
+}
+
+#[derive(Deserialize)]
+struct RawClaims {
+    sub: String,
+    aud: OneOrMany,
+    exp: u64,
+    nbf: Option<u64>,
+}
+
+/// RFC 7519 section 4.1.3: `aud` is a string or an array of strings.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+/// Reads the header and the issuer. Nothing of this is believed; it only says which keys to try.
+pub(super) fn read_unverified(token: &str) -> Result<Unverified, TokenError> {
+    let malformed = |_error: jsonwebtoken::errors::Error| TokenError::Malformed;
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(TokenError::Malformed);
+    }
+    let header = jsonwebtoken::decode_header(token).map_err(malformed)?;
+    if !matches!(header.alg, Algorithm::RS256 | Algorithm::ES256) {
+        return Err(TokenError::Malformed);
+    }
+    let claims: IssuerClaim = jsonwebtoken::dangerous::insecure_decode_claims(token).map_err(malformed)?;
+    Ok(Unverified { issuer: claims.iss, key_id: header.kid, algorithm: header.alg })
+}
+
+/// Verifies the signature with one key. The algorithm is the key's, whatever the header says.
+pub(super) fn verify(token: &str, key: &Key) -> Result<Claims, TokenError> {
+    let mut validation = Validation::new(key.algorithm);
+    // Time and audience are ours to check: with the clock of this process, on every request, remembered token or not.
+    validation.validate_exp = false;
+    validation.validate_nbf = false;
+    validation.validate_aud = false;
+    validation.required_spec_claims.clear();
+    let claims = jsonwebtoken::decode::<RawClaims>(token, &key.decoding, &validation)
+        .map_err(|_error| TokenError::Signature)?
+        .claims;
+    let at = |seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).ok_or(TokenError::Malformed);
+    Ok(Claims {
+        subject: claims.sub.into(),
+        audiences: match claims.aud {
+            OneOrMany::One(audience) => vec![audience],
+            OneOrMany::Many(audiences) => audiences,
+        },
+        expires_at: at(claims.exp)?,
+        not_before: claims.nbf.map(at).transpose()?,
+    })
+}
+
+impl Claims {
+    /// Whether the token is good for this purpose now.
+    pub(super) fn check(&self, purpose: Purpose, cluster: &ClusterConfig, now: SystemTime) -> Result<(), TokenError> {
+        if now >= self.expires_at {
+            return Err(TokenError::Expired);
+        }
+        if self.not_before.is_some_and(|not_before| now + CLOCK_SKEW < not_before) {
+            return Err(TokenError::NotYetValid);
+        }
+        let (wanted, other) = match purpose {
+            Purpose::Caller => (&cluster.caller_audiences, &cluster.subject_audiences),
+            Purpose::Subject => (&cluster.subject_audiences, &cluster.caller_audiences),
+        };
+        let is_for = |accepted: &[String]| self.audiences.iter().any(|audience| accepted.contains(audience));
+        // A token for both audiences could be replayed by whoever receives it for one of them.
+        if !is_for(wanted) || is_for(other) {
+            return Err(TokenError::Audience);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,79 @@
+//! Azure: Entra ID, the instance metadata service, and the registries' token endpoints. Nothing else in the project
+//! talks to any of them, and nothing in here caches.
+//!
+//! [`upstream`] sends every request, with its deadline, bounds, span and one typed error; [`sdk_transport`] puts
+//! `azure_identity` on top of it; [`classify`] turns what went wrong into a reason of the catalogue.
+
+mod classify;
+mod egress;
+mod entra;
+mod imds;
+mod registry;
+mod sdk_transport;
+mod upstream;
+
+use std::{sync::Arc, time::SystemTime};
+
+use proto::types::{RegistryHost, ScopeSet};
+use runtime::{Clock, Secret};
+
+use crate::{authz::TokenSource, config::EgressConfig, error::CredentialError, metrics::UpstreamMetrics};
+pub use egress::EgressError;
+use upstream::Upstream;
+
+/// A token as Azure issued it.
+pub struct Issued {
+    /// The token.
+    pub token: Secret,
+    /// When it expires, by our own clock.
+    pub expires_at: SystemTime,
+}
+
+/// The way to Azure.
+pub struct Azure {
+    upstream: Arc<Upstream>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Azure {
+    /// Prepares the clients; sends nothing.
+    ///
+    /// # Errors
+    /// The CA bundle or the proxy variables cannot be used.
+    pub fn new(egress: &EgressConfig, clock: Arc<dyn Clock>, metrics: UpstreamMetrics) -> Result<Self, EgressError> {
+        Ok(Self { upstream: Arc::new(Upstream::new(egress, metrics)?), clock })
+    }
+
+    /// An Entra token for the registry audience.
+    ///
+    /// # Errors
+    /// Classified: see [`classify`].
+    pub async fn entra_token(&self, source: &TokenSource) -> Result<Issued, CredentialError> {
+        let now = self.clock.now();
+        match source {
+            TokenSource::Federated { .. } => entra::token_for_assertion(&self.upstream, source, now).await,
+            TokenSource::BrokerOwned(identity) => imds::token_for_identity(&self.upstream, identity, now).await,
+        }
+    }
+
+    /// A registry's refresh token for an Entra token.
+    ///
+    /// # Errors
+    /// Classified: see [`classify`].
+    pub async fn refresh_token(&self, host: &RegistryHost, entra_token: &Secret) -> Result<Issued, CredentialError> {
+        registry::refresh_token(&self.upstream, host, entra_token, self.clock.now()).await
+    }
+
+    /// A registry's access token for a scope.
+    ///
+    /// # Errors
+    /// Classified: see [`classify`].
+    pub async fn access_token(
+        &self,
+        host: &RegistryHost,
+        refresh_token: &Secret,
+        scopes: &ScopeSet,
+    ) -> Result<Issued, CredentialError> {
+        registry::access_token(&self.upstream, host, refresh_token, scopes, self.clock.now()).await
+    }
+}

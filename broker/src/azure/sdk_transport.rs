@@ -1,0 +1,181 @@
+//! The HTTP client under `azure_identity`: ours, so that our deadlines, bounds and errors hold.
+//!
+//! The SDK would retry on its own schedule (up to 100 s for managed identity), lose status and headers of most error
+//! answers, and take `{}` for a token. So this transport hands it nothing but well-formed success: every other answer
+//! becomes an error of a kind that the SDK does not retry, and is kept here for whoever made the call.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use azure_core::{
+    Error as SdkError,
+    error::ErrorKind,
+    http::{AsyncRawResponse, Body, ClientOptions, HttpClient, Method, Request, RetryOptions, StatusCode, Transport, headers::Headers},
+};
+use runtime::Secret;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::upstream::{Endpoint, Upstream, UpstreamError};
+
+/// Tokens live 10 minutes to 28 hours; anything longer than this is a mistake (guarantee E3 sets 24 h for a registry's).
+const MAX_LIFETIME: Duration = Duration::from_secs(30 * 3600);
+
+/// Carries the one request of one credential object, which lives for one fetch.
+pub(super) struct SdkTransport {
+    upstream: Arc<Upstream>,
+    endpoint: Endpoint,
+    observed: Mutex<Option<Result<Duration, UpstreamError>>>,
+}
+
+/// The parts of a token answer that are used. Numbers come as numbers from Entra and as strings from IMDS.
+#[derive(Deserialize)]
+struct TokenAnswer {
+    access_token: Secret,
+    token_type: String,
+    expires_in: NumberOrText,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum NumberOrText {
+    Number(u64),
+    Text(String),
+}
+
+impl SdkTransport {
+    pub(super) fn new(upstream: Arc<Upstream>, endpoint: Endpoint) -> Arc<Self> {
+        Arc::new(Self { upstream, endpoint, observed: Mutex::default() })
+    }
+
+    /// Options that put a credential on top of this transport.
+    pub(super) fn client_options(self: &Arc<Self>) -> ClientOptions {
+        ClientOptions {
+            transport: Some(Transport::new(Arc::clone(self) as Arc<dyn HttpClient>)),
+            retry: RetryOptions::none(),
+            ..ClientOptions::default()
+        }
+    }
+
+    /// What the wire said: the token's lifetime, or why there is none. An SDK that never called is a refusal of its own.
+    pub(super) fn observed(&self) -> Result<Duration, UpstreamError> {
+        self.observed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+            .unwrap_or(Err(UpstreamError::Malformed("was not asked for: the request could not be built")))
+    }
+
+    async fn fetch(&self, request: &Request) -> Result<(Vec<u8>, Duration), UpstreamError> {
+        let mut url = request.url().clone();
+        let host = url.host_str().unwrap_or_default().to_owned();
+        if self.endpoint == Endpoint::Imds {
+            // The SDK knows one address. Scheme, host and port are the operator's; path and query are the SDK's.
+            let base = &self.upstream.imds_endpoint;
+            let rewritten = url.set_host(base.host_str()).and(Ok(())).is_ok() && url.set_port(base.port()).is_ok();
+            if !rewritten {
+                return Err(UpstreamError::Malformed("was not asked for: egress.imdsEndpoint cannot be used"));
+            }
+        }
+        let client = self.upstream.client(self.endpoint);
+        let mut outgoing = match request.method() {
+            Method::Post => client.post(url),
+            Method::Get => client.get(url),
+            // The SDK's enum is open: whatever else it may learn to send, it is not what was asked for.
+            _ => {
+                return Err(UpstreamError::Malformed("was not asked for: unexpected method"));
+            }
+        };
+        for (name, value) in request.headers().iter() {
+            outgoing = outgoing.header(name.as_str(), value.as_str());
+        }
+        if let Body::Bytes(bytes) = request.body() {
+            outgoing = outgoing.body(bytes.clone());
+        }
+        let body = self.upstream.send(self.endpoint, &host, outgoing).await?;
+        normalized(self.endpoint, &body)
+    }
+}
+
+/// Checks a success answer and writes it again in the one form that the SDK reads.
+fn normalized(endpoint: Endpoint, body: &[u8]) -> Result<(Vec<u8>, Duration), UpstreamError> {
+    let answer: TokenAnswer =
+        serde_json::from_slice(body).map_err(|_error| UpstreamError::Malformed("is not a token answer"))?;
+    if answer.access_token.is_empty() || !answer.token_type.eq_ignore_ascii_case("bearer") {
+        return Err(UpstreamError::Malformed("holds no bearer token"));
+    }
+    let seconds = match answer.expires_in {
+        NumberOrText::Number(seconds) => Some(seconds),
+        NumberOrText::Text(text) => text.parse().ok(),
+    };
+    let lifetime = seconds
+        .map(Duration::from_secs)
+        .filter(|lifetime| !lifetime.is_zero() && *lifetime <= MAX_LIFETIME)
+        .ok_or(UpstreamError::Malformed("has no believable lifetime"))?;
+    let token = answer.access_token.expose();
+    let rewritten = match endpoint {
+        // Far in the future: the SDK's own expiry is never consulted, ours comes from `expires_in` and our clock.
+        Endpoint::Imds => json!({"access_token": token, "expires_on": "4102444800", "token_type": "Bearer", "resource": ""}),
+        Endpoint::Entra | Endpoint::Exchange | Endpoint::Token => {
+            json!({"access_token": token, "expires_in": lifetime.as_secs(), "ext_expires_in": 0, "token_type": "Bearer"})
+        }
+    };
+    Ok((rewritten.to_string().into_bytes(), lifetime))
+}
+
+#[async_trait::async_trait]
+impl HttpClient for SdkTransport {
+    async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
+        let fetched = self.fetch(request).await;
+        let (observed, response) = match fetched {
+            Ok((body, lifetime)) => {
+                (Ok(lifetime), Ok(AsyncRawResponse::from_bytes(StatusCode::Ok, Headers::new(), body)))
+            }
+            // `Other` is a kind that the SDK's retry policy leaves alone.
+            Err(error) => (Err(error.clone()), Err(SdkError::with_error(ErrorKind::Other, error, "the transport has the reason"))),
+        };
+        *self.observed.lock().unwrap_or_else(PoisonError::into_inner) = Some(observed);
+        response
+    }
+}
+
+impl fmt::Debug for SdkTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SdkTransport").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sdk_transport_reads_both_forms_of_a_lifetime() {
+        for body in [
+            r#"{"token_type":"Bearer","expires_in":3599,"ext_expires_in":3599,"access_token":"t"}"#,
+            r#"{"access_token":"t","expires_in":"3599","expires_on":"1","resource":"r","token_type":"bearer"}"#,
+        ] {
+            let (_, lifetime) = normalized(Endpoint::Entra, body.as_bytes()).unwrap();
+            assert_eq!(lifetime, Duration::from_secs(3599));
+        }
+    }
+
+    #[test]
+    fn sdk_transport_refuses_what_is_no_token() {
+        for body in [
+            "{}",
+            "",
+            "<html>",
+            r#"{"token_type":"Bearer","expires_in":3599,"access_token":""}"#,
+            r#"{"token_type":"pop","expires_in":3599,"access_token":"t"}"#,
+            r#"{"token_type":"Bearer","expires_in":0,"access_token":"t"}"#,
+            r#"{"token_type":"Bearer","expires_in":-5,"access_token":"t"}"#,
+            r#"{"token_type":"Bearer","expires_in":999999999,"access_token":"t"}"#,
+        ] {
+            assert!(matches!(normalized(Endpoint::Entra, body.as_bytes()), Err(UpstreamError::Malformed(_))), "{body}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The broker's configuration: one strict YAML file, checked completely before anything starts.
+//!
+//! [`file`] is what people write, field by field; [`load`] reads it, resolves relative paths against the file's own
+//! directory and turns it into the types below, in which nothing is left to parse. Every refusal names the field.
+
+mod clouds;
+mod file;
+mod load;
+mod pattern;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use proto::types::{AzureId, RegistryHost, ResourceId, TenantId};
+use url::Url;
+
+use crate::authn::KeySet;
+pub use clouds::{Cloud, Clouds};
+pub use load::{ConfigError, load};
+pub use pattern::Pattern;
+
+/// Everything that the file says.
+#[derive(Debug)]
+pub struct Config {
+    /// The clusters whose tokens are accepted.
+    pub clusters: Vec<ClusterConfig>,
+    /// The built-in clouds and those of the file.
+    pub clouds: Clouds,
+    /// What broker-owned identities there are, and who may use them.
+    pub policy: Policy,
+    /// How Azure is reached.
+    pub egress: EgressConfig,
+}
+
+/// One cluster.
+#[derive(Debug)]
+pub struct ClusterConfig {
+    /// Name in logs, grants and metrics.
+    pub name: Arc<str>,
+    /// The `iss` of its tokens. Several clusters may share it.
+    pub issuer: String,
+    /// Where its public keys come from. No two clusters share a key.
+    pub keys: KeySource,
+    /// Audiences of tokens that authenticate a caller.
+    pub caller_audiences: Vec<String>,
+    /// Audiences of tokens that are exchanged at Entra. Disjoint from the above: no token serves both purposes.
+    pub subject_audiences: Vec<String>,
+    /// The `sub`s that may ask for bindings of this cluster.
+    pub syncers: Vec<String>,
+    /// Tenant of federated identities that name none.
+    pub default_tenant: Option<TenantId>,
+    /// Tenants that federated requests may name; empty means any.
+    pub tenant_ceiling: Vec<TenantId>,
+    /// Registries that any request may name; empty means any of an allowed domain.
+    pub registry_ceiling: Vec<RegistryHost>,
+}
+
+/// Where the public keys of a cluster come from.
+#[derive(Debug)]
+pub enum KeySource {
+    /// Written in the configuration, or read from a file beside it.
+    Fixed(KeySet),
+    /// Fetched, and fetched again.
+    Url(JwksUrl),
+}
+
+/// A JWKS endpoint.
+#[derive(Debug, Clone)]
+pub struct JwksUrl {
+    /// `https://...`.
+    pub url: Url,
+    /// Additional roots for this endpoint.
+    pub ca_bundle: Option<PathBuf>,
+    /// Bearer token: `/openid/v1/jwks` of a plain cluster refuses anonymous callers.
+    pub token_file: Option<PathBuf>,
+}
+
+/// Broker-owned identities and the grants to use them. Default deny.
+#[derive(Debug)]
+pub struct Policy {
+    /// Declared identities; no other is ever used.
+    pub identities: Vec<Arc<Identity>>,
+    /// Who may use them for what.
+    pub grants: Vec<Grant>,
+}
+
+/// An identity that the broker itself holds.
+#[derive(Debug)]
+pub struct Identity {
+    /// Name in grants, logs and the audit.
+    pub name: Arc<str>,
+    /// Its cloud.
+    pub cloud: Arc<Cloud>,
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// How a request may name it, and how the metadata service does.
+    pub client_id: Option<AzureId>,
+    /// The other way to name it.
+    pub resource_id: Option<ResourceId>,
+}
+
+/// One rule: everything in it must match.
+#[derive(Debug)]
+pub struct Grant {
+    /// Name in logs.
+    pub name: Arc<str>,
+    /// Exact cluster names.
+    pub clusters: Vec<String>,
+    /// Namespaces.
+    pub namespaces: Vec<Pattern>,
+    /// ServiceAccounts; every one of a request must match.
+    pub service_accounts: Vec<Pattern>,
+    /// The identity's name.
+    pub identity: Arc<str>,
+    /// Exact registries.
+    pub registries: Vec<RegistryHost>,
+    /// Repositories.
+    pub repositories: Vec<Pattern>,
+    /// Exact actions.
+    pub actions: Vec<String>,
+    /// Whether requests without a scope, for all that the identity may do, are allowed too.
+    pub registry_wide: bool,
+}
+
+/// How Azure is reached.
+#[derive(Debug)]
+pub struct EgressConfig {
+    /// Additional roots for Entra and the registries, already read.
+    pub ca_bundle_pem: Option<Vec<u8>>,
+    /// Private endpoints.
+    pub host_overrides: Vec<HostOverride>,
+    /// The instance metadata service.
+    pub imds_endpoint: Url,
+}
+
+/// A host name, or everything under a suffix, that lives at a fixed address.
+#[derive(Debug, Clone)]
+pub struct HostOverride {
+    /// Lower-case name, or `*.suffix`.
+    pub host: Pattern,
+    /// Where it is.
+    pub address: SocketAddr,
+}

@@ -1,0 +1,117 @@
+//! The configuration file as it is written. `docs/configuration.md` explains every field to the person who writes it.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+
+use serde::Deserialize;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct File {
+    pub(super) api_version: String,
+    pub(super) kind: String,
+    #[serde(default)]
+    pub(super) clusters: Vec<Cluster>,
+    #[serde(default)]
+    pub(super) clouds: Vec<Cloud>,
+    #[serde(default)]
+    pub(super) identities: Vec<Identity>,
+    #[serde(default)]
+    pub(super) grants: Vec<Grant>,
+    #[serde(default)]
+    pub(super) egress: Egress,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Cluster {
+    pub(super) name: String,
+    pub(super) issuer: String,
+    pub(super) jwks: Jwks,
+    pub(super) caller_audiences: Vec<String>,
+    pub(super) subject_audiences: Vec<String>,
+    pub(super) syncers: Vec<String>,
+    pub(super) default_tenant: Option<String>,
+    #[serde(default)]
+    pub(super) ceilings: Ceilings,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Jwks {
+    pub(super) file: Option<PathBuf>,
+    pub(super) inline: Option<String>,
+    pub(super) url: Option<String>,
+    pub(super) ca_bundle: Option<PathBuf>,
+    pub(super) token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Ceilings {
+    #[serde(default)]
+    pub(super) tenants: Vec<String>,
+    #[serde(default)]
+    pub(super) registries: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Cloud {
+    pub(super) name: String,
+    pub(super) authority: String,
+    pub(super) registry_suffixes: Vec<String>,
+    pub(super) registry_audience: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Identity {
+    pub(super) name: String,
+    #[serde(default = "public_cloud")]
+    pub(super) cloud: String,
+    pub(super) tenant: String,
+    pub(super) client_id: Option<String>,
+    pub(super) resource_id: Option<String>,
+    /// The one source there is, written out so that a later one changes no meaning.
+    pub(super) source: IdentitySource,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum IdentitySource {
+    Imds,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Grant {
+    pub(super) name: String,
+    pub(super) clusters: Vec<String>,
+    pub(super) namespaces: Vec<String>,
+    pub(super) service_accounts: Vec<String>,
+    pub(super) identity: String,
+    pub(super) registries: Vec<String>,
+    #[serde(default)]
+    pub(super) repositories: Vec<String>,
+    #[serde(default = "pull")]
+    pub(super) actions: Vec<String>,
+    #[serde(default)]
+    pub(super) registry_wide: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Egress {
+    pub(super) ca_bundle: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) host_overrides: BTreeMap<String, SocketAddr>,
+    pub(super) imds_endpoint: Option<String>,
+}
+
+fn public_cloud() -> String {
+    "PublicCloud".to_owned()
+}
+
+fn pull() -> Vec<String> {
+    vec!["pull".to_owned()]
+}

@@ -1,0 +1,231 @@
+//! The use case, top to bottom: a [`Permit`] to the content of a pull Secret, through three caches.
+//!
+//! Entra token -> registry refresh token -> registry access token, each cached and fetched once for all who wait. So a
+//! second scope on a registry costs one call, and a lost Entra costs nothing while the refresh token lives.
+
+mod keys;
+
+use std::{sync::Arc, time::SystemTime};
+
+use bytes::Bytes;
+use proto::{Fingerprint, Reason, types::ScopeSet};
+use runtime::{Clock, Secret};
+
+use crate::{
+    authz::{Permit, TokenSource},
+    azure::{Azure, Issued},
+    cache::{Served, Token, TokenCache},
+    docker_config,
+    error::CredentialError,
+    expiry::{Lifetime, Need},
+    metrics::Metrics,
+    request::Wish,
+};
+use keys::{AccessKey, EntraKey, RegistryKey};
+
+/// Bound of each cache. At about 6 KiB for a token and its payload, room for 10,000 keys and more in all three together.
+const MAX_CACHE_BYTES: u64 = 80 * 1024 * 1024;
+/// How much later than the one a caller holds a token must expire to be worth a write, as a share of its lifetime
+/// (guarantee S8: replicas with different tokens cause no churn).
+const WORTH_A_WRITE: f64 = 0.10;
+
+/// Hands out credentials.
+#[derive(Clone)]
+pub struct Credentials {
+    entra: TokenCache<EntraKey, Secret>,
+    registry: TokenCache<RegistryKey, Secret>,
+    access: TokenCache<AccessKey, Payload>,
+    azure: Arc<Azure>,
+    clock: Arc<dyn Clock>,
+}
+
+/// A rendered `.dockerconfigjson`.
+#[derive(Clone)]
+struct Payload {
+    bytes: Bytes,
+    fingerprint: Fingerprint,
+}
+
+/// What the caller gets.
+pub struct DockerConfig {
+    /// The payload, unless what the caller holds is still the best there is.
+    pub payload: Option<Bytes>,
+    /// Of the payload that the caller holds after this.
+    pub fingerprint: Fingerprint,
+    /// When that expires.
+    pub expires_at: SystemTime,
+    /// When to ask again.
+    pub refresh_at: SystemTime,
+    /// It was due for renewal and could not be renewed.
+    pub degraded: bool,
+}
+
+impl Credentials {
+    /// Empty caches in front of `azure`.
+    pub fn new(azure: Arc<Azure>, clock: Arc<dyn Clock>, metrics: &Metrics) -> Self {
+        let secret_bytes = |token: &Secret| token.expose().len();
+        Self {
+            entra: TokenCache::new(MAX_CACHE_BYTES, secret_bytes, Arc::clone(&clock), metrics.cache("entra")),
+            registry: TokenCache::new(MAX_CACHE_BYTES, secret_bytes, Arc::clone(&clock), metrics.cache("acr_refresh")),
+            access: TokenCache::new(
+                MAX_CACHE_BYTES,
+                |payload| payload.bytes.len(),
+                Arc::clone(&clock),
+                metrics.cache("acr_access"),
+            ),
+            azure,
+            clock,
+        }
+    }
+
+    /// The content of a pull Secret for what the permit allows.
+    ///
+    /// # Errors
+    /// Azure said no, could not be reached, or answered nonsense, and there is no earlier token to fall back on.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: what has been started is finished for whoever asks next.
+    pub async fn docker_config(&self, permit: &Permit, wish: &Wish) -> Result<DockerConfig, CredentialError> {
+        let key = AccessKey::of(permit);
+        let need = |current: Option<&Token<Payload>>| {
+            let is_current = |fingerprint| current.is_some_and(|token| token.value.fingerprint == fingerprint);
+            Need {
+                min_remaining: wish.min_remaining,
+                has_current: wish.held.is_some_and(|held| is_current(held.fingerprint)),
+                rejected_current: wish.rejected.is_some_and(is_current),
+                force: wish.force,
+            }
+        };
+        let served = self
+            .access
+            .get(&key, need, || {
+                let (this, key, source, force) = (self.clone(), key.clone(), permit.source().clone(), wish.force);
+                async move { this.fetch_payload(&key, source, force).await }
+            })
+            .await?;
+        Ok(self.answer(&served, wish))
+    }
+
+    /// Drops what has been evicted, so that it is wiped. To be called every few seconds.
+    pub fn maintain(&self) {
+        self.entra.maintain();
+        self.registry.maintain();
+        self.access.maintain();
+    }
+
+    fn answer(&self, served: &Served<Payload>, wish: &Wish) -> DockerConfig {
+        let token = &served.token;
+        let fresh = DockerConfig {
+            payload: Some(token.value.bytes.clone()),
+            fingerprint: token.value.fingerprint,
+            expires_at: token.lifetime.expires_at,
+            refresh_at: served.refresh_at,
+            degraded: served.degraded,
+        };
+        let Some(held) = wish.held else { return fresh };
+        if held.fingerprint == token.value.fingerprint {
+            return DockerConfig { payload: None, ..fresh };
+        }
+        // Another replica's token, or an older one of ours: good enough unless this one lasts notably longer.
+        let held_lifetime = Lifetime { expires_at: held.expires_at, ..token.lifetime };
+        let is_good = wish.rejected != Some(held.fingerprint)
+            && held_lifetime.satisfies(wish.min_remaining, self.clock.now())
+            && held.expires_at + token.lifetime.total().mul_f64(WORTH_A_WRITE) > token.lifetime.expires_at;
+        if is_good {
+            return DockerConfig {
+                payload: None,
+                fingerprint: held.fingerprint,
+                expires_at: held.expires_at,
+                ..fresh
+            };
+        }
+        fresh
+    }
+
+    async fn fetch_payload(
+        &self,
+        key: &AccessKey,
+        source: TokenSource,
+        force: bool,
+    ) -> Result<Token<Payload>, CredentialError> {
+        let registry = &key.registry.registry;
+        let refresh_token = self.registry_token(&key.registry, source.clone(), Need { force, ..FRESH }).await?;
+        if key.scopes.is_empty() {
+            return Ok(self.payload(key, &refresh_token.value, refresh_token.lifetime.expires_at));
+        }
+        let issued = match self.azure.access_token(registry, &refresh_token.value, &key.scopes).await {
+            // Died early: a mode switch of the registry ends every token issued before it. Once more with a new one.
+            Err(error) if error.reason == Reason::ScopeRejected => {
+                let newer = self.registry_token(&key.registry, source, REJECTED).await?;
+                if newer.lifetime == refresh_token.lifetime {
+                    return Err(error);
+                }
+                self.azure.access_token(registry, &newer.value, &key.scopes).await?
+            }
+            issued => issued?,
+        };
+        Ok(self.payload(key, &issued.token, issued.expires_at))
+    }
+
+    async fn registry_token(
+        &self,
+        key: &RegistryKey,
+        source: TokenSource,
+        need: Need,
+    ) -> Result<Arc<Token<Secret>>, CredentialError> {
+        let served = self
+            .registry
+            .get(key, |_current| need, || {
+                let (this, key) = (self.clone(), key.clone());
+                async move {
+                    let entra_token = this.entra_token(&key.entra, source, Need { force: need.force, ..FRESH }).await?;
+                    let issued = this.azure.refresh_token(&key.registry, &entra_token.value).await?;
+                    Ok(this.token(issued))
+                }
+            })
+            .await?;
+        Ok(served.token)
+    }
+
+    async fn entra_token(
+        &self,
+        key: &EntraKey,
+        source: TokenSource,
+        need: Need,
+    ) -> Result<Arc<Token<Secret>>, CredentialError> {
+        let served = self
+            .entra
+            .get(key, |_current| need, || {
+                let this = self.clone();
+                async move { Ok(this.token(this.azure.entra_token(&source).await?)) }
+            })
+            .await?;
+        Ok(served.token)
+    }
+
+    fn payload(&self, key: &AccessKey, token: &Secret, expires_at: SystemTime) -> Token<Payload> {
+        let bytes = docker_config::render(&key.registry.registry, token);
+        let fingerprint = Fingerprint::of(&bytes);
+        self.times(Payload { bytes, fingerprint }, expires_at)
+    }
+
+    fn token(&self, issued: Issued) -> Token<Secret> {
+        self.times(issued.token, issued.expires_at)
+    }
+
+    fn times<V>(&self, value: V, expires_at: SystemTime) -> Token<V> {
+        Token { value, lifetime: Lifetime::new(self.clock.now(), expires_at, rand::random()) }
+    }
+}
+
+/// What a fetch further down needs: a token before its refresh point, or the best there is if there is no newer one.
+const FRESH: Need =
+    Need { min_remaining: None, has_current: true, rejected_current: false, force: false };
+/// A token other than the current one.
+const REJECTED: Need =
+    Need { min_remaining: None, has_current: true, rejected_current: true, force: false };
+
+/// What the permit allows, as the answer lists it.
+pub fn granted(scopes: &ScopeSet) -> Vec<String> {
+    scopes.iter().map(ToString::to_string).collect()
+}

@@ -1,0 +1,228 @@
+//! Every metric of the broker. Labels come from enums and from the names of configured clusters, never from a request.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+use proto::Reason;
+
+/// All of them.
+#[derive(Clone)]
+pub struct Metrics {
+    requests: Family<RequestLabels, Counter>,
+    request_duration: Family<TransportLabels, Histogram>,
+    cache_requests: Family<CacheLabels, Counter>,
+    cache_entries: Family<CacheName, Gauge<u64, AtomicU64>>,
+    upstream_requests: Family<UpstreamLabels, Counter>,
+}
+
+/// How a look-up in a cache went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CacheResult {
+    /// Answered from memory.
+    Hit,
+    /// Asked Azure.
+    Miss,
+    /// Waited for a call that was under way.
+    Coalesced,
+    /// Azure said no a moment ago and was not asked again.
+    Remembered,
+    /// The old token was handed out because it could not be renewed.
+    Stale,
+}
+
+/// The wire that a request came over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WireFormat {
+    /// gRPC.
+    Grpc,
+    /// HTTP JSON.
+    Http,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// A payload was handed out.
+    Issued,
+    /// The caller keeps what it has.
+    NotModified,
+    /// The caller went away first.
+    Cancelled,
+    /// It was refused or failed.
+    Failed(Reason),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    transport: WireFormat,
+    outcome: Outcome,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TransportLabels {
+    transport: WireFormat,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CacheLabels {
+    cache: &'static str,
+    result: CacheResult,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CacheName {
+    cache: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpstreamLabels {
+    upstream: &'static str,
+    code: String,
+}
+
+/// The metrics of one cache.
+#[derive(Clone)]
+pub struct CacheMetrics {
+    hit: Counter,
+    miss: Counter,
+    coalesced: Counter,
+    remembered: Counter,
+    stale: Counter,
+    entries: Gauge<u64, AtomicU64>,
+}
+
+/// The metrics of calls to Azure.
+#[derive(Clone)]
+pub struct UpstreamMetrics(Family<UpstreamLabels, Counter>);
+
+impl Metrics {
+    /// Registers everything.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            requests: Family::default(),
+            // 0.1 ms (a hit) to 52 s (longer than any deadline).
+            request_duration: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0001, 2.0, 20))),
+            cache_requests: Family::default(),
+            cache_entries: Family::default(),
+            upstream_requests: Family::default(),
+        };
+        registry.register(
+            "acrpull_broker_requests",
+            "Requests for credentials by transport and outcome",
+            metrics.requests.clone(),
+        );
+        registry.register_with_unit(
+            "acrpull_broker_request_duration",
+            "Time from the first byte of a request to its answer",
+            Unit::Seconds,
+            metrics.request_duration.clone(),
+        );
+        registry.register(
+            "acrpull_broker_cache_requests",
+            "Look-ups in the caches by result",
+            metrics.cache_requests.clone(),
+        );
+        registry.register("acrpull_broker_cache_entries", "Keys in the caches", metrics.cache_entries.clone());
+        registry.register(
+            "acrpull_broker_upstream_requests",
+            "Calls to Azure by endpoint and status code (none: no answer)",
+            metrics.upstream_requests.clone(),
+        );
+        metrics
+    }
+
+    /// Counts one request.
+    pub fn observe_request(&self, transport: WireFormat, outcome: Outcome, seconds: f64) {
+        self.requests.get_or_create(&RequestLabels { transport, outcome }).inc();
+        self.request_duration.get_or_create(&TransportLabels { transport }).observe(seconds);
+    }
+
+    /// The metrics of the cache called `cache`.
+    pub fn cache(&self, cache: &'static str) -> CacheMetrics {
+        let counter = |result| self.cache_requests.get_or_create_owned(&CacheLabels { cache, result });
+        CacheMetrics {
+            hit: counter(CacheResult::Hit),
+            miss: counter(CacheResult::Miss),
+            coalesced: counter(CacheResult::Coalesced),
+            remembered: counter(CacheResult::Remembered),
+            stale: counter(CacheResult::Stale),
+            entries: self.cache_entries.get_or_create_owned(&CacheName { cache }),
+        }
+    }
+
+    /// The metrics of calls to Azure.
+    pub fn upstream(&self) -> UpstreamMetrics {
+        UpstreamMetrics(self.upstream_requests.clone())
+    }
+}
+
+impl CacheMetrics {
+    /// Counts one look-up.
+    pub fn count(&self, result: CacheResult) {
+        match result {
+            CacheResult::Hit => &self.hit,
+            CacheResult::Miss => &self.miss,
+            CacheResult::Coalesced => &self.coalesced,
+            CacheResult::Remembered => &self.remembered,
+            CacheResult::Stale => &self.stale,
+        }
+        .inc();
+    }
+
+    /// Says how many keys there are.
+    pub fn set_entries(&self, entries: u64) {
+        self.entries.set(entries);
+    }
+}
+
+impl UpstreamMetrics {
+    /// Counts one call; `status` is absent when there was no answer.
+    pub fn count(&self, upstream: &'static str, status: Option<u16>) {
+        let code = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
+        self.0.get_or_create(&UpstreamLabels { upstream, code }).inc();
+    }
+}
+
+impl EncodeLabelValue for CacheResult {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let name = match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Coalesced => "coalesced",
+            Self::Remembered => "remembered",
+            Self::Stale => "stale",
+        };
+        name.encode(encoder)
+    }
+}
+
+impl EncodeLabelValue for WireFormat {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let name = match self {
+            Self::Grpc => "grpc",
+            Self::Http => "http",
+        };
+        name.encode(encoder)
+    }
+}
+
+impl EncodeLabelValue for Outcome {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let name = match self {
+            Self::Issued => "issued",
+            Self::NotModified => "not_modified",
+            Self::Cancelled => "cancelled",
+            Self::Failed(reason) => reason.as_wire(),
+        };
+        name.encode(encoder)
+    }
+}

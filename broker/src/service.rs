@@ -1,0 +1,154 @@
+//! One request, start to end, whatever wire it came over: authenticate, parse, authorize, fetch, answer.
+//!
+//! `grpc` and `http` only decode and encode; there is no second implementation of anything.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use http::HeaderMap;
+use proto::{
+    MAX_DEADLINE, Reason,
+    v1::{GetDockerConfigRequest, GetDockerConfigResponse},
+};
+
+use crate::{
+    authn::{AuthnError, Authenticator, TokenError},
+    authz,
+    config::{Clouds, Policy},
+    credentials::{Credentials, DockerConfig, granted},
+    error::CredentialError,
+    metrics::{Metrics, Outcome, WireFormat},
+    request::{DockerConfigRequest, RequestedIdentity},
+};
+
+/// What both wires serve. Cheap to clone.
+#[derive(Clone)]
+pub struct Service(Arc<Parts>);
+
+struct Parts {
+    authenticator: Arc<Authenticator>,
+    clouds: Clouds,
+    policy: Policy,
+    credentials: Credentials,
+    metrics: Metrics,
+}
+
+impl Service {
+    /// Puts the parts together.
+    pub fn new(
+        authenticator: Arc<Authenticator>,
+        clouds: Clouds,
+        policy: Policy,
+        credentials: Credentials,
+        metrics: Metrics,
+    ) -> Self {
+        Self(Arc::new(Parts { authenticator, clouds, policy, credentials, metrics }))
+    }
+
+    /// Answers `GetDockerConfig`, within the caller's deadline and never later than 30 s.
+    ///
+    /// # Errors
+    /// Classified; see [`CredentialError`].
+    pub async fn get_docker_config(
+        &self,
+        wire: WireFormat,
+        headers: &HeaderMap,
+        message: GetDockerConfigRequest,
+        deadline: Option<Duration>,
+    ) -> Result<GetDockerConfigResponse, CredentialError> {
+        let mut record = Record { metrics: &self.0.metrics, wire, outcome: Outcome::Cancelled, started_at: started() };
+        let deadline = deadline.unwrap_or(MAX_DEADLINE).min(MAX_DEADLINE);
+        let result = tokio::time::timeout(deadline, self.answer(headers, message))
+            .await
+            .unwrap_or_else(|_elapsed| Err(CredentialError::titled(Reason::DeadlineExceeded)));
+        record.outcome = match &result {
+            Ok(response) if response.not_modified => Outcome::NotModified,
+            Ok(_response) => Outcome::Issued,
+            Err(error) => Outcome::Failed(error.reason),
+        };
+        result
+    }
+
+    async fn answer(
+        &self,
+        headers: &HeaderMap,
+        message: GetDockerConfigRequest,
+    ) -> Result<GetDockerConfigResponse, CredentialError> {
+        let parts = &*self.0;
+        let span = tracing::Span::current();
+        let bearer = bearer_token(headers).ok_or(AuthnError::Caller(TokenError::Missing))?;
+        let caller = parts.authenticator.caller(bearer)?;
+        span.record("acrpull.cluster", &*caller.cluster.config.name);
+        let request = DockerConfigRequest::try_from(message)?;
+        span.record("acrpull.namespace", request.namespace.as_str());
+        span.record("acrpull.registry.server", request.registry.as_str());
+        let subject = match &request.identity {
+            RequestedIdentity::Federated { subject_token, .. } => {
+                Some(parts.authenticator.subject(subject_token.expose(), &caller)?)
+            }
+            RequestedIdentity::BrokerOwned(_) => None,
+        };
+        let permit = authz::permit(&caller, subject.as_ref(), &request, &parts.clouds, &parts.policy)?;
+        if let Some(grant) = permit.grant() {
+            span.record("acrpull.policy.rule", grant);
+        }
+        let config = parts.credentials.docker_config(&permit, &request.wish).await.map_err(|error| {
+            log_failure(&caller.cluster.config.name, &request, &error);
+            error
+        })?;
+        Ok(response(config, granted(permit.scopes())))
+    }
+}
+
+fn response(config: DockerConfig, granted_scopes: Vec<String>) -> GetDockerConfigResponse {
+    let time = |at: SystemTime| Some(proto::time::to_timestamp(at));
+    GetDockerConfigResponse {
+        not_modified: config.payload.is_none(),
+        docker_config_json: config.payload.unwrap_or_default(),
+        expire_time: time(config.expires_at),
+        refresh_time: time(config.refresh_at),
+        granted_scopes,
+        fingerprint: config.fingerprint.as_bytes().to_vec().into(),
+        degraded: config.degraded,
+    }
+}
+
+/// The one place where a failed request is logged, with what the public text leaves out.
+fn log_failure(cluster: &str, request: &DockerConfigRequest, error: &CredentialError) {
+    tracing::warn!(
+        cluster,
+        binding.namespace = request.namespace,
+        binding.name = request.binding,
+        registry.host = %request.registry,
+        reason = error.reason.as_str(),
+        azure.request_id = error.azure_request_id,
+        retry_after_s = error.retry_after.map(|wait| wait.as_secs()),
+        "no credential: {error}"
+    );
+}
+
+/// The token of `authorization: Bearer <token>`; the scheme's case does not matter (RFC 9110 section 11.1).
+fn bearer_token(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn started() -> Instant {
+    Instant::now()
+}
+
+/// Counts a request when it ends, also when its future is dropped because the caller went away.
+struct Record<'a> {
+    metrics: &'a Metrics,
+    wire: WireFormat,
+    outcome: Outcome,
+    started_at: Instant,
+}
+
+impl Drop for Record<'_> {
+    fn drop(&mut self) {
+        self.metrics.observe_request(self.wire, self.outcome, self.started_at.elapsed().as_secs_f64());
+    }
+}

@@ -1,0 +1,143 @@
+{{/* The chart's name, not .Chart.Name: as a dependency under an alias the chart keeps its labels and object names. */}}
+{{- define "acrpull-broker.name" -}}
+{{- default "acrpull-broker" .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* 48 characters: the longest suffix that is added to it, "-headless", still leaves a valid name. */}}
+{{- define "acrpull-broker.fullname" -}}
+{{- $name := include "acrpull-broker.name" . -}}
+{{- $full := printf "%s-%s" .Release.Name $name -}}
+{{- if contains $name .Release.Name -}}{{- $full = .Release.Name -}}{{- end -}}
+{{- default $full .Values.fullnameOverride | trunc 48 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "acrpull-broker.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "acrpull-broker.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "acrpull-broker.labels" -}}
+helm.sh/chart: {{ printf "acrpull-broker-%s" .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "acrpull-broker.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/component: broker
+app.kubernetes.io/part-of: acrpull
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{- define "acrpull-broker.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "acrpull-broker.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- required "serviceAccount.name is empty: name the existing ServiceAccount, or set serviceAccount.create=true" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "acrpull-broker.image" -}}
+{{- $image := .Values.image -}}
+{{- $name := $image.repository -}}
+{{- if $image.registry -}}{{- $name = printf "%s/%s" $image.registry $name -}}{{- end -}}
+{{- if $image.digest -}}
+{{- printf "%s@%s" $name $image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $name (default .Chart.AppVersion $image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Environment of the OpenTelemetry SDK; nothing when no collector is configured, then the process does not trace. */}}
+{{- define "acrpull-broker.otelEnv" -}}
+{{- $otel := .Values.otel -}}
+{{- if $otel.endpoint -}}
+- name: POD_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
+- name: OTEL_SERVICE_NAME
+  value: acrpull-broker
+- name: OTEL_RESOURCE_ATTRIBUTES
+  value: k8s.namespace.name={{ .Release.Namespace }},k8s.pod.name=$(POD_NAME)
+    {{- range $key, $value := $otel.resourceAttributes }},{{ $key }}={{ $value }}{{ end }}
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ $otel.endpoint | quote }}
+- name: OTEL_EXPORTER_OTLP_PROTOCOL
+  value: {{ $otel.protocol | quote }}
+{{- with $otel.sampler }}
+- name: OTEL_TRACES_SAMPLER
+  value: {{ . | quote }}
+{{- end }}
+{{- with $otel.samplerArg }}
+- name: OTEL_TRACES_SAMPLER_ARG
+  value: {{ . | quote }}
+{{- end }}
+{{- if $otel.headersSecret.name }}
+- name: OTEL_EXPORTER_OTLP_HEADERS
+  valueFrom:
+    secretKeyRef:
+      name: {{ $otel.headersSecret.name }}
+      key: {{ $otel.headersSecret.key }}
+{{- end }}
+{{- end -}}
+{{- end -}}
+
+{{/* The Secret with the listener's certificate: given by the user, or filled by cert-manager. */}}
+{{- define "acrpull-broker.tlsSecretName" -}}
+{{- $tls := .Values.tls -}}
+{{- if and $tls.existingSecret $tls.certManager.enabled -}}
+{{- fail "tls.existingSecret and tls.certManager.enabled are both set: keep the one that the certificate comes from" -}}
+{{- else if $tls.existingSecret -}}
+{{- $tls.existingSecret -}}
+{{- else if $tls.certManager.enabled -}}
+{{- printf "%s-tls" (include "acrpull-broker.fullname" .) -}}
+{{- else -}}
+{{- fail "the broker has no certificate: set tls.existingSecret to a Secret of type kubernetes.io/tls, or tls.certManager.enabled=true and tls.certManager.issuerRef" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The entry of config.clusters for the cluster that the broker runs in. Its files are mounted next to config.yaml. */}}
+{{- define "acrpull-broker.localCluster" -}}
+{{- with .Values.localCluster -}}
+name: {{ .name | quote }}
+issuer: {{ .issuer | quote }}
+jwks:
+  url: {{ .jwksUrl | quote }}
+  caBundle: local-cluster/ca.crt
+  # the API server does not show its keys to anonymous callers
+  tokenFile: local-cluster/token
+callerAudiences: {{ toJson .callerAudiences }}
+subjectAudiences: {{ toJson .subjectAudiences }}
+syncers:
+{{- range .syncers }}
+- {{ tpl . $ | quote }}
+{{- end }}
+{{- with .defaultTenant }}
+defaultTenant: {{ . | quote }}
+{{- end }}
+ceilings: {{ toJson .ceilings }}
+{{- end -}}
+{{- end -}}
+
+{{/* The content of config.yaml. */}}
+{{- define "acrpull-broker.config" -}}
+{{- $config := deepCopy .Values.config -}}
+{{- if .Values.localCluster.enabled -}}
+{{- $local := include "acrpull-broker.localCluster" . | fromYaml -}}
+{{- $_ := set $config "clusters" (append (default list $config.clusters) $local) -}}
+{{- end -}}
+{{- if not $config.clusters -}}
+{{- fail "nobody could ask this broker for anything: add a cluster to config.clusters, or set localCluster.enabled=true" -}}
+{{- end -}}
+{{- if .Values.egressCaBundle -}}
+{{- $egress := default dict $config.egress -}}
+{{- if $egress.caBundle -}}
+{{- fail "egressCaBundle and config.egress.caBundle are both set: put the bundle into one of them" -}}
+{{- end -}}
+{{- $_ := set $config "egress" (merge (dict "caBundle" "egress-ca.pem") $egress) -}}
+{{- end -}}
+apiVersion: config.acrpull.dev/v1alpha1
+kind: BrokerConfiguration
+{{- range $section := list "clusters" "clouds" "identities" "grants" "egress" }}
+{{- with get $config $section }}
+{{ dict $section . | toYaml }}
+{{- end }}
+{{- end }}
+{{- end -}}

@@ -1,0 +1,79 @@
+//! What a caller learns when the broker does not answer with a credential.
+
+use std::time::Duration;
+
+use proto::Reason;
+use runtime::tls::TlsError;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+/// The client cannot be set up as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Not an address at all.
+    #[error("broker address {address:?} is not a URL such as https://acrpull-broker.acrpull-system.svc:8443")]
+    Address {
+        /// What was given.
+        address: String,
+        /// Why.
+        #[source]
+        source: http::uri::InvalidUri,
+    },
+    /// Another scheme, or no host.
+    #[error("broker address {address:?} must start with https:// and name a host")]
+    NotHttps {
+        /// What was given.
+        address: String,
+    },
+    /// The CA file is not usable.
+    #[error("cannot use the broker's CA file")]
+    Ca(#[source] TlsError),
+    /// The CA file cannot be read.
+    #[error("cannot read the broker's CA file {path}")]
+    CaFile {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The TLS configuration is refused.
+    #[error("cannot set up TLS to the broker")]
+    Tls(#[source] tonic::transport::Error),
+}
+
+/// Why there is no credential. The text is the broker's public text: stable, and free of ids, times and secrets.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct BrokerError {
+    /// From the catalogue.
+    pub reason: Reason,
+    /// For people.
+    pub message: String,
+    /// When to ask again, if the broker said.
+    pub retry_after: Option<Duration>,
+}
+
+impl BrokerError {
+    pub(crate) fn from_status(status: &Status) -> Self {
+        let retry_after = status.get_details_retry_info().and_then(|info| info.retry_delay);
+        match reason_of(status) {
+            Some(reason) => Self { reason, message: status.message().to_owned(), retry_after },
+            // Not an answer of the broker: the transport's own text names addresses and changes from try to try.
+            None => {
+                let reason = match status.code() {
+                    Code::DeadlineExceeded | Code::Cancelled => Reason::DeadlineExceeded,
+                    Code::Unauthenticated => Reason::CallerUnauthenticated,
+                    _ => Reason::BrokerUnreachable,
+                };
+                Self { reason, message: reason.title().to_owned(), retry_after }
+            }
+        }
+    }
+}
+
+/// The reason that the broker gave, if this status came from the broker.
+pub(crate) fn reason_of(status: &Status) -> Option<Reason> {
+    let info = status.get_details_error_info()?;
+    (info.domain == proto::ERROR_DOMAIN).then(|| Reason::from_wire(&info.reason))?
+}

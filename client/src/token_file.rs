@@ -1,0 +1,59 @@
+//! The caller's own token, in the file where the kubelet keeps it fresh.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use runtime::Secret;
+use tokio::{sync::Mutex, time::Instant};
+use tonic::{Status, metadata::MetadataValue};
+
+/// How long a token that was read is used before the file is read again. The kubelet renews a token when a fifth of
+/// its life is left (two minutes for the shortest one), so this is never late.
+const REREAD_AFTER: Duration = Duration::from_secs(10);
+
+#[derive(Clone)]
+pub(crate) struct TokenFile {
+    path: Arc<PathBuf>,
+    read: Arc<Mutex<Option<(Instant, Secret)>>>,
+}
+
+impl std::fmt::Debug for TokenFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenFile").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl TokenFile {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path: Arc::new(path), read: Arc::default() }
+    }
+
+    /// The `authorization` entry.
+    pub(crate) async fn bearer(&self) -> Result<MetadataValue<tonic::metadata::Ascii>, Status> {
+        let token = self.token().await?;
+        let mut value = MetadataValue::try_from(format!("Bearer {}", token.expose().trim()))
+            .map_err(|_not_ascii| self.unusable("holds no token"))?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+
+    async fn token(&self) -> Result<Secret, Status> {
+        // Held across a read of a small local file, never across the network.
+        let mut read = self.read.lock().await;
+        if let Some((at, token)) = read.as_ref()
+            && at.elapsed() < REREAD_AFTER
+        {
+            return Ok(token.clone());
+        }
+        let text = tokio::fs::read_to_string(self.path.as_ref())
+            .await
+            .map_err(|error| self.unusable(&error.to_string()))?;
+        let token = Secret::from(text);
+        *read = Some((Instant::now(), token.clone()));
+        Ok(token)
+    }
+
+    fn unusable(&self, why: &str) -> Status {
+        tracing::error!(path = %self.path.display(), why, "cannot use the token file");
+        Status::unauthenticated("the caller's own token cannot be read")
+    }
+}

@@ -1,0 +1,138 @@
+//! The admin listener: `/livez`, `/readyz`, `/metrics`. Plain HTTP, apart from the listener that serves callers.
+
+use std::{
+    net::TcpListener,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
+use prometheus_client::registry::Registry;
+
+use crate::{Failure, Shutdown};
+
+/// What OpenMetrics scrapers expect (OpenMetrics 1.0, "Overall structure").
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Ready when every gate is open. Gates concern the process itself and never a remote party:
+/// an outage of Azure must not take healthy replicas out of service.
+#[derive(Debug, Clone, Default)]
+pub struct Readiness(Arc<Mutex<Vec<Arc<GateState>>>>);
+
+/// One thing that must have happened once before the process is ready.
+#[derive(Debug, Clone)]
+pub struct Gate(Arc<GateState>);
+
+#[derive(Debug)]
+struct GateState {
+    name: String,
+    open: AtomicBool,
+}
+
+#[derive(Clone)]
+struct AdminState {
+    readiness: Readiness,
+    registry: Arc<Registry>,
+    shutdown: Shutdown,
+}
+
+impl Readiness {
+    /// Adds a closed gate.
+    pub fn gate(&self, name: impl Into<String>) -> Gate {
+        let gate = Arc::new(GateState { name: name.into(), open: AtomicBool::new(false) });
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&gate));
+        Gate(gate)
+    }
+
+    /// The names of the gates that are still closed.
+    pub fn waiting_for(&self) -> Vec<String> {
+        let gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        gates.iter().filter(|gate| !gate.open.load(Ordering::Acquire)).map(|gate| gate.name.clone()).collect()
+    }
+}
+
+impl Gate {
+    /// Opens the gate; it never closes again.
+    pub fn open(&self) {
+        self.0.open.store(true, Ordering::Release);
+    }
+}
+
+/// Serves the admin routes until shutdown. It answers `/readyz` with 503 as soon as the shutdown starts, and goes on
+/// answering until the process ends, so that a load balancer sees the drain.
+///
+/// # Errors
+/// The listener cannot be used.
+pub fn router(registry: Registry, readiness: Readiness, shutdown: Shutdown) -> Router {
+    Router::new()
+        .route("/livez", get(async || "ok"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(AdminState { readiness, registry: Arc::new(registry), shutdown })
+}
+
+/// Serves `router` on `listener` until shutdown.
+///
+/// # Errors
+/// The listener cannot be registered with the runtime.
+pub fn serve(
+    listener: TcpListener,
+    router: Router,
+    shutdown: Shutdown,
+) -> Result<impl Future<Output = ()> + Send, Failure> {
+    let listener = tokio::net::TcpListener::from_std(listener)
+        .map_err(|error| Failure::runtime("cannot use the admin listener").source(error))?;
+    Ok(async move {
+        let served = axum::serve(listener, router)
+            .with_graceful_shutdown(async move { shutdown.started().await })
+            .await;
+        if let Err(error) = served {
+            tracing::error!(%error, "the admin server failed");
+        }
+    })
+}
+
+async fn ready(State(state): State<AdminState>) -> impl IntoResponse {
+    if state.shutdown.has_started() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "shutting down".to_owned());
+    }
+    match state.readiness.waiting_for().as_slice() {
+        [] => (StatusCode::OK, "ok".to_owned()),
+        waiting => (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for: {}", waiting.join(", "))),
+    }
+}
+
+async fn metrics(State(state): State<AdminState>) -> impl IntoResponse {
+    let mut text = String::new();
+    match prometheus_client::encoding::text::encode(&mut text, &state.registry) {
+        Ok(()) => (StatusCode::OK, [(header::CONTENT_TYPE, OPENMETRICS)], text),
+        Err(error) => {
+            tracing::error!(%error, "cannot encode the metrics");
+            (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain")], "cannot encode".to_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness_waits_for_every_gate() {
+        let readiness = Readiness::default();
+        let (config, keys) = (readiness.gate("configuration"), readiness.gate("keys"));
+        assert_eq!(readiness.waiting_for(), ["configuration", "keys"]);
+        keys.open();
+        assert_eq!(readiness.waiting_for(), ["configuration"]);
+        config.open();
+        assert!(readiness.waiting_for().is_empty());
+    }
+}

@@ -1,0 +1,134 @@
+//! Logs to standard error, traces by OTLP when the standard `OTEL_*` variables ask for them, W3C trace context.
+
+mod otlp;
+pub mod propagation;
+
+use clap::{Args, ValueEnum};
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{
+    Layer as _,
+    filter::Targets,
+    layer::SubscriberExt as _,
+    registry::Registry as Spans,
+    util::SubscriberInitExt as _,
+};
+
+use crate::{Failure, build_info::VERSION};
+
+/// Crates whose logs and spans follow `--log-level`. Everything else is capped in code at [`OTHERS`].
+const OURS: [&str; 5] = ["broker", "syncer", "client", "runtime", "proto"];
+/// Cap for other crates: HTTP stacks log headers below WARN.
+const OTHERS: LevelFilter = LevelFilter::WARN;
+/// The Kubernetes client logs whole response bodies at WARN when they do not decode, Secrets included.
+const BODY_LOGGERS: [&str; 2] = ["kube_client", "kube_runtime"];
+
+/// What the command line says about logs.
+#[derive(Debug, Clone, Args)]
+pub struct TelemetryArgs {
+    /// Least severe log line to print, of this program's own; libraries never log below warn.
+    #[arg(long, value_enum, default_value_t = LogLevel::Info, env = "ACRPULL_LOG_LEVEL")]
+    pub log_level: LogLevel,
+    /// Form of the log lines on standard error.
+    #[arg(long, value_enum, default_value_t = LogFormat::Json, env = "ACRPULL_LOG_FORMAT")]
+    pub log_format: LogFormat,
+}
+
+/// Severity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// Form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Keeps the exporter alive; flushes it when dropped.
+#[derive(Debug)]
+pub struct Telemetry {
+    traces: Option<SdkTracerProvider>,
+}
+
+impl LogLevel {
+    fn filter(self) -> LevelFilter {
+        match self {
+            Self::Error => LevelFilter::ERROR,
+            Self::Warn => LevelFilter::WARN,
+            Self::Info => LevelFilter::INFO,
+            Self::Debug => LevelFilter::DEBUG,
+            Self::Trace => LevelFilter::TRACE,
+        }
+    }
+}
+
+fn targets(ours: LevelFilter) -> Targets {
+    Targets::new()
+        .with_default(OTHERS.min(ours))
+        .with_targets(OURS.map(|name| (name, ours)))
+        .with_targets(BODY_LOGGERS.map(|name| (name, LevelFilter::ERROR.min(ours))))
+}
+
+/// Starts logs and traces for `service` (`acrpull-broker`, `acrpull-syncer`). Call it inside the async runtime.
+///
+/// # Errors
+/// The `OTEL_*` variables ask for an exporter that cannot be built.
+pub fn init(service: &'static str, args: &TelemetryArgs) -> Result<Telemetry, Failure> {
+    propagation::install();
+    let filter = targets(args.log_level.filter());
+    let format = tracing_subscriber::fmt::layer::<Spans>().with_writer(std::io::stderr);
+    let logs = match args.log_format {
+        LogFormat::Json => format.json().flatten_event(true).with_span_list(false).with_filter(filter).boxed(),
+        LogFormat::Text => format.with_target(false).with_filter(filter).boxed(),
+    };
+    let traces = otlp::provider(service)?;
+    // Spans of ours at INFO; a trace is not more detailed because a log is.
+    let spans = traces.as_ref().map(|provider| {
+        tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer(service))
+            .with_filter(targets(LevelFilter::INFO))
+    });
+    tracing_subscriber::registry()
+        .with(logs)
+        .with(spans)
+        .try_init()
+        .map_err(|error| Failure::runtime("cannot start logging").source(error))?;
+    tracing::info!(service, version = VERSION, traces = traces.is_some(), "starting");
+    Ok(Telemetry { traces })
+}
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        if let Some(provider) = self.traces.take()
+            && let Err(error) = provider.shutdown()
+        {
+            tracing::warn!(%error, "the last spans could not be sent");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn telemetry_third_party_targets_stay_capped_at_trace() {
+        let filter = targets(LevelFilter::TRACE);
+        assert!(filter.would_enable("broker::authn", &Level::TRACE));
+        assert!(!filter.would_enable("hyper::proto", &Level::INFO));
+        assert!(!filter.would_enable("kube_client::client", &Level::WARN));
+    }
+}

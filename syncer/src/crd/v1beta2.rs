@@ -1,0 +1,175 @@
+//! `acrpull.microsoft.com/v1beta2`: the spec, field by field as the peer (Azure/msi-acrpull) has it, so that every
+//! manifest that could work there is accepted here. The rules are stricter only where the peer could never have
+//! worked, and right where the peer's were wrong (air-gapped clouds).
+//!
+//! The doc comments are the API documentation: `kubectl explain apb.spec` prints them.
+
+use kube::{
+    CustomResource, KubeSchema,
+    core::{Message, Rule},
+};
+use serde::{Deserialize, Serialize};
+
+use super::AcrPullBindingStatus;
+
+/// Name of a ServiceAccount: a DNS subdomain (RFC 1123).
+const IS_NAME: &str = "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')";
+const NAME_MESSAGE: &str = "must be the name of a ServiceAccount, such as default";
+const IS_GUID: &str = "self.matches('^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$')";
+const GUID_MESSAGE: &str = "must be a GUID such as 1b461305-28be-5271-beda-bd9fd2e24251";
+/// A tenant has a GUID and domain names; both are accepted by Entra ID. The domain needs a dot, which keeps
+/// `common` and `organizations` out.
+const IS_TENANT: &str = "self.matches('^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?([.][a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?)+)$')";
+const IS_HOST: &str =
+    "self.matches('^(?i)([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?[.])+[a-z][-a-z0-9]{0,61}[a-z0-9]$')";
+const IS_SCOPE: &str = r"self.matches(r'^\s*[a-z-]+:[^\s:*]+:[a-zA-Z_*]+(,[a-zA-Z_*]+)*(\s+[a-z-]+:[^\s:*]+:[a-zA-Z_*]+(,[a-zA-Z_*]+)*)*\s*$')";
+const IS_IDENTITY: &str = "self.matches('^(?i)/subscriptions/[^/ ]+/resourcegroups/[^/ ]+/providers/Microsoft[.]ManagedIdentity/userAssignedIdentities/[^/ ]+$')";
+
+/// Makes a ServiceAccount able to pull from an Azure Container Registry (ACR).
+///
+/// The syncer obtains a short-lived token for one registry from the broker, keeps it in a pull Secret in this namespace,
+/// and lists that Secret in the ServiceAccount's `imagePullSecrets`.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "acrpull.microsoft.com",
+    version = "v1beta2",
+    kind = "AcrPullBinding",
+    plural = "acrpullbindings",
+    namespaced,
+    status = "AcrPullBindingStatus",
+    derive = "PartialEq",
+    doc = "AcrPullBinding makes a ServiceAccount able to pull from an Azure Container Registry.",
+    shortname = "apb",
+    shortname = "apbs",
+    category = "acrpull",
+    selectable = ".spec.serviceAccountName",
+    selectable = ".spec.acr.server",
+    printcolumn(name = "Server", type_ = "string", json_path = ".spec.acr.server", description = "Host name of the registry."),
+    printcolumn(name = "ServiceAccount", type_ = "string", json_path = ".spec.serviceAccountName", description = "ServiceAccount that can pull."),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status", description = "Whether pulls work."),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", description = "Why, or why not."),
+    printcolumn(name = "Expires", type_ = "string", json_path = ".status.tokenExpirationTime", description = "When the token in the Secret expires."),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Secret", type_ = "string", json_path = ".status.pullSecretName", description = "Name of the pull Secret.", priority = 1),
+    printcolumn(name = "Scope", type_ = "string", json_path = ".spec.acr.scope", description = "What the token may do.", priority = 1),
+    printcolumn(name = "Last Refresh", type_ = "date", json_path = ".status.lastTokenRefreshTime", description = "When the token was fetched.", priority = 1),
+    printcolumn(name = "Next Refresh", type_ = "string", json_path = ".status.nextRefreshTime", description = "When the next token is due.", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", description = "The reason in words.", priority = 1)
+)]
+#[serde(rename_all = "camelCase")]
+pub struct AcrPullBindingSpec {
+    /// The registry and what may be done with it.
+    pub acr: AcrConfiguration,
+    /// Whose rights the token carries. Exactly one method must be set.
+    pub auth: AuthenticationMethod,
+    /// The ServiceAccount that becomes able to pull: the pull Secret is added to its `imagePullSecrets`.
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = (IS_NAME, NAME_MESSAGE))]
+    pub service_account_name: String,
+}
+
+/// The registry and what may be done with it.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(
+    validation = Rule::new("self.environment != 'AirgappedCloud' || has(self.cloudConfig)")
+        .message("environment AirgappedCloud needs cloudConfig").field_path(".environment"),
+    validation = Rule::new("self.environment == 'AirgappedCloud' || !has(self.cloudConfig)")
+        .message("cloudConfig is for environment AirgappedCloud only").field_path(".cloudConfig")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct AcrConfiguration {
+    /// Host name of the registry, such as `example.azurecr.io`.
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = (IS_HOST, "server must be the bare host name of the registry, such as example.azurecr.io (no scheme, port, path, final dot)"))]
+    pub server: String,
+    /// What the token may do: one or more of `<type>:<name>:<action>[,<action>]`, separated by spaces,
+    /// such as `repository:my-repository:pull`. There is no wildcard for names; list each repository.
+    /// See <https://distribution.github.io/distribution/spec/auth/scope/>.
+    #[schemars(length(min = 1, max = 4096))]
+    #[x_kube(validation = (IS_SCOPE, "scope must be one or more of <type>:<name>:<action>[,<action>] separated by spaces, such as repository:app/web:pull (no wildcard in names)"))]
+    pub scope: String,
+    /// The Azure cloud that the registry and the identity live in.
+    #[serde(default)]
+    pub environment: AzureEnvironment,
+    /// The cloud, when `environment` is `AirgappedCloud`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud_config: Option<AirgappedCloudConfiguration>,
+}
+
+/// An Azure cloud.
+#[derive(schemars::JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "Azure's own names; documented variants would turn the enum into a oneOf")]
+pub enum AzureEnvironment {
+    #[default]
+    PublicCloud,
+    USGovernmentCloud,
+    ChinaCloud,
+    AirgappedCloud,
+}
+
+/// A cloud that the broker's configuration lists. A binding selects it and cannot add one.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct AirgappedCloudConfiguration {
+    /// The Entra ID authority, such as `https://login.example.com`.
+    #[schemars(length(min = 1, max = 2048))]
+    #[x_kube(validation = ("isURL(self) && url(self).getScheme() == 'https' && url(self).getHostname() != ''", "entraAuthorityHost must be an https URL"))]
+    pub entra_authority_host: String,
+    /// The audience of Azure Resource Manager in that cloud.
+    #[schemars(length(min = 1, max = 2048))]
+    pub resource_manager_audience: String,
+}
+
+/// Whose rights the token carries.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(validation = Rule::new("[has(self.managedIdentity), has(self.workloadIdentity)].exists_one(x, x)")
+    .message(Message::Expression("'set exactly one of managedIdentity and workloadIdentity, found ' + (has(self.managedIdentity) ? 'both' : 'none')".to_owned())))]
+#[serde(rename_all = "camelCase")]
+pub struct AuthenticationMethod {
+    /// An identity that the broker holds. A grant in the broker's configuration must allow its use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub managed_identity: Option<ManagedIdentityAuth>,
+    /// An identity that trusts a ServiceAccount of this namespace by a federated credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload_identity: Option<WorkloadIdentityAuth>,
+}
+
+/// An identity that the broker holds.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(validation = Rule::new("[has(self.clientID), has(self.resourceID)].exists_one(x, x)")
+    .message(Message::Expression("'set exactly one of clientID and resourceID, found ' + (has(self.clientID) ? 'both' : 'none')".to_owned())))]
+pub struct ManagedIdentityAuth {
+    /// Client ID of the identity.
+    #[serde(rename = "clientID", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 36))]
+    #[x_kube(validation = (IS_GUID, GUID_MESSAGE))]
+    pub client_id: Option<String>,
+    /// Azure resource ID of the identity.
+    #[serde(rename = "resourceID", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    #[x_kube(validation = (IS_IDENTITY, "resourceID must be the id of a user-assigned identity (/subscriptions/../providers/Microsoft.ManagedIdentity/userAssignedIdentities/..)"))]
+    pub resource_id: Option<String>,
+}
+
+/// An identity that trusts a ServiceAccount of this namespace.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(validation = Rule::new("has(self.clientID) == has(self.tenantID)")
+    .message(Message::Expression("'clientID and tenantID go together, ' + (has(self.clientID) ? 'tenantID' : 'clientID') + ' is missing'".to_owned())))]
+pub struct WorkloadIdentityAuth {
+    /// The ServiceAccount that the identity trusts. Its annotation `azure.workload.identity/client-id` names the
+    /// identity unless `clientID` does, `azure.workload.identity/tenant-id` the tenant.
+    #[serde(rename = "serviceAccountRef")]
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = (IS_NAME, NAME_MESSAGE))]
+    pub service_account_ref: String,
+    /// Client ID of the identity, instead of the ServiceAccount's annotation.
+    #[serde(rename = "clientID", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 36))]
+    #[x_kube(validation = (IS_GUID, GUID_MESSAGE))]
+    pub client_id: Option<String>,
+    /// Tenant of the identity: its GUID or one of its domain names. Goes together with `clientID`.
+    #[serde(rename = "tenantID", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = (IS_TENANT, "must be the GUID of a tenant or one of its domain names, such as contoso.onmicrosoft.com"))]
+    pub tenant_id: Option<String>,
+}

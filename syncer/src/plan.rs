@@ -1,0 +1,169 @@
+//! What is to be done for a binding, as ordered steps. Pure: everything that the decision needs is in the
+//! [`Snapshot`], and the time is passed in. Every case of the domain is decided here and nowhere else.
+//!
+//! The order is the promise: the ServiceAccount is linked before the broker is asked (a kubelet tolerates a missing
+//! Secret and tries again, so a Pod of the first second works as soon as the Secret is there), and a Secret is taken
+//! over before it is written.
+
+use std::sync::Arc;
+
+use k8s_openapi::{api::core::v1::ServiceAccount, jiff::Timestamp};
+use kube::ResourceExt as _;
+use proto::Reason;
+
+use crate::{
+    crd::AcrPullBinding,
+    links,
+    memory::BindingMemory,
+    problem::Problem,
+    pull_secret::{self, Credential, PullSecret, REFRESH_REQUESTED, SecretState},
+    schedule,
+    wanted::{self, Wanted},
+};
+
+/// Everything that the decision depends on, read at one time.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The binding.
+    pub binding: Arc<AcrPullBinding>,
+    /// The ServiceAccount that is to be able to pull, if it exists.
+    pub target_account: Option<Arc<ServiceAccount>>,
+    /// The ServiceAccount that names and proves the identity, if there is one and it exists.
+    pub identity_account: Option<Arc<ServiceAccount>>,
+    /// The Secret under the binding's name for it.
+    pub secret: SecretState,
+    /// What the process remembers.
+    pub memory: BindingMemory,
+}
+
+/// What is to be done, and how things stand if nothing of it fails.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// In this order; the first that fails stops those that need it.
+    pub steps: Vec<Step>,
+    /// How the link stands before the steps.
+    pub link: Link,
+    /// What the credential is wanted for, if that is known.
+    pub inputs: Option<String>,
+    /// What stands in the way already, before any step.
+    pub problem: Option<Problem>,
+    /// When to look again although nothing happened.
+    pub wake_at: Option<Timestamp>,
+}
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// List the Secret in the ServiceAccount's `imagePullSecrets`.
+    Link,
+    /// Make this binding the owner of a Secret that an earlier one, or the peer, left.
+    Adopt(PullSecret),
+    /// Ask the broker and store what it answers.
+    Issue(Box<Issue>),
+}
+
+/// A question to the broker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Issue {
+    /// What to ask for.
+    pub wanted: Wanted,
+    /// The credential in the Secret, if it was issued for the same inputs: it may be good enough.
+    pub held: Option<Credential>,
+    /// Ask Azure again although an error is remembered there.
+    pub force: bool,
+    /// The refresh request that this answers.
+    pub request: Option<String>,
+}
+
+/// How the link between ServiceAccount and Secret stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Link {
+    /// It is there and recorded.
+    Present,
+    /// It is to be made.
+    Missing,
+    /// There is no ServiceAccount to link.
+    NoAccount,
+    /// It must not be made: the Secret belongs to somebody else.
+    Withheld,
+    /// It could not be made.
+    Failed(Problem),
+}
+
+/// Decides.
+pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
+    let Snapshot { binding, target_account, identity_account, secret, memory } = snapshot;
+    let secret = match secret {
+        SecretState::Foreign => return foreign(binding, memory, now),
+        SecretState::Absent => None,
+        SecretState::Ours(secret) => Some(secret),
+    };
+    let mut steps = Vec::new();
+    let link = match target_account {
+        None => Link::NoAccount,
+        Some(account) if links::has(account, &pull_secret::name_for(&binding.name_any())) => Link::Present,
+        Some(_account) => {
+            steps.push(Step::Link);
+            Link::Missing
+        }
+    };
+    steps.extend(secret.filter(|secret| !secret.adopted).cloned().map(Step::Adopt));
+
+    let wanted = match wanted::read(&binding.spec, identity_account.as_deref()) {
+        Ok(wanted) => wanted,
+        // Only a change of the binding or of a ServiceAccount helps, and both are watched.
+        Err(problem) => {
+            let wake_at = secret.and_then(|secret| secret.credential.as_ref()).map(|held| held.expires_at);
+            let wake_at = wake_at.filter(|at| *at > now);
+            return Plan { steps, link, inputs: None, problem: Some(problem), wake_at };
+        }
+    };
+    let inputs = Some(wanted.inputs.clone());
+    let held = secret.and_then(|secret| secret.credential.clone()).filter(|held| held.inputs == wanted.inputs);
+    let request = binding.annotations().get(REFRESH_REQUESTED).cloned();
+    let answered = secret.and_then(|secret| secret.answered_request.as_ref());
+    let is_requested = request.is_some() && request.as_ref() != answered;
+    // One attempt by force per request; the attempts after it follow the schedule like any other.
+    let force = is_requested && request != memory.forced_request;
+
+    let is_fresh = held.as_ref().is_some_and(|held| now < held.refresh_at && now < held.expires_at);
+    if is_fresh && !is_requested {
+        let wake_at = held.map(|held| held.refresh_at);
+        return Plan { steps, link, inputs, problem: None, wake_at };
+    }
+    let failures = memory.failures.as_ref().filter(|run| run.inputs == wanted.inputs);
+    match failures {
+        Some(run) if now < run.next_at && !force => {
+            let expires_at = held.map(|held| held.expires_at).filter(|at| *at > now);
+            let wake_at = expires_at.map_or(run.next_at, |at| at.min(run.next_at));
+            Plan { steps, link, inputs, problem: Some(run.problem.clone()), wake_at: Some(wake_at) }
+        }
+        Some(_) | None => {
+            let problem = failures.map(|run| run.problem.clone());
+            steps.push(Step::Issue(Box::new(Issue { wanted, held, force, request })));
+            Plan { steps, link, inputs, problem, wake_at: None }
+        }
+    }
+}
+
+/// Nothing is written and nobody is asked. Such a Secret is not watched, so it is looked at again by the clock.
+fn foreign(binding: &AcrPullBinding, memory: &BindingMemory, now: Timestamp) -> Plan {
+    let name = pull_secret::name_for(&binding.name_any());
+    let problem = Problem::new(
+        Reason::SecretConflict,
+        format!("Secret {name} exists and does not belong to this binding; delete or rename it, or rename the binding"),
+    );
+    let run = memory.failures.as_ref().filter(|run| run.problem == problem && now < run.next_at);
+    let wake_at = run.map(|run| run.next_at);
+    Plan { steps: Vec::new(), link: Link::Withheld, inputs: None, problem: Some(problem), wake_at }
+}
+
+impl Plan {
+    /// How long until the next look.
+    pub fn wake_after(&self, now: Timestamp) -> Option<std::time::Duration> {
+        self.wake_at.map(|at| schedule::elapsed(now, at))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,249 @@
+use k8s_openapi::jiff::{SignedDuration, ToSpan as _};
+use proptest::prelude::*;
+use proto::Fingerprint;
+
+use super::*;
+use crate::{
+    memory::Memory,
+    samples::{account, annotated_account, binding, managed_identity_spec, now, workload_identity_spec},
+    schedule::FailureRun,
+};
+
+/// A binding for which everything is as it should be, in the middle of its credential's life.
+fn settled() -> Snapshot {
+    let binding = Arc::new(binding("web", workload_identity_spec()));
+    let identity_account = Arc::new(annotated_account("puller"));
+    let inputs = wanted::read(&binding.spec, Some(&identity_account)).unwrap().inputs;
+    let key = kube::runtime::reflector::ObjectRef::from_obj(binding.as_ref());
+    let mut target = account("web");
+    links::tests::link(&mut target, "acr-pull-web");
+    Snapshot {
+        memory: Memory::default().of(&key, "uid-of-web", now()),
+        binding,
+        target_account: Some(Arc::new(target)),
+        identity_account: Some(identity_account),
+        secret: SecretState::Ours(PullSecret {
+            uid: "uid-of-secret".to_owned(),
+            resource_version: "7".to_owned(),
+            adopted: true,
+            credential: Some(Credential {
+                inputs,
+                fingerprint: Fingerprint::of(b"payload"),
+                refreshed_at: now() - 10.minutes(),
+                expires_at: now() + 60.minutes(),
+                refresh_at: now() + 30.minutes(),
+            }),
+            answered_request: None,
+        }),
+    }
+}
+
+fn secret(snapshot: &mut Snapshot) -> &mut PullSecret {
+    match &mut snapshot.secret {
+        SecretState::Ours(secret) => secret,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn request_refresh(snapshot: &mut Snapshot, value: &str) {
+    let mut binding = AcrPullBinding::clone(&snapshot.binding);
+    binding.annotations_mut().insert(REFRESH_REQUESTED.to_owned(), value.to_owned());
+    snapshot.binding = Arc::new(binding);
+}
+
+fn fail(snapshot: &mut Snapshot, reason: Reason) -> FailureRun {
+    let inputs = plan(snapshot, now()).inputs.unwrap();
+    let run = FailureRun::after(None, &inputs, Problem::new(reason, "no"), now(), 0.0);
+    snapshot.memory.failures = Some(run.clone());
+    run
+}
+
+fn issue(plan: &Plan) -> &Issue {
+    match plan.steps.last() {
+        Some(Step::Issue(issue)) => issue,
+        other => panic!("the last step is {other:?}"),
+    }
+}
+
+#[test]
+fn plan_settled_binding_does_nothing_until_the_refresh() {
+    let plan = plan(&settled(), now());
+    assert_eq!(plan.steps, []);
+    assert_eq!(plan.link, Link::Present);
+    assert_eq!(plan.problem, None);
+    assert_eq!(plan.wake_at, Some(now() + 30.minutes()));
+}
+
+#[test]
+fn plan_new_binding_links_before_it_asks() {
+    let mut snapshot = settled();
+    snapshot.secret = SecretState::Absent;
+    snapshot.target_account = Some(Arc::new(account("web")));
+    let plan = plan(&snapshot, now());
+    assert!(matches!(plan.steps.as_slice(), [Step::Link, Step::Issue(_)]), "{:?}", plan.steps);
+    assert_eq!(issue(&plan).held, None);
+    assert!(!issue(&plan).force);
+}
+
+#[test]
+fn plan_without_target_account_still_refreshes() {
+    let mut snapshot = settled();
+    snapshot.target_account = None;
+    snapshot.secret = SecretState::Absent;
+    let plan = plan(&snapshot, now());
+    assert_eq!(plan.link, Link::NoAccount);
+    assert!(matches!(plan.steps.as_slice(), [Step::Issue(_)]));
+}
+
+#[test]
+fn plan_without_identity_account_links_and_waits_for_it() {
+    let mut snapshot = settled();
+    snapshot.identity_account = None;
+    snapshot.target_account = Some(Arc::new(account("web")));
+    let plan = plan(&snapshot, now());
+    assert_eq!(plan.steps, [Step::Link]);
+    assert_eq!(plan.problem.unwrap().reason, Reason::ServiceAccountNotFound);
+}
+
+#[test]
+fn plan_credential_past_its_refresh_is_offered_to_the_broker() {
+    let snapshot = settled();
+    let plan = plan(&snapshot, now() + 31.minutes());
+    assert!(matches!(plan.steps.as_slice(), [Step::Issue(_)]));
+    assert!(issue(&plan).held.is_some());
+}
+
+#[test]
+fn plan_changed_inputs_ask_for_a_new_credential() {
+    let mut snapshot = settled();
+    let mut spec = workload_identity_spec();
+    spec.acr.scope = "repository:team/other:pull".to_owned();
+    snapshot.binding = Arc::new(binding("web", spec));
+    assert_eq!(issue(&plan(&snapshot, now())).held, None);
+}
+
+#[test]
+fn plan_secret_with_another_payload_is_written_again() {
+    let mut snapshot = settled();
+    secret(&mut snapshot).credential = None;
+    assert_eq!(issue(&plan(&snapshot, now())).held, None);
+}
+
+#[test]
+fn plan_secret_of_an_earlier_binding_is_adopted_and_not_fetched() {
+    let mut snapshot = settled();
+    secret(&mut snapshot).adopted = false;
+    assert!(matches!(plan(&snapshot, now()).steps.as_slice(), [Step::Adopt(_)]));
+}
+
+#[test]
+fn plan_foreign_secret_stops_everything() {
+    let mut snapshot = settled();
+    snapshot.secret = SecretState::Foreign;
+    snapshot.target_account = Some(Arc::new(account("web")));
+    let plan = plan(&snapshot, now());
+    assert_eq!(plan.steps, []);
+    assert_eq!(plan.link, Link::Withheld);
+    assert_eq!(plan.problem.unwrap().reason, Reason::SecretConflict);
+}
+
+#[test]
+fn plan_failed_attempt_waits_for_its_time() {
+    let mut snapshot = settled();
+    snapshot.secret = SecretState::Absent;
+    let run = fail(&mut snapshot, Reason::RegistryUnauthorized);
+    let waiting = plan(&snapshot, now());
+    assert_eq!(waiting.steps, []);
+    assert_eq!(waiting.wake_at, Some(run.next_at));
+    assert_eq!(waiting.problem, Some(run.problem));
+    assert!(matches!(plan(&snapshot, run.next_at).steps.as_slice(), [Step::Issue(_)]));
+}
+
+#[test]
+fn plan_failed_attempt_wakes_when_the_credential_expires() {
+    let mut snapshot = settled();
+    let expires_at = now() + 5.seconds();
+    let credential = secret(&mut snapshot).credential.as_mut().unwrap();
+    credential.refresh_at = now();
+    credential.expires_at = expires_at;
+    fail(&mut snapshot, Reason::RegistryUnauthorized);
+    assert_eq!(plan(&snapshot, now()).wake_at, Some(expires_at));
+}
+
+#[test]
+fn plan_changed_inputs_end_the_wait() {
+    let mut snapshot = settled();
+    snapshot.secret = SecretState::Absent;
+    fail(&mut snapshot, Reason::TenantNotFound);
+    snapshot.binding = Arc::new(binding("web", managed_identity_spec()));
+    assert!(matches!(plan(&snapshot, now()).steps.as_slice(), [Step::Issue(_)]));
+}
+
+#[test]
+fn plan_refresh_request_is_forced_once_and_ends_the_wait() {
+    let mut snapshot = settled();
+    fail(&mut snapshot, Reason::TenantNotFound);
+    request_refresh(&mut snapshot, "one");
+    let requested = plan(&snapshot, now());
+    assert!(issue(&requested).force);
+    assert_eq!(issue(&requested).request.as_deref(), Some("one"));
+
+    snapshot.memory.forced_request = Some("one".to_owned());
+    assert_eq!(plan(&snapshot, now()).steps, [], "failed by force: back to the schedule");
+
+    secret(&mut snapshot).answered_request = Some("one".to_owned());
+    snapshot.memory.failures = None;
+    assert_eq!(plan(&snapshot, now()).steps, [], "answered");
+}
+
+#[test]
+fn plan_spec_that_does_not_parse_is_not_sent() {
+    let mut snapshot = settled();
+    let mut spec = managed_identity_spec();
+    spec.acr.server = "10.0.0.1".to_owned();
+    snapshot.binding = Arc::new(binding("web", spec));
+    let plan = plan(&snapshot, now());
+    assert_eq!(plan.steps, []);
+    assert_eq!(plan.problem.unwrap().reason, Reason::InvalidSpec);
+}
+
+proptest! {
+    /// Whatever a snapshot looks like: once the steps have succeeded, nothing is left to do.
+    #[test]
+    fn plan_is_done_after_its_steps(
+        linked: bool, adopted: bool, held: bool, due in -40_i64..40, failed: bool, requested: bool, foreign: bool
+    ) {
+        let mut snapshot = settled();
+        if !linked {
+            snapshot.target_account = Some(Arc::new(account("web")));
+        }
+        secret(&mut snapshot).adopted = adopted;
+        let credential = secret(&mut snapshot).credential.clone().unwrap();
+        secret(&mut snapshot).credential =
+            held.then(|| Credential { refresh_at: now() + SignedDuration::from_mins(due), ..credential.clone() });
+        if failed {
+            fail(&mut snapshot, Reason::PolicyDenied);
+        }
+        if requested {
+            request_refresh(&mut snapshot, "now");
+        }
+        if foreign {
+            snapshot.secret = SecretState::Foreign;
+        }
+        for step in plan(&snapshot, now()).steps {
+            match step {
+                Step::Link => snapshot.target_account = settled().target_account,
+                Step::Adopt(_) => secret(&mut snapshot).adopted = true,
+                Step::Issue(issue) => {
+                    secret(&mut snapshot).credential = Some(Credential {
+                        inputs: issue.wanted.inputs.clone(),
+                        ..credential.clone()
+                    });
+                    secret(&mut snapshot).answered_request = issue.request;
+                    snapshot.memory.failures = None;
+                }
+            }
+        }
+        prop_assert_eq!(plan(&snapshot, now()).steps, []);
+    }
+}

@@ -1,0 +1,34 @@
+//! Why a pass did not get where it wanted: one reason of the catalogue and one stable sentence.
+//!
+//! Stable means: the same situation gives the same text, without ids, times or numbers that change from try to try.
+//! The text goes into the status, and a status that changes at each try would trigger the next try.
+
+use std::time::Duration;
+
+use client::BrokerError;
+use proto::Reason;
+
+/// What stands in the way.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Problem {
+    /// From the catalogue.
+    pub reason: Reason,
+    /// For people.
+    pub message: String,
+    /// When to try again, if the other side said.
+    pub retry_after: Option<Duration>,
+}
+
+impl Problem {
+    /// A problem for which our own schedule decides when to try again.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), retry_after: None }
+    }
+}
+
+impl From<BrokerError> for Problem {
+    fn from(error: BrokerError) -> Self {
+        Self { reason: error.reason, message: error.message, retry_after: error.retry_after }
+    }
+}

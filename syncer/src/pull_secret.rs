@@ -1,0 +1,252 @@
+//! The pull Secret: its name, its marks, whose it is, and the object itself. Pure.
+//!
+//! Labels, annotations and names of the peer keep the peer's meaning, so that either can take over from the other.
+//! The syncer sees Secrets as metadata only: everything it must know about one stands in annotations.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::Secret,
+    apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, OwnerReference},
+    jiff::Timestamp,
+};
+use kube::ResourceExt as _;
+use proto::Fingerprint;
+
+use crate::{
+    crd::{AcrPullBinding, AcrPullBindingSpec, GROUP, KIND, LEGACY_GROUP},
+    inputs,
+};
+
+/// The peer's label; its value is the binding's name.
+pub const BINDING_LABEL: &str = "acr.microsoft.com/binding";
+/// The peer's annotation: when the token expires.
+const EXPIRY: &str = "acr.microsoft.com/token.expiry";
+/// The peer's annotation: when the token was fetched (not when it is due).
+const REFRESH: &str = "acr.microsoft.com/token.refresh";
+/// The peer's annotation: its hash over what it looks at.
+const PEER_INPUTS: &str = "acr.microsoft.com/token.inputs";
+/// When the next token is due.
+const REFRESH_AT: &str = "acrpull.microsoft.com/refresh-at";
+/// Hash over everything that the token depends on.
+const INPUTS: &str = "acrpull.microsoft.com/inputs";
+/// Fingerprint of the payload, in hexadecimal.
+const FINGERPRINT: &str = "acrpull.microsoft.com/fingerprint";
+/// On a binding: any new value asks for a fetch at once. On a Secret: the value that was last answered.
+pub const REFRESH_REQUESTED: &str = "acrpull.microsoft.com/refresh-requested";
+/// The field manager of everything in the Secret that is ours.
+pub const FIELD_MANAGER: &str = "acrpull-syncer";
+
+const SECRET_TYPE: &str = "kubernetes.io/dockerconfigjson";
+const PAYLOAD_KEY: &str = ".dockerconfigjson";
+const NAME_PREFIX: &str = "acr-pull-";
+/// From here on the peer shortens the binding's name and adds a hash: 253 characters (the longest name) less the
+/// prefix (9), a hyphen and ten digits of the hash.
+const MAX_WHOLE_NAME: usize = 233;
+/// Longest value of a label.
+const MAX_LABEL: usize = 63;
+/// Digits of the hash in a shortened name.
+const HASH_DIGITS: usize = 10;
+
+/// A Secret under the name that belongs to a binding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretState {
+    /// There is none.
+    Absent,
+    /// It belongs to somebody else and must not be touched.
+    Foreign,
+    /// It belongs to the binding, or to an earlier one of the same name.
+    Ours(PullSecret),
+}
+
+/// What is known about our Secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullSecret {
+    /// Precondition of every patch.
+    pub uid: String,
+    /// The version that this was read from.
+    pub resource_version: String,
+    /// The one owner is this very binding, and the label is right.
+    pub adopted: bool,
+    /// What our last write says about the payload; none if the payload is not the one that we wrote.
+    pub credential: Option<Credential>,
+    /// The value of the refresh request that was last answered.
+    pub answered_request: Option<String>,
+}
+
+/// The credential in a Secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// Hash over what it was issued for.
+    pub inputs: String,
+    /// Names the payload.
+    pub fingerprint: Fingerprint,
+    /// When it was fetched.
+    pub refreshed_at: Timestamp,
+    /// When it expires.
+    pub expires_at: Timestamp,
+    /// When the next one is due.
+    pub refresh_at: Timestamp,
+}
+
+/// The name of the pull Secret of a binding, the same as the peer's.
+pub fn name_for(binding: &str) -> String {
+    match binding.get(..MAX_WHOLE_NAME) {
+        Some(head) if binding.len() > MAX_WHOLE_NAME => {
+            let head = head.strip_suffix('.').unwrap_or(head);
+            format!("{NAME_PREFIX}{head}-{}", short_hash(binding))
+        }
+        _ => format!("{NAME_PREFIX}{binding}"),
+    }
+}
+
+/// The value of the label. Names over 63 characters, with which the peer never worked, are shortened and hashed.
+fn label_for(binding: &str) -> String {
+    if binding.len() <= MAX_LABEL {
+        return binding.to_owned();
+    }
+    let head: String = binding.chars().take(MAX_LABEL - HASH_DIGITS - 1).collect();
+    format!("{}-{}", head.trim_end_matches(['.', '-']), short_hash(binding))
+}
+
+fn short_hash(name: &str) -> String {
+    inputs::base36_sha224(name.as_bytes()).chars().take(HASH_DIGITS).collect()
+}
+
+/// The binding that a Secret belongs to, by its owner or, for one that was orphaned, by its label.
+pub fn binding_of(metadata: &ObjectMeta) -> Option<&str> {
+    let owner = metadata.owner_references.iter().flatten().find(|owner| is_our_kind(owner));
+    owner
+        .map(|owner| owner.name.as_str())
+        .or_else(|| metadata.labels.as_ref()?.get(BINDING_LABEL).map(String::as_str))
+}
+
+/// Judges the Secret that has the binding's name for it.
+///
+/// Ours are those whose only owners are bindings of this name, whatever their uid: one that was deleted and created
+/// again takes its Secret over in place. One without owner counts when it carries our label. Anything else, however
+/// it is named, belongs to somebody whose pulls or data a forced write would destroy.
+pub fn judge(metadata: &ObjectMeta, binding: &AcrPullBinding) -> SecretState {
+    let name = binding.name_any();
+    let label = metadata.labels.as_ref().and_then(|labels| labels.get(BINDING_LABEL));
+    let label_fits = label.is_some_and(|value| *value == label_for(&name));
+    let owners = metadata.owner_references.as_deref().unwrap_or_default();
+    let is_ours = match owners {
+        [] => label_fits,
+        owners => owners.iter().all(|owner| is_our_kind(owner) && owner.name == name),
+    };
+    let (Some(uid), Some(resource_version)) = (&metadata.uid, &metadata.resource_version) else {
+        return SecretState::Foreign;
+    };
+    if !is_ours {
+        return SecretState::Foreign;
+    }
+    let this_owner = matches!(owners, [owner]
+        if Some(&owner.uid) == binding.metadata.uid.as_ref() && owner.controller == Some(true));
+    let annotations = metadata.annotations.as_ref();
+    SecretState::Ours(PullSecret {
+        uid: uid.clone(),
+        resource_version: resource_version.clone(),
+        adopted: this_owner && label_fits,
+        credential: annotations.filter(|_annotations| payload_is_ours(metadata)).and_then(read_credential),
+        answered_request: annotations.and_then(|annotations| annotations.get(REFRESH_REQUESTED)).cloned(),
+    })
+}
+
+/// Whether the payload is still the one that we applied: a write of somebody else takes the field from its owner.
+fn payload_is_ours(metadata: &ObjectMeta) -> bool {
+    metadata.managed_fields.iter().flatten().filter(|entry| is_our_apply(entry)).any(|entry| {
+        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
+        let data = fields.and_then(|fields| fields.get("f:data"));
+        data.and_then(|data| data.get("f:.dockerconfigjson")).is_some()
+    })
+}
+
+/// Drops from watched metadata what is never read, most of its size.
+pub fn slim(metadata: &mut ObjectMeta) {
+    if let Some(entries) = &mut metadata.managed_fields {
+        entries.retain(is_our_apply);
+    }
+}
+
+fn is_our_apply(entry: &ManagedFieldsEntry) -> bool {
+    entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply")
+}
+
+fn is_our_kind(owner: &OwnerReference) -> bool {
+    let group = owner.api_version.split_once('/').map(|(group, _version)| group);
+    owner.kind == KIND && matches!(group, Some(GROUP | LEGACY_GROUP))
+}
+
+fn read_credential(annotations: &BTreeMap<String, String>) -> Option<Credential> {
+    let time = |key: &str| annotations.get(key)?.parse::<Timestamp>().ok();
+    Some(Credential {
+        inputs: annotations.get(INPUTS)?.clone(),
+        fingerprint: Fingerprint::try_from(inputs::unhex(annotations.get(FINGERPRINT)?)?.as_slice()).ok()?,
+        refreshed_at: time(REFRESH)?,
+        expires_at: time(EXPIRY)?,
+        refresh_at: time(REFRESH_AT)?,
+    })
+}
+
+/// The annotations that say all about a credential.
+pub fn annotations(
+    spec: &AcrPullBindingSpec,
+    credential: &Credential,
+    answered_request: Option<&str>,
+) -> BTreeMap<String, String> {
+    let Credential { inputs, fingerprint, refreshed_at, expires_at, refresh_at } = credential;
+    let mut annotations = BTreeMap::from([
+        (EXPIRY.to_owned(), seconds(*expires_at)),
+        (REFRESH.to_owned(), seconds(*refreshed_at)),
+        (PEER_INPUTS.to_owned(), inputs::peer(spec)),
+        (REFRESH_AT.to_owned(), seconds(*refresh_at)),
+        (INPUTS.to_owned(), inputs.clone()),
+        (FINGERPRINT.to_owned(), inputs::hex(fingerprint.as_bytes())),
+    ]);
+    if let Some(value) = answered_request {
+        annotations.insert(REFRESH_REQUESTED.to_owned(), value.to_owned());
+    }
+    annotations
+}
+
+/// RFC 3339 in UTC without fractions, as the peer writes and reads it.
+fn seconds(time: Timestamp) -> String {
+    Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
+}
+
+/// Labels and owner, for a Secret that is being taken over.
+pub fn adoption(binding: &AcrPullBinding) -> ObjectMeta {
+    ObjectMeta {
+        labels: Some(BTreeMap::from([(BINDING_LABEL.to_owned(), label_for(&binding.name_any()))])),
+        // Without blockOwnerDeletion: it would need the right to update the binding's finalizers.
+        owner_references: Some(vec![OwnerReference {
+            api_version: format!("{GROUP}/v1beta2"),
+            kind: KIND.to_owned(),
+            name: binding.name_any(),
+            uid: binding.uid().unwrap_or_default(),
+            controller: Some(true),
+            block_owner_deletion: None,
+        }]),
+        ..ObjectMeta::default()
+    }
+}
+
+/// The whole Secret, for server-side apply.
+pub fn object(binding: &AcrPullBinding, payload: &[u8], annotations: BTreeMap<String, String>) -> Secret {
+    Secret {
+        metadata: ObjectMeta {
+            name: Some(name_for(&binding.name_any())),
+            namespace: binding.namespace(),
+            annotations: Some(annotations),
+            ..adoption(binding)
+        },
+        type_: Some(SECRET_TYPE.to_owned()),
+        data: Some(BTreeMap::from([(PAYLOAD_KEY.to_owned(), ByteString(payload.to_vec()))])),
+        ..Secret::default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

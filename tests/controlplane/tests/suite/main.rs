@@ -1,0 +1,8 @@
+//! The tests of this crate, on real processes. One binary, so that all of them share one control plane.
+
+mod leftovers;
+mod plane;
+mod registry;
+mod supervisor;
+mod tools;
+mod waiting;

@@ -1,0 +1,139 @@
+//! Sockets: accepting, TLS with a certificate for the host asked for, and the faults that act before HTTP.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use hyper::service::service_fn;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
+use rustls::server::Acceptor;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_rustls::LazyConfigAcceptor;
+use uuid::Uuid;
+
+use crate::{
+    Action, CloseAt, HangAt, Service,
+    clock::real_now,
+    egress_proxy,
+    faults::Stage,
+    observation::Outcome,
+    request::{Request, Subject},
+    serve::{Origin, pick, serve},
+    world::World,
+};
+
+/// A client that has not finished its TLS handshake by then never will.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Pause after a failed accept, which is a lack of file descriptors: at once it would fail again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where Azure's services listen.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Upstreams {
+    pub(crate) entra: SocketAddr,
+    pub(crate) acr: SocketAddr,
+}
+
+/// Accepts connections until it is dropped, and all of its connections with it.
+pub(crate) async fn accept(world: Arc<World>, service: Service, upstreams: Upstreams, listener: TcpListener) {
+    let mut connections = JoinSet::new();
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                world.observation.connection(service);
+                let origin = Origin { service, connection: Uuid::new_v4(), peer: peer.ip() };
+                connections.spawn(connection(Arc::clone(&world), origin, upstreams, stream));
+            }
+            Err(error) => {
+                tracing::warn!(service = service.as_str(), %error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn connection(world: Arc<World>, origin: Origin, upstreams: Upstreams, stream: TcpStream) {
+    let Some(stream) = before_tls(&world, origin, stream).await else { return };
+    match origin.service {
+        Service::Imds => http(world, origin, stream).await,
+        Service::Proxy => egress_proxy::tunnel(&world, origin, upstreams, stream).await,
+        Service::Entra | Service::Acr => tls(world, origin, stream).await,
+    }
+}
+
+/// Lets faults at `accept` act. `None`: the connection is over.
+async fn before_tls(world: &World, origin: Origin, mut stream: TcpStream) -> Option<TcpStream> {
+    let request = Request::connection(origin.service, "", origin.peer);
+    let Some(picked) = pick(world, Stage::Accept, &request, &Subject::default()) else { return Some(stream) };
+    let real = real_now();
+    let arrived = (world.state().clock.at(origin.service, real), real);
+    let (call, _) = world.observation.begin(&request, origin.connection, 0, arrived);
+    call.silenced_by(&picked.id);
+    match picked.action {
+        Action::Hang { at: HangAt::Accept } => wait_for_the_end(&mut stream).await,
+        _ => {
+            // The client sees a reset, as from a port where nobody listens.
+            if let Err(error) = stream.set_zero_linger() {
+                tracing::debug!(%error, "cannot reset the connection");
+            }
+            call.finish(&Outcome { fault: Some(picked.id), ..Outcome::default() });
+        }
+    }
+    None
+}
+
+/// Reads the client's hello, lets faults at `tls` act, and serves HTTP over TLS.
+async fn tls(world: Arc<World>, origin: Origin, stream: TcpStream) {
+    let hello = timeout(HANDSHAKE_TIMEOUT, LazyConfigAcceptor::new(Acceptor::default(), stream)).await;
+    let Ok(Ok(mut start)) = hello else { return };
+    let host = start.client_hello().server_name().map(str::to_owned);
+    let request = Request::connection(origin.service, host.as_deref().unwrap_or_default(), origin.peer);
+    let subject = Subject { host: host.clone(), ..Subject::default() };
+    if let Some(picked) = pick(&world, Stage::Tls, &request, &subject) {
+        let real = real_now();
+        let arrived = (world.state().clock.at(origin.service, real), real);
+        let (call, _) = world.observation.begin(&request, origin.connection, 0, arrived);
+        call.silenced_by(&picked.id);
+        match picked.action {
+            Action::Close { at: CloseAt::Tls } => {
+                call.finish(&Outcome { fault: Some(picked.id), ..Outcome::default() });
+            }
+            _ => wait_for_the_end(&mut start.io).await,
+        }
+        return;
+    }
+    let config = match world.certificates.server_config(host.as_deref()) {
+        Ok(config) => config,
+        Err(error) => {
+            tracing::warn!(host, error = format!("{error:#}"), "no certificate for the host asked for");
+            return;
+        }
+    };
+    match timeout(HANDSHAKE_TIMEOUT, start.into_stream(config)).await {
+        Ok(Ok(stream)) => http(world, origin, stream).await,
+        Ok(Err(error)) => tracing::debug!(host, %error, "the client ended the handshake"),
+        Err(_elapsed) => tracing::debug!(host, "the client did not finish the handshake"),
+    }
+}
+
+async fn http(world: Arc<World>, origin: Origin, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    let service = service_fn(move |request| serve(Arc::clone(&world), origin, request));
+    let server = auto::Builder::new(TokioExecutor::new());
+    if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
+        tracing::debug!(service = origin.service.as_str(), error, "connection ended");
+    }
+}
+
+/// Says nothing until the client has gone.
+async fn wait_for_the_end(stream: &mut TcpStream) {
+    let mut ignored = [0; 1_024];
+    while matches!(stream.read(&mut ignored).await, Ok(length) if length > 0) {}
+}

@@ -1,0 +1,250 @@
+//! What can be known about a run afterwards: a log of every call with the decision behind it, counters, and every secret
+//! that was handed out. No secret is ever in the log; the list of issued secrets exists so that tests can look for leaks.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, PoisonError},
+    time::Instant,
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{Operation, Service, request::Request};
+
+mod calls;
+mod counters;
+mod log;
+
+pub use calls::Calls;
+pub use counters::{CallCount, Counters, InFlight, ServiceCount};
+pub(crate) use log::sha256_hex;
+pub use log::{LogEntry, SecretSeen};
+
+/// Log entries kept; the oldest go first. A run with more than that is a benchmark, which reads counters.
+const LOG_ENTRIES: usize = 100_000;
+
+/// Issued secrets kept.
+const ISSUED_SECRETS: usize = 100_000;
+
+/// A secret that was handed out. For tests only: this is how they find leaks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IssuedSecret {
+    /// `entra_access_token`, `acr_refresh_token`, `acr_access_token` or `service_account_token`.
+    pub kind: String,
+    /// Whom it speaks for: a client ID or a ServiceAccount.
+    pub subject: String,
+    /// Whom it is for.
+    pub audience: String,
+    /// The secret.
+    pub secret: String,
+}
+
+/// Collects what happened.
+#[derive(Default)]
+pub(crate) struct Observation(Mutex<Collected>);
+
+#[derive(Default)]
+struct Collected {
+    last_seq: u64,
+    log: VecDeque<LogEntry>,
+    counters: Counters,
+    issued: VecDeque<IssuedSecret>,
+}
+
+/// A call that is being answered. Dropped before its end, it counts as given up by the client.
+pub(crate) struct OpenCall<'a> {
+    observation: &'a Observation,
+    id: CallId,
+    started: Instant,
+    finished: bool,
+}
+
+/// Which log entry a call is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CallId {
+    seq: u64,
+    service: Service,
+    operation: Operation,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Outcome {
+    pub(crate) status: Option<u16>,
+    pub(crate) bytes_out: u64,
+    pub(crate) trace: Vec<String>,
+    pub(crate) fault: Option<String>,
+}
+
+impl Observation {
+    /// A connection was accepted.
+    pub(crate) fn connection(&self, service: Service) {
+        self.lock().counters.of(service).connections += 1;
+    }
+
+    /// A call has arrived. The second value is how many of its kind are in flight, itself included.
+    pub(crate) fn begin(
+        &self,
+        request: &Request,
+        connection: Uuid,
+        bytes_in: u64,
+        (sim, real): (Timestamp, Timestamp),
+    ) -> (OpenCall<'_>, u64) {
+        let mut collected = self.lock();
+        collected.last_seq += 1;
+        let seq = collected.last_seq;
+        collected.counters.of(request.service).bytes_in += bytes_in;
+        let in_flight = collected.counters.enter(request.service, request.operation);
+        collected.log.push_back(LogEntry::new(seq, request, connection, sim, real));
+        if collected.log.len() > LOG_ENTRIES {
+            collected.log.pop_front();
+        }
+        let id = CallId { seq, service: request.service, operation: request.operation };
+        (OpenCall { observation: self, id, started: Instant::now(), finished: false }, in_flight)
+    }
+
+    /// Secrets have been handed out.
+    pub(crate) fn issued(&self, secrets: impl IntoIterator<Item = IssuedSecret>) {
+        let mut collected = self.lock();
+        for secret in secrets {
+            collected.issued.push_back(secret);
+            if collected.issued.len() > ISSUED_SECRETS {
+                collected.issued.pop_front();
+            }
+        }
+    }
+
+    /// The client went away while the body was being sent.
+    pub(crate) fn aborted(&self, id: CallId) {
+        let mut collected = self.lock();
+        collected.counters.of(id.service).aborted_by_client += 1;
+        if let Some(entry) = collected.entry(id.seq) {
+            entry.client_closed_early = true;
+        }
+    }
+
+    /// Log entries after `since`.
+    pub(crate) fn log_since(&self, since: u64) -> Vec<LogEntry> {
+        self.lock().log.iter().filter(|entry| entry.seq > since).cloned().collect()
+    }
+
+    /// The counters.
+    pub(crate) fn counters(&self) -> Counters {
+        self.lock().counters.clone()
+    }
+
+    /// Every secret handed out.
+    pub(crate) fn secrets(&self) -> Vec<IssuedSecret> {
+        self.lock().issued.iter().cloned().collect()
+    }
+
+    /// Forgets everything, except that sequence numbers go on and calls in flight stay in flight.
+    pub(crate) fn reset(&self) {
+        let mut collected = self.lock();
+        collected.log.clear();
+        collected.issued.clear();
+        collected.counters.reset();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Collected> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Collected {
+    fn entry(&mut self, seq: u64) -> Option<&mut LogEntry> {
+        let index = self.log.binary_search_by_key(&seq, |entry| entry.seq).ok()?;
+        self.log.get_mut(index)
+    }
+
+    fn end(&mut self, id: CallId, started: Instant, outcome: &Outcome, aborted: bool) {
+        self.counters.leave(id.service, id.operation);
+        let totals = self.counters.of(id.service);
+        totals.bytes_out += outcome.bytes_out;
+        totals.aborted_by_client += u64::from(aborted);
+        let Some(entry) = self.entry(id.seq) else { return };
+        entry.status = outcome.status;
+        entry.trace.clone_from(&outcome.trace);
+        entry.fault.clone_from(&outcome.fault);
+        entry.duration_ms = Some(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
+        entry.client_closed_early = aborted;
+        let key = entry.count_key();
+        self.counters.count(key);
+    }
+}
+
+impl OpenCall<'_> {
+    /// Which log entry this is.
+    pub(crate) fn id(&self) -> CallId {
+        self.id
+    }
+
+    /// The call was answered, or ended by the simulator.
+    pub(crate) fn finish(mut self, outcome: &Outcome) {
+        self.finished = true;
+        self.observation.lock().end(self.id, self.started, outcome, false);
+    }
+
+    /// The fault that is going to silence this call: a hang ends only when the client gives up.
+    pub(crate) fn silenced_by(&self, fault: &str) {
+        if let Some(entry) = self.observation.lock().entry(self.id.seq) {
+            entry.fault = Some(fault.to_owned());
+        }
+    }
+}
+
+impl Drop for OpenCall<'_> {
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        let mut collected = self.observation.lock();
+        let fault = collected.entry(self.id.seq).and_then(|entry| entry.fault.clone());
+        collected.end(self.id, self.started, &Outcome { fault, ..Outcome::default() }, true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begin(observation: &Observation) -> (OpenCall<'_>, u64) {
+        let request = Request::sample(Service::Acr, "https://a.azurecr.io/oauth2/token", &[("refresh_token", "hush")]);
+        observation.begin(&request, Uuid::nil(), 10, (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH))
+    }
+
+    #[test]
+    fn call_finished_is_counted_with_its_status() {
+        let observation = Observation::default();
+        let (call, in_flight) = begin(&observation);
+        assert_eq!(in_flight, 1);
+        call.finish(&Outcome { status: Some(200), bytes_out: 7, ..Outcome::default() });
+        let counters = observation.counters();
+        assert_eq!(counters.calls(Service::Acr, Operation::Token), 1);
+        let totals = counters.services[&Service::Acr];
+        assert_eq!((totals.bytes_in, totals.bytes_out, totals.aborted_by_client), (10, 7, 0));
+        assert_eq!(observation.log_since(0)[0].status, Some(200));
+    }
+
+    #[test]
+    fn call_dropped_is_aborted_and_no_longer_in_flight() {
+        let observation = Observation::default();
+        let (call, _) = begin(&observation);
+        call.silenced_by("f1");
+        drop(call);
+        let entry = &observation.log_since(0)[0];
+        assert!(entry.client_closed_early && entry.status.is_none());
+        assert_eq!(entry.fault.as_deref(), Some("f1"));
+        assert_eq!(observation.counters().services[&Service::Acr].aborted_by_client, 1);
+        assert_eq!(begin(&observation).1, 1);
+    }
+
+    #[test]
+    fn log_holds_no_secret() {
+        let observation = Observation::default();
+        drop(begin(&observation));
+        assert!(!serde_json::to_string(&observation.log_since(0)).unwrap().contains("hush"));
+    }
+}
