@@ -7,7 +7,12 @@ use runtime::telemetry::TelemetryArgs;
 
 /// Turns identities into Azure Container Registry credentials and hands them out.
 #[derive(Debug, Parser)]
-#[command(name = "broker", version, propagate_version = true, after_help = "Exit codes: 64 for a bad command line or configuration, 1 for any other failure.")]
+#[command(
+    name = "broker",
+    version,
+    propagate_version = true,
+    after_help = "Exit codes: 64 for a bad command line or configuration, 1 for any other failure."
+)]
 pub struct BrokerArgs {
     /// What to do.
     #[command(subcommand)]

@@ -94,9 +94,15 @@ pub enum AuthnError {
 impl Authenticator {
     /// An authenticator for these clusters.
     pub fn new(clusters: Vec<Arc<Cluster>>, clock: Arc<dyn Clock>) -> Self {
-        let remembered =
-            Cache::builder().max_capacity(REMEMBERED_TOKENS).eviction_policy(EvictionPolicy::lru()).build();
-        Self { clusters, remembered, clock }
+        let remembered = Cache::builder()
+            .max_capacity(REMEMBERED_TOKENS)
+            .eviction_policy(EvictionPolicy::lru())
+            .build();
+        Self {
+            clusters,
+            remembered,
+            clock,
+        }
     }
 
     /// The clusters.
@@ -118,7 +124,10 @@ impl Authenticator {
         let cluster = Arc::clone(&verified.cluster);
         let subject = Arc::clone(&verified.claims.subject);
         if cluster.config.syncers.iter().all(|syncer| **syncer != *subject) {
-            return Err(AuthnError::NotASyncer { subject, cluster: Arc::clone(&cluster.config.name) });
+            return Err(AuthnError::NotASyncer {
+                subject,
+                cluster: Arc::clone(&cluster.config.name),
+            });
         }
         Ok(Caller { cluster, subject })
     }
@@ -128,7 +137,9 @@ impl Authenticator {
     /// # Errors
     /// Not a token of that cluster for a subject audience, or not of a ServiceAccount.
     pub fn subject(&self, token: &str, caller: &Caller) -> Result<Subject, AuthnError> {
-        let verified = self.verify(token, Purpose::Subject).map_err(AuthnError::Subject)?;
+        let verified = self
+            .verify(token, Purpose::Subject)
+            .map_err(AuthnError::Subject)?;
         if !Arc::ptr_eq(&verified.cluster, &caller.cluster) {
             return Err(AuthnError::Subject(TokenError::OtherCluster));
         }
@@ -137,7 +148,11 @@ impl Authenticator {
             .strip_prefix("system:serviceaccount:")
             .and_then(|rest| rest.split_once(':'))
             .ok_or(AuthnError::Subject(TokenError::NotAServiceAccount))?;
-        Ok(Subject { namespace: namespace.into(), name: name.into(), subject: Arc::clone(&subject) })
+        Ok(Subject {
+            namespace: namespace.into(),
+            name: name.into(),
+            subject: Arc::clone(&subject),
+        })
     }
 
     fn verify(&self, token: &str, purpose: Purpose) -> Result<Arc<Verified>, TokenError> {
@@ -158,8 +173,11 @@ impl Authenticator {
 
     fn verify_signature(&self, token: &str, now: SystemTime) -> Result<Verified, TokenError> {
         let unverified = token::read_unverified(token)?;
-        let mut candidates =
-            self.clusters.iter().filter(|cluster| cluster.config.issuer == unverified.issuer).peekable();
+        let mut candidates = self
+            .clusters
+            .iter()
+            .filter(|cluster| cluster.config.issuer == unverified.issuer)
+            .peekable();
         if candidates.peek().is_none() {
             return Err(TokenError::UnknownIssuer);
         }
@@ -171,14 +189,21 @@ impl Authenticator {
             };
             for key in keys.matching(unverified.key_id.as_deref(), unverified.algorithm) {
                 if let Ok(claims) = verify(token, key) {
-                    return Ok(Verified { cluster: Arc::clone(cluster), claims });
+                    return Ok(Verified {
+                        cluster: Arc::clone(cluster),
+                        claims,
+                    });
                 }
             }
             if !keys.has(unverified.key_id.as_deref()) {
                 cluster.keys.miss(now);
             }
         }
-        Err(if keys_missing { TokenError::KeysUnavailable } else { TokenError::Signature })
+        Err(if keys_missing {
+            TokenError::KeysUnavailable
+        } else {
+            TokenError::Signature
+        })
     }
 }
 

@@ -118,7 +118,9 @@ pub fn permit(
     policy: &Policy,
 ) -> Result<Permit, Denied> {
     let cluster = &caller.cluster.config;
-    let cloud = clouds.requested(&request.cloud.name, &request.cloud.authority_host).ok_or(Denied::Cloud)?;
+    let cloud = clouds
+        .requested(&request.cloud.name, &request.cloud.authority_host)
+        .ok_or(Denied::Cloud)?;
     if !cloud.allows(&request.registry) {
         return Err(Denied::RegistryDomain {
             registry: request.registry.clone(),
@@ -129,14 +131,26 @@ pub fn permit(
     if !cluster.registry_ceiling.is_empty() && !cluster.registry_ceiling.contains(&request.registry) {
         return Err(Denied::RegistryCeiling(request.registry.clone()));
     }
-    let no_grant =
-        || Denied::NoGrant { namespace: request.namespace.clone(), registry: request.registry.clone() };
+    let no_grant = || Denied::NoGrant {
+        namespace: request.namespace.clone(),
+        registry: request.registry.clone(),
+    };
     let (source, grant) = match (&request.identity, subject) {
-        (RequestedIdentity::Federated { tenant, client, subject_token }, Some(subject)) => {
+        (
+            RequestedIdentity::Federated {
+                tenant,
+                client,
+                subject_token,
+            },
+            Some(subject),
+        ) => {
             if *subject.namespace != *request.namespace {
                 return Err(Denied::OtherNamespace(request.namespace.clone()));
             }
-            let tenant = tenant.clone().or_else(|| cluster.default_tenant.clone()).ok_or(Denied::NoTenant)?;
+            let tenant = tenant
+                .clone()
+                .or_else(|| cluster.default_tenant.clone())
+                .ok_or(Denied::NoTenant)?;
             if !cluster.tenant_ceiling.is_empty() && !cluster.tenant_ceiling.contains(&tenant) {
                 return Err(Denied::TenantCeiling(tenant));
             }
@@ -159,12 +173,23 @@ pub fn permit(
                 .iter()
                 .find(|identity| names(selector, identity) && identity.cloud == *cloud)
                 .ok_or_else(no_grant)?;
-            let grant =
-                policy.grants.iter().find(|grant| allows(grant, identity, request, &cluster.name)).ok_or_else(no_grant)?;
-            (TokenSource::BrokerOwned(Arc::clone(identity)), Some(Arc::clone(&grant.name)))
+            let grant = policy
+                .grants
+                .iter()
+                .find(|grant| allows(grant, identity, request, &cluster.name))
+                .ok_or_else(no_grant)?;
+            (
+                TokenSource::BrokerOwned(Arc::clone(identity)),
+                Some(Arc::clone(&grant.name)),
+            )
         }
     };
-    Ok(Permit { source, registry: request.registry.clone(), scopes: request.scopes.clone(), grant })
+    Ok(Permit {
+        source,
+        registry: request.registry.clone(),
+        scopes: request.scopes.clone(),
+        grant,
+    })
 }
 
 fn names(selector: &IdentitySelector, identity: &Identity) -> bool {
@@ -179,7 +204,10 @@ fn allows(grant: &Grant, identity: &Identity, request: &DockerConfigRequest, clu
     let scope_is_allowed = || {
         request.scopes.iter().all(|scope| {
             scope.kind == "repository"
-                && grant.repositories.iter().any(|pattern| pattern.matches(&scope.name))
+                && grant
+                    .repositories
+                    .iter()
+                    .any(|pattern| pattern.matches(&scope.name))
                 && scope.actions.iter().all(|action| grant.actions.contains(action))
         })
     };

@@ -40,8 +40,15 @@ impl Azure {
     ///
     /// # Errors
     /// The CA bundle or the proxy variables cannot be used.
-    pub fn new(egress: &EgressConfig, clock: Arc<dyn Clock>, metrics: UpstreamMetrics) -> Result<Self, EgressError> {
-        Ok(Self { upstream: Arc::new(Upstream::new(egress, metrics)?), clock })
+    pub fn new(
+        egress: &EgressConfig,
+        clock: Arc<dyn Clock>,
+        metrics: UpstreamMetrics,
+    ) -> Result<Self, EgressError> {
+        Ok(Self {
+            upstream: Arc::new(Upstream::new(egress, metrics)?),
+            clock,
+        })
     }
 
     /// An Entra token for the registry audience.
@@ -52,7 +59,9 @@ impl Azure {
         let now = self.clock.now();
         match source {
             TokenSource::Federated { .. } => entra::token_for_assertion(&self.upstream, source, now).await,
-            TokenSource::BrokerOwned(identity) => imds::token_for_identity(&self.upstream, identity, now).await,
+            TokenSource::BrokerOwned(identity) => {
+                imds::token_for_identity(&self.upstream, identity, now).await
+            }
         }
     }
 
@@ -60,7 +69,11 @@ impl Azure {
     ///
     /// # Errors
     /// Classified: see [`classify`].
-    pub async fn refresh_token(&self, host: &RegistryHost, entra_token: &Secret) -> Result<Issued, CredentialError> {
+    pub async fn refresh_token(
+        &self,
+        host: &RegistryHost,
+        entra_token: &Secret,
+    ) -> Result<Issued, CredentialError> {
         registry::refresh_token(&self.upstream, host, entra_token, self.clock.now()).await
     }
 

@@ -111,7 +111,12 @@ where
             .eviction_policy(EvictionPolicy::lru())
             .time_to_idle(IDLE)
             .build();
-        Self(Arc::new(Inner { entries, flights: Mutex::default(), clock, metrics }))
+        Self(Arc::new(Inner {
+            entries,
+            flights: Mutex::default(),
+            clock,
+            metrics,
+        }))
     }
 
     /// A token for `key` that meets what `need` says of the current one, fetching it if necessary.
@@ -159,9 +164,16 @@ where
     {
         let judge = |entry: Option<&Arc<Entry<V>>>| {
             let token = entry.and_then(|entry| entry.token.as_ref());
-            let negative = entry.and_then(|entry| entry.failure.as_ref()).map(|failure| &failure.negative);
+            let negative = entry
+                .and_then(|entry| entry.failure.as_ref())
+                .map(|failure| &failure.negative);
             let need = need(token.map(Arc::as_ref));
-            let decision = decide(token.map(|token| &token.lifetime), negative, &need, self.0.clock.now());
+            let decision = decide(
+                token.map(|token| &token.lifetime),
+                negative,
+                &need,
+                self.0.clock.now(),
+            );
             (decision, token.map(Arc::clone), need)
         };
         let entry = self.0.entries.get(key);
@@ -220,7 +232,12 @@ where
         F: Future<Output = Result<Token<V>, CredentialError>> + Send + 'static,
     {
         let (landed, flight) = watch::channel(None);
-        let mut landing = Landing { cache: self.clone(), key, need, outcome: None };
+        let mut landing = Landing {
+            cache: self.clone(),
+            key,
+            need,
+            outcome: None,
+        };
         let journey = async move {
             landing.outcome = Some(fetch.await);
             // Store, then leave the map of flights, then tell: whoever looks in between finds the token.
@@ -237,28 +254,53 @@ where
         let outcome = match outcome {
             Ok(fetched) => {
                 let token = newer_of(before.as_deref(), fetched, need, now);
-                self.0.entries.insert(key.clone(), Arc::new(Entry { token: Some(Arc::clone(&token)), failure: None }));
+                self.0.entries.insert(
+                    key.clone(),
+                    Arc::new(Entry {
+                        token: Some(Arc::clone(&token)),
+                        failure: None,
+                    }),
+                );
                 Ok(token)
             }
             // A cache below holds it and says when to ask again; remembering it here too would only add delays.
             Err(error) if error.is_remembered => Err(error),
             Err(error) => {
                 let negative = after_failure(
-                    before.as_ref().and_then(|entry| entry.failure.as_ref()).map(|failure| &failure.negative),
+                    before
+                        .as_ref()
+                        .and_then(|entry| entry.failure.as_ref())
+                        .map(|failure| &failure.negative),
                     error.reason.retry_class(),
                     error.retry_after,
                     need.force,
                     now,
                     rand::random(),
                 );
-                let error = CredentialError { is_remembered: true, ..error };
-                let failure = Failure { negative, error: error.clone() };
+                let error = CredentialError {
+                    is_remembered: true,
+                    ..error
+                };
+                let failure = Failure {
+                    negative,
+                    error: error.clone(),
+                };
                 let token = before.and_then(|entry| entry.token.clone());
-                self.0.entries.insert(key.clone(), Arc::new(Entry { token, failure: Some(failure) }));
+                self.0.entries.insert(
+                    key.clone(),
+                    Arc::new(Entry {
+                        token,
+                        failure: Some(failure),
+                    }),
+                );
                 Err(error.retry_after(negative.retry_at.duration_since(now).unwrap_or_default()))
             }
         };
-        self.0.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.0
+            .flights
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(key);
         outcome
     }
 
@@ -266,14 +308,20 @@ where
         /// After a refresh point has passed, a renewal is on its way: it is there in this time, or has failed.
         const UNDER_WAY: Duration = Duration::from_secs(30);
         let refresh_at = token.lifetime.refresh_at.max(self.0.clock.now() + UNDER_WAY);
-        Served { token, degraded: false, refresh_at }
+        Served {
+            token,
+            degraded: false,
+            refresh_at,
+        }
     }
 
     /// The renewal failed: the old token is handed out for as long as it may be.
     fn serve_despite(&self, key: &K, error: CredentialError) -> Result<Served<V>, CredentialError> {
         let now = self.0.clock.now();
         let entry = self.0.entries.get(key);
-        let Some(token) = entry.and_then(|entry| entry.token.clone()).filter(|token| token.lifetime.is_usable(now))
+        let Some(token) = entry
+            .and_then(|entry| entry.token.clone())
+            .filter(|token| token.lifetime.is_usable(now))
         else {
             return Err(error);
         };
@@ -283,7 +331,10 @@ where
 
     fn serve_remembered(&self, entry: &Entry<V>) -> Result<Served<V>, CredentialError> {
         let now = self.0.clock.now();
-        let retry_at = entry.failure.as_ref().map_or(now, |failure| failure.negative.retry_at);
+        let retry_at = entry
+            .failure
+            .as_ref()
+            .map_or(now, |failure| failure.negative.retry_at);
         if let Some(token) = entry.token.as_ref().filter(|token| token.lifetime.is_usable(now)) {
             return Ok(self.degraded(Arc::clone(token), retry_at));
         }
@@ -298,7 +349,11 @@ where
         /// Least time between two tries of one caller, however soon Azure may be asked again.
         const PAUSE: Duration = Duration::from_secs(10);
         self.0.metrics.count(CacheResult::Stale);
-        Served { token, degraded: true, refresh_at: retry_at.max(self.0.clock.now() + PAUSE) }
+        Served {
+            token,
+            degraded: true,
+            refresh_at: retry_at.max(self.0.clock.now() + PAUSE),
+        }
     }
 }
 
@@ -320,7 +375,10 @@ where
     V: Clone + Send + Sync + 'static,
 {
     fn complete(mut self) -> Outcome<V> {
-        let outcome = self.outcome.take().unwrap_or_else(|| Err(CredentialError::titled(Reason::Internal)));
+        let outcome = self
+            .outcome
+            .take()
+            .unwrap_or_else(|| Err(CredentialError::titled(Reason::Internal)));
         // Leaves nothing for `drop` to do: the key is out of the map of flights.
         self.cache.land(&self.key, &self.need, outcome)
     }
@@ -332,11 +390,24 @@ where
     V: Clone + Send + Sync + 'static,
 {
     fn drop(&mut self) {
-        let is_in_the_air =
-            self.cache.0.flights.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&self.key);
+        let is_in_the_air = self
+            .cache
+            .0
+            .flights
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains_key(&self.key);
         if std::thread::panicking() && is_in_the_air {
             tracing::error!(key = ?self.key, "a fetch panicked");
-            if self.cache.land(&self.key, &self.need, Err(CredentialError::titled(Reason::Internal))).is_ok() {
+            if self
+                .cache
+                .land(
+                    &self.key,
+                    &self.need,
+                    Err(CredentialError::titled(Reason::Internal)),
+                )
+                .is_ok()
+            {
                 tracing::debug!("unreachable: an error landed as a token");
             }
         }
@@ -346,19 +417,34 @@ where
 /// Waits for a flight to land. A sender that is gone without a word belonged to a fetch that panicked.
 async fn arrival<V: Clone>(mut flight: Flight<V>) -> Outcome<V> {
     match flight.wait_for(Option::is_some).await {
-        Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(CredentialError::titled(Reason::Internal))),
+        Ok(outcome) => outcome
+            .clone()
+            .unwrap_or_else(|| Err(CredentialError::titled(Reason::Internal))),
         Err(_sender_gone) => Err(CredentialError::titled(Reason::Internal)),
     }
 }
 
 /// A token replaces an older one only if it expires later, unless the older one was refused by the registry.
-fn newer_of<V: Clone>(before: Option<&Entry<V>>, fetched: Token<V>, need: &Need, now: SystemTime) -> Arc<Token<V>> {
-    let old = before.and_then(|entry| entry.token.as_ref()).filter(|token| token.lifetime.is_usable(now));
+fn newer_of<V: Clone>(
+    before: Option<&Entry<V>>,
+    fetched: Token<V>,
+    need: &Need,
+    now: SystemTime,
+) -> Arc<Token<V>> {
+    let old = before
+        .and_then(|entry| entry.token.as_ref())
+        .filter(|token| token.lifetime.is_usable(now));
     match old {
         Some(old) if !need.rejected_current && old.lifetime.expires_at >= fetched.lifetime.expires_at => {
             let pause = NO_NEWER_TOKEN.max(old.lifetime.total() / 20);
-            let lifetime = Lifetime { refresh_at: now + pause, ..old.lifetime };
-            Arc::new(Token { value: old.value.clone(), lifetime })
+            let lifetime = Lifetime {
+                refresh_at: now + pause,
+                ..old.lifetime
+            };
+            Arc::new(Token {
+                value: old.value.clone(),
+                lifetime,
+            })
         }
         _ => Arc::new(fetched),
     }

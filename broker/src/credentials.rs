@@ -65,8 +65,18 @@ impl Credentials {
     pub fn new(azure: Arc<Azure>, clock: Arc<dyn Clock>, metrics: &Metrics) -> Self {
         let secret_bytes = |token: &Secret| token.expose().len();
         Self {
-            entra: TokenCache::new(MAX_CACHE_BYTES, secret_bytes, Arc::clone(&clock), metrics.cache("entra")),
-            registry: TokenCache::new(MAX_CACHE_BYTES, secret_bytes, Arc::clone(&clock), metrics.cache("acr_refresh")),
+            entra: TokenCache::new(
+                MAX_CACHE_BYTES,
+                secret_bytes,
+                Arc::clone(&clock),
+                metrics.cache("entra"),
+            ),
+            registry: TokenCache::new(
+                MAX_CACHE_BYTES,
+                secret_bytes,
+                Arc::clone(&clock),
+                metrics.cache("acr_refresh"),
+            ),
             access: TokenCache::new(
                 MAX_CACHE_BYTES,
                 |payload| payload.bytes.len(),
@@ -88,7 +98,8 @@ impl Credentials {
     pub async fn docker_config(&self, permit: &Permit, wish: &Wish) -> Result<DockerConfig, CredentialError> {
         let key = AccessKey::of(permit);
         let need = |current: Option<&Token<Payload>>| {
-            let is_current = |fingerprint| current.is_some_and(|token| token.value.fingerprint == fingerprint);
+            let is_current =
+                |fingerprint| current.is_some_and(|token| token.value.fingerprint == fingerprint);
             Need {
                 min_remaining: wish.min_remaining,
                 has_current: wish.held.is_some_and(|held| is_current(held.fingerprint)),
@@ -99,7 +110,8 @@ impl Credentials {
         let served = self
             .access
             .get(&key, need, || {
-                let (this, key, source, force) = (self.clone(), key.clone(), permit.source().clone(), wish.force);
+                let (this, key, source, force) =
+                    (self.clone(), key.clone(), permit.source().clone(), wish.force);
                 async move { this.fetch_payload(&key, source, force).await }
             })
             .await?;
@@ -124,10 +136,16 @@ impl Credentials {
         };
         let Some(held) = wish.held else { return fresh };
         if held.fingerprint == token.value.fingerprint {
-            return DockerConfig { payload: None, ..fresh };
+            return DockerConfig {
+                payload: None,
+                ..fresh
+            };
         }
         // Another replica's token, or an older one of ours: good enough unless this one lasts notably longer.
-        let held_lifetime = Lifetime { expires_at: held.expires_at, ..token.lifetime };
+        let held_lifetime = Lifetime {
+            expires_at: held.expires_at,
+            ..token.lifetime
+        };
         let is_good = wish.rejected != Some(held.fingerprint)
             && held_lifetime.satisfies(wish.min_remaining, self.clock.now())
             && held.expires_at + token.lifetime.total().mul_f64(WORTH_A_WRITE) > token.lifetime.expires_at;
@@ -149,18 +167,26 @@ impl Credentials {
         force: bool,
     ) -> Result<Token<Payload>, CredentialError> {
         let registry = &key.registry.registry;
-        let refresh_token = self.registry_token(&key.registry, source.clone(), Need { force, ..FRESH }).await?;
+        let refresh_token = self
+            .registry_token(&key.registry, source.clone(), Need { force, ..FRESH })
+            .await?;
         if key.scopes.is_empty() {
             return Ok(self.payload(key, &refresh_token.value, refresh_token.lifetime.expires_at));
         }
-        let issued = match self.azure.access_token(registry, &refresh_token.value, &key.scopes).await {
+        let issued = match self
+            .azure
+            .access_token(registry, &refresh_token.value, &key.scopes)
+            .await
+        {
             // Died early: a mode switch of the registry ends every token issued before it. Once more with a new one.
             Err(error) if error.reason == Reason::ScopeRejected => {
                 let newer = self.registry_token(&key.registry, source, REJECTED).await?;
                 if newer.lifetime == refresh_token.lifetime {
                     return Err(error);
                 }
-                self.azure.access_token(registry, &newer.value, &key.scopes).await?
+                self.azure
+                    .access_token(registry, &newer.value, &key.scopes)
+                    .await?
             }
             issued => issued?,
         };
@@ -175,14 +201,30 @@ impl Credentials {
     ) -> Result<Arc<Token<Secret>>, CredentialError> {
         let served = self
             .registry
-            .get(key, |_current| need, || {
-                let (this, key) = (self.clone(), key.clone());
-                async move {
-                    let entra_token = this.entra_token(&key.entra, source, Need { force: need.force, ..FRESH }).await?;
-                    let issued = this.azure.refresh_token(&key.registry, &entra_token.value).await?;
-                    Ok(this.token(issued))
-                }
-            })
+            .get(
+                key,
+                |_current| need,
+                || {
+                    let (this, key) = (self.clone(), key.clone());
+                    async move {
+                        let entra_token = this
+                            .entra_token(
+                                &key.entra,
+                                source,
+                                Need {
+                                    force: need.force,
+                                    ..FRESH
+                                },
+                            )
+                            .await?;
+                        let issued = this
+                            .azure
+                            .refresh_token(&key.registry, &entra_token.value)
+                            .await?;
+                        Ok(this.token(issued))
+                    }
+                },
+            )
             .await?;
         Ok(served.token)
     }
@@ -195,10 +237,14 @@ impl Credentials {
     ) -> Result<Arc<Token<Secret>>, CredentialError> {
         let served = self
             .entra
-            .get(key, |_current| need, || {
-                let this = self.clone();
-                async move { Ok(this.token(this.azure.entra_token(&source).await?)) }
-            })
+            .get(
+                key,
+                |_current| need,
+                || {
+                    let this = self.clone();
+                    async move { Ok(this.token(this.azure.entra_token(&source).await?)) }
+                },
+            )
             .await?;
         Ok(served.token)
     }
@@ -214,16 +260,27 @@ impl Credentials {
     }
 
     fn times<V>(&self, value: V, expires_at: SystemTime) -> Token<V> {
-        Token { value, lifetime: Lifetime::new(self.clock.now(), expires_at, rand::random()) }
+        Token {
+            value,
+            lifetime: Lifetime::new(self.clock.now(), expires_at, rand::random()),
+        }
     }
 }
 
 /// What a fetch further down needs: a token before its refresh point, or the best there is if there is no newer one.
-const FRESH: Need =
-    Need { min_remaining: None, has_current: true, rejected_current: false, force: false };
+const FRESH: Need = Need {
+    min_remaining: None,
+    has_current: true,
+    rejected_current: false,
+    force: false,
+};
 /// A token other than the current one.
-const REJECTED: Need =
-    Need { min_remaining: None, has_current: true, rejected_current: true, force: false };
+const REJECTED: Need = Need {
+    min_remaining: None,
+    has_current: true,
+    rejected_current: true,
+    force: false,
+};
 
 /// What the permit allows, as the answer lists it.
 pub fn granted(scopes: &ScopeSet) -> Vec<String> {

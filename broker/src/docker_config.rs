@@ -31,7 +31,10 @@ mod tests {
 
     #[test]
     fn docker_config_is_byte_for_byte_this() {
-        let payload = render(&"example.azurecr.io".parse().unwrap(), &Secret::from("a.b.c".to_owned()));
+        let payload = render(
+            &"example.azurecr.io".parse().unwrap(),
+            &Secret::from("a.b.c".to_owned()),
+        );
         assert_eq!(
             payload,
             r#"{"auths":{"example.azurecr.io":{"username":"00000000-0000-0000-0000-000000000000","password":"a.b.c","auth":"MDAwMDAwMDAtMDAwMC0wMDAwLTAwMDAtMDAwMDAwMDAwMDAwOmEuYi5j"}}}"#
@@ -40,9 +43,15 @@ mod tests {
 
     #[test]
     fn docker_config_of_a_hostile_token_is_still_json() {
-        let payload = render(&"example.azurecr.io".parse().unwrap(), &Secret::from("a\"},\"x\":{\"b".to_owned()));
+        let payload = render(
+            &"example.azurecr.io".parse().unwrap(),
+            &Secret::from("a\"},\"x\":{\"b".to_owned()),
+        );
         let value: serde_json::Value = serde_json::from_slice(&payload).unwrap();
         assert_eq!(value["auths"].as_object().unwrap().len(), 1);
-        assert_eq!(value["auths"]["example.azurecr.io"]["password"], "a\"},\"x\":{\"b");
+        assert_eq!(
+            value["auths"]["example.azurecr.io"]["password"],
+            "a\"},\"x\":{\"b"
+        );
     }
 }

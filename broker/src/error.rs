@@ -33,7 +33,13 @@ pub struct CredentialError {
 impl CredentialError {
     /// A failure with a text of its own.
     pub fn new(reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, message: message.into(), retry_after: None, azure_request_id: None, is_remembered: false }
+        Self {
+            reason,
+            message: message.into(),
+            retry_after: None,
+            azure_request_id: None,
+            is_remembered: false,
+        }
     }
 
     /// A failure for which the catalogue's title says it all.
@@ -44,17 +50,21 @@ impl CredentialError {
     /// The same, to be tried again after `wait`.
     #[must_use]
     pub fn retry_after(self, wait: Duration) -> Self {
-        Self { retry_after: Some(wait), ..self }
+        Self {
+            retry_after: Some(wait),
+            ..self
+        }
     }
 }
 
 impl From<AuthnError> for CredentialError {
     fn from(error: AuthnError) -> Self {
         let reason = match &error {
-            AuthnError::Caller(TokenError::UnknownIssuer | TokenError::Signature) => Reason::ClusterNotRegistered,
-            AuthnError::Caller(TokenError::KeysUnavailable) | AuthnError::Subject(TokenError::KeysUnavailable) => {
-                Reason::ClusterKeysUnavailable
+            AuthnError::Caller(TokenError::UnknownIssuer | TokenError::Signature) => {
+                Reason::ClusterNotRegistered
             }
+            AuthnError::Caller(TokenError::KeysUnavailable)
+            | AuthnError::Subject(TokenError::KeysUnavailable) => Reason::ClusterKeysUnavailable,
             AuthnError::Caller(
                 TokenError::Missing
                 | TokenError::Malformed

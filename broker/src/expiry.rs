@@ -87,12 +87,18 @@ impl Lifetime {
     pub fn new(received_at: SystemTime, expires_at: SystemTime, chance: f64) -> Self {
         let total = expires_at.duration_since(received_at).unwrap_or_default();
         let share = REFRESH_EARLIEST + (REFRESH_LATEST - REFRESH_EARLIEST) * chance;
-        Self { received_at, expires_at, refresh_at: received_at + total.mul_f64(share) }
+        Self {
+            received_at,
+            expires_at,
+            refresh_at: received_at + total.mul_f64(share),
+        }
     }
 
     /// Lifetime: `exp` minus the time of receipt.
     pub fn total(&self) -> Duration {
-        self.expires_at.duration_since(self.received_at).unwrap_or_default()
+        self.expires_at
+            .duration_since(self.received_at)
+            .unwrap_or_default()
     }
 
     /// What is left of it.
@@ -119,13 +125,26 @@ impl Lifetime {
 }
 
 /// Decides what a request gets, given what the cache holds.
-pub fn decide(token: Option<&Lifetime>, negative: Option<&Negative>, need: &Need, now: SystemTime) -> Decision {
+pub fn decide(
+    token: Option<&Lifetime>,
+    negative: Option<&Negative>,
+    need: &Need,
+    now: SystemTime,
+) -> Decision {
     let is_blocked = negative.is_some_and(|negative| {
-        let may_force =
-            need.force && negative.forced_at.is_none_or(|at| now.duration_since(at).unwrap_or_default() >= YOUNG);
+        let may_force = need.force
+            && negative
+                .forced_at
+                .is_none_or(|at| now.duration_since(at).unwrap_or_default() >= YOUNG);
         now < negative.retry_at && !may_force
     });
-    let blocked_or = |decision| if is_blocked { Decision::Remembered } else { decision };
+    let blocked_or = |decision| {
+        if is_blocked {
+            Decision::Remembered
+        } else {
+            decision
+        }
+    };
     let Some(token) = token.filter(|token| token.is_usable(now)) else {
         return blocked_or(Decision::Fetch);
     };
@@ -159,24 +178,39 @@ pub fn after_failure(
     let first_failed_at = before.map_or(now, |negative| negative.first_failed_at);
     let since_first = now.duration_since(first_failed_at).unwrap_or_default();
     let wait = match class {
-        RetryClass::Waiting if since_first < WAITING_PATIENCE => doubled(WAITING_FIRST, failures, WAITING_CAP),
-        RetryClass::Waiting => {
-            // From a minute on, as if doubling had started when patience ran out: twice what has passed since, capped.
-            (since_first - WAITING_PATIENCE).max(2 * WAITING_CAP).min(SLOW_CAP)
+        RetryClass::Waiting if since_first < WAITING_PATIENCE => {
+            doubled(WAITING_FIRST, failures, WAITING_CAP)
         }
+        // From two minutes on, as long again as has passed since patience ran out: that doubles.
+        RetryClass::Waiting => since_first
+            .saturating_sub(WAITING_PATIENCE)
+            .clamp(2 * WAITING_CAP, SLOW_CAP),
         RetryClass::Permanent => doubled(PERMANENT_FIRST, failures, SLOW_CAP),
         RetryClass::Throttled => retry_after.unwrap_or(THROTTLED_DEFAULT).min(THROTTLED_CAP),
         RetryClass::Transient | RetryClass::Denied | RetryClass::Caller => {
-            doubled(TRANSIENT_FIRST, failures, TRANSIENT_CAP).mul_f64(chance).max(TRANSIENT_FIRST / 4)
+            doubled(TRANSIENT_FIRST, failures, TRANSIENT_CAP)
+                .mul_f64(chance)
+                .max(TRANSIENT_FIRST / 4)
         }
     };
-    let forced_at = if forced { Some(now) } else { before.and_then(|negative| negative.forced_at) };
-    Negative { failures, first_failed_at, retry_at: now + wait, forced_at }
+    let forced_at = if forced {
+        Some(now)
+    } else {
+        before.and_then(|negative| negative.forced_at)
+    };
+    Negative {
+        failures,
+        first_failed_at,
+        retry_at: now + wait,
+        forced_at,
+    }
 }
 
 /// `first`, twice that, four times, up to `cap`.
 fn doubled(first: Duration, failures: u32, cap: Duration) -> Duration {
-    first.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(16))).min(cap)
+    first
+        .saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(16)))
+        .min(cap)
 }
 
 #[cfg(test)]

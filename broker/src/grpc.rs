@@ -61,8 +61,15 @@ impl From<CredentialError> for Status {
     fn from(error: CredentialError) -> Self {
         let mut details = ErrorDetails::new();
         // Ids go here and not into the message: the message must be the same each time.
-        let metadata = error.azure_request_id.iter().map(|id| ("azure.request_id".to_owned(), id.clone()));
-        details.set_error_info(error.reason.as_wire(), ERROR_DOMAIN, metadata.collect::<std::collections::HashMap<_, _>>());
+        let metadata = error
+            .azure_request_id
+            .iter()
+            .map(|id| ("azure.request_id".to_owned(), id.clone()));
+        details.set_error_info(
+            error.reason.as_wire(),
+            ERROR_DOMAIN,
+            metadata.collect::<std::collections::HashMap<_, _>>(),
+        );
         if error.retry_after.is_some() {
             details.set_retry_info(error.retry_after);
         }

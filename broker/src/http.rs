@@ -59,16 +59,22 @@ async fn docker_config(State(service): State<Service>, headers: HeaderMap, body:
 
 fn success(message: &proto::v1::GetDockerConfigResponse) -> Response {
     match serde_json::to_vec(message) {
-        Ok(body) => {
-            (StatusCode::OK, [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], body)
-                .into_response()
-        }
+        Ok(body) => (
+            StatusCode::OK,
+            [
+                (header::CONTENT_TYPE, "application/json"),
+                (header::CACHE_CONTROL, "no-store"),
+            ],
+            body,
+        )
+            .into_response(),
         Err(_error) => problem(&CredentialError::titled(Reason::Internal)),
     }
 }
 
 fn problem(error: &CredentialError) -> Response {
-    let status = StatusCode::from_u16(error.reason.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let status =
+        StatusCode::from_u16(error.reason.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let retry_after_seconds = error.retry_after.map(|wait| wait.as_secs().max(1));
     let body = json!({
         "type": error.reason.help_url(),
@@ -80,13 +86,20 @@ fn problem(error: &CredentialError) -> Response {
         "traceId": propagation::current_trace_id(),
         "azureRequestId": error.azure_request_id,
     });
-    let headers = [(header::CONTENT_TYPE, "application/problem+json"), (header::CACHE_CONTROL, "no-store")];
+    let headers = [
+        (header::CONTENT_TYPE, "application/problem+json"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
     let mut response = (status, headers, body.to_string()).into_response();
     if let Some(seconds) = retry_after_seconds {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     if status == StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
 }

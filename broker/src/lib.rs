@@ -68,9 +68,24 @@ pub fn check_config(args: &ConfigArgs) -> Result<(), Failure> {
 /// # Errors
 /// Something is missing, wrong or in use; or a part of the process ended before its time.
 pub async fn run(args: RunArgs) -> Result<(), Failure> {
-    let RunArgs { config, listen_address, admin_address, tls_cert_file, tls_key_file, telemetry } = args;
-    let Config { clusters, clouds, policy, egress } = load_config(&config.config)?;
-    let tls_files = TlsFiles { cert: tls_cert_file, key: tls_key_file };
+    let RunArgs {
+        config,
+        listen_address,
+        admin_address,
+        tls_cert_file,
+        tls_key_file,
+        telemetry,
+    } = args;
+    let Config {
+        clusters,
+        clouds,
+        policy,
+        egress,
+    } = load_config(&config.config)?;
+    let tls_files = TlsFiles {
+        cert: tls_cert_file,
+        key: tls_key_file,
+    };
     let tls = serve::load_tls(&tls_files)?;
     // Every port is bound before anything starts: a port in use is an error, not a broken replica.
     let listener = listen::bind("--listen-address", listen_address)?;
@@ -89,8 +104,14 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let azure = Azure::new(&egress, Arc::clone(&clock), metrics.upstream())
         .map_err(|error| Failure::usage("the configuration's egress section").source(error))?;
     let credentials = Credentials::new(Arc::new(azure), clock, &metrics);
-    tasks.spawn("cache maintenance", maintain(credentials.clone(), shutdown.clone()));
-    tasks.spawn("certificate reload", serve::reload_tls(tls_files, tls.clone(), shutdown.clone()));
+    tasks.spawn(
+        "cache maintenance",
+        maintain(credentials.clone(), shutdown.clone()),
+    );
+    tasks.spawn(
+        "certificate reload",
+        serve::reload_tls(tls_files, tls.clone(), shutdown.clone()),
+    );
     let service = Service::new(authenticator, clouds, policy, credentials, metrics);
 
     let router = serve::router(service).await;
@@ -125,10 +146,17 @@ fn authenticator(
     let authenticator = Arc::new(Authenticator::new(clusters, clock));
     for (name, source) in fetched {
         let tried = readiness.gate(format!("signing keys of cluster {name}"));
-        if let Some(cluster) = authenticator.clusters().iter().find(|cluster| cluster.config.name == name) {
+        if let Some(cluster) = authenticator
+            .clusters()
+            .iter()
+            .find(|cluster| cluster.config.name == name)
+        {
             let (cluster, authenticator) = (Arc::clone(cluster), Arc::clone(&authenticator));
             let shutdown = tasks.shutdown().clone();
-            tasks.spawn("signing keys", authn::keep_fresh(cluster, source, authenticator, tried, shutdown));
+            tasks.spawn(
+                "signing keys",
+                authn::keep_fresh(cluster, source, authenticator, tried, shutdown),
+            );
         }
     }
     authenticator

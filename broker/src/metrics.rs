@@ -110,7 +110,9 @@ impl Metrics {
         let metrics = Self {
             requests: Family::default(),
             // 0.1 ms (a hit) to 52 s (longer than any deadline).
-            request_duration: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0001, 2.0, 20))),
+            request_duration: Family::new_with_constructor(|| {
+                Histogram::new(exponential_buckets(0.0001, 2.0, 20))
+            }),
             cache_requests: Family::default(),
             cache_entries: Family::default(),
             upstream_requests: Family::default(),
@@ -131,7 +133,11 @@ impl Metrics {
             "Look-ups in the caches by result",
             metrics.cache_requests.clone(),
         );
-        registry.register("acrpull_broker_cache_entries", "Keys in the caches", metrics.cache_entries.clone());
+        registry.register(
+            "acrpull_broker_cache_entries",
+            "Keys in the caches",
+            metrics.cache_entries.clone(),
+        );
         registry.register(
             "acrpull_broker_upstream_requests",
             "Calls to Azure by endpoint and status code (none: no answer)",
@@ -142,13 +148,20 @@ impl Metrics {
 
     /// Counts one request.
     pub fn observe_request(&self, transport: WireFormat, outcome: Outcome, seconds: f64) {
-        self.requests.get_or_create(&RequestLabels { transport, outcome }).inc();
-        self.request_duration.get_or_create(&TransportLabels { transport }).observe(seconds);
+        self.requests
+            .get_or_create(&RequestLabels { transport, outcome })
+            .inc();
+        self.request_duration
+            .get_or_create(&TransportLabels { transport })
+            .observe(seconds);
     }
 
     /// The metrics of the cache called `cache`.
     pub fn cache(&self, cache: &'static str) -> CacheMetrics {
-        let counter = |result| self.cache_requests.get_or_create_owned(&CacheLabels { cache, result });
+        let counter = |result| {
+            self.cache_requests
+                .get_or_create_owned(&CacheLabels { cache, result })
+        };
         CacheMetrics {
             hit: counter(CacheResult::Hit),
             miss: counter(CacheResult::Miss),

@@ -116,8 +116,11 @@ impl TryFrom<v1::GetDockerConfigRequest> for DockerConfigRequest {
             rejected_fingerprint,
             force,
         } = message;
-        let v1::BindingReference { namespace, name, uid: _for_the_audit } =
-            binding.ok_or_else(|| invalid("binding", "must be set"))?;
+        let v1::BindingReference {
+            namespace,
+            name,
+            uid: _for_the_audit,
+        } = binding.ok_or_else(|| invalid("binding", "must be set"))?;
         bounded_name("binding.namespace", &namespace, MAX_NAMESPACE_CHARS)?;
         bounded_name("binding.name", &name, MAX_NAME_CHARS)?;
         if service_accounts.is_empty() || service_accounts.len() > MAX_ENTRIES {
@@ -129,14 +132,23 @@ impl TryFrom<v1::GetDockerConfigRequest> for DockerConfigRequest {
         if scopes.len() > MAX_ENTRIES {
             return Err(invalid("scopes", "must have at most 64 entries"));
         }
-        let v1::CloudReference { name: cloud_name, authority_host } = cloud.unwrap_or_default();
+        let v1::CloudReference {
+            name: cloud_name,
+            authority_host,
+        } = cloud.unwrap_or_default();
         Ok(Self {
             namespace,
             binding: name,
             service_accounts,
             registry: parse("registry", &registry)?,
-            scopes: scopes.iter().map(|scope| parse::<Scope>("scopes", scope)).collect::<Result<_, _>>()?,
-            cloud: CloudReference { name: cloud_name, authority_host },
+            scopes: scopes
+                .iter()
+                .map(|scope| parse::<Scope>("scopes", scope))
+                .collect::<Result<_, _>>()?,
+            cloud: CloudReference {
+                name: cloud_name,
+                authority_host,
+            },
             identity: identity_from(identity)?,
             wish: Wish {
                 min_remaining: min_remaining.map(duration).transpose()?,
@@ -154,7 +166,11 @@ impl TryFrom<v1::GetDockerConfigRequest> for DockerConfigRequest {
 fn identity_from(identity: Option<Identity>) -> Result<RequestedIdentity, InvalidField> {
     match identity {
         None => Err(invalid("identity", "must be federated or broker_owned")),
-        Some(Identity::Federated(v1::FederatedIdentity { tenant_id, client_id, subject_token })) => {
+        Some(Identity::Federated(v1::FederatedIdentity {
+            tenant_id,
+            client_id,
+            subject_token,
+        })) => {
             let subject_token = Secret::from(subject_token);
             if subject_token.is_empty() {
                 return Err(invalid("federated.subject_token", "must be set"));
@@ -163,12 +179,16 @@ fn identity_from(identity: Option<Identity>) -> Result<RequestedIdentity, Invali
                 "" => None,
                 text => Some(parse("federated.tenant_id", text)?),
             };
-            Ok(RequestedIdentity::Federated { tenant, client: parse("federated.client_id", &client_id)?, subject_token })
+            Ok(RequestedIdentity::Federated {
+                tenant,
+                client: parse("federated.client_id", &client_id)?,
+                subject_token,
+            })
         }
         Some(Identity::BrokerOwned(v1::BrokerOwnedIdentity { selector })) => match selector {
-            Some(Selector::ClientId(id)) => {
-                parse("broker_owned.client_id", &id).map(IdentitySelector::ClientId).map(RequestedIdentity::BrokerOwned)
-            }
+            Some(Selector::ClientId(id)) => parse("broker_owned.client_id", &id)
+                .map(IdentitySelector::ClientId)
+                .map(RequestedIdentity::BrokerOwned),
             Some(Selector::ResourceId(id)) => parse("broker_owned.resource_id", &id)
                 .map(IdentitySelector::ResourceId)
                 .map(RequestedIdentity::BrokerOwned),
@@ -179,12 +199,18 @@ fn identity_from(identity: Option<Identity>) -> Result<RequestedIdentity, Invali
 }
 
 fn held_from(held: v1::HeldCredential) -> Result<Held, InvalidField> {
-    let v1::HeldCredential { fingerprint: bytes, expire_time } = held;
+    let v1::HeldCredential {
+        fingerprint: bytes,
+        expire_time,
+    } = held;
     let expires_at = expire_time
         .as_ref()
         .and_then(proto::time::from_timestamp)
         .ok_or_else(|| invalid("held.expire_time", "must be a time"))?;
-    Ok(Held { fingerprint: fingerprint("held.fingerprint", &bytes)?, expires_at })
+    Ok(Held {
+        fingerprint: fingerprint("held.fingerprint", &bytes)?,
+        expires_at,
+    })
 }
 
 fn fingerprint(field: &'static str, bytes: &[u8]) -> Result<Fingerprint, InvalidField> {
@@ -195,19 +221,31 @@ fn duration(duration: pbjson_types::Duration) -> Result<Duration, InvalidField> 
     proto::time::from_duration(&duration).ok_or_else(|| invalid("min_remaining", "must not be negative"))
 }
 
-fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(field: &'static str, text: &str) -> Result<T, InvalidField> {
+fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(
+    field: &'static str,
+    text: &str,
+) -> Result<T, InvalidField> {
     text.parse().map_err(|error: T::Err| invalid(field, error))
 }
 
 fn bounded_name(field: &'static str, name: &str, max_chars: usize) -> Result<(), InvalidField> {
     let is_name = !name.is_empty()
         && name.len() <= max_chars
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.'));
-    if is_name { Ok(()) } else { Err(invalid(field, "must be the name of a Kubernetes object")) }
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.'));
+    if is_name {
+        Ok(())
+    } else {
+        Err(invalid(field, "must be the name of a Kubernetes object"))
+    }
 }
 
 fn invalid(field: &'static str, problem: impl std::fmt::Display) -> InvalidField {
-    InvalidField { field, problem: problem.to_string() }
+    InvalidField {
+        field,
+        problem: problem.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -216,7 +254,11 @@ mod tests {
 
     fn valid() -> v1::GetDockerConfigRequest {
         v1::GetDockerConfigRequest {
-            binding: Some(v1::BindingReference { namespace: "ns".into(), name: "app".into(), uid: String::new() }),
+            binding: Some(v1::BindingReference {
+                namespace: "ns".into(),
+                name: "app".into(),
+                uid: String::new(),
+            }),
             service_accounts: vec!["sa".into()],
             registry: "example.azurecr.io".into(),
             scopes: vec!["repository:team/app:pull".into()],
@@ -240,17 +282,27 @@ mod tests {
         type Break = fn(&mut v1::GetDockerConfigRequest);
         let cases: [(&str, Break); 12] = [
             ("binding", |r| r.binding = None),
-            ("binding.namespace", |r| r.binding.as_mut().unwrap().namespace = "a/b".into()),
+            ("binding.namespace", |r| {
+                r.binding.as_mut().unwrap().namespace = "a/b".into();
+            }),
             ("binding.name", |r| r.binding.as_mut().unwrap().name.clear()),
             ("service_accounts", |r| r.service_accounts.clear()),
             ("service_accounts", |r| r.service_accounts = vec!["sa".into(); 65]),
             ("registry", |r| r.registry = "https://example.azurecr.io".into()),
             ("scopes", |r| r.scopes = vec!["repository:*:pull".into()]),
             ("identity", |r| r.identity = None),
-            ("broker_owned", |r| r.identity = Some(Identity::BrokerOwned(v1::BrokerOwnedIdentity::default()))),
-            ("federated.subject_token", |r| r.identity = Some(Identity::Federated(v1::FederatedIdentity::default()))),
-            ("held.expire_time", |r| r.held = Some(v1::HeldCredential::default())),
-            ("rejected_fingerprint", |r| r.rejected_fingerprint = vec![1].into()),
+            ("broker_owned", |r| {
+                r.identity = Some(Identity::BrokerOwned(v1::BrokerOwnedIdentity::default()));
+            }),
+            ("federated.subject_token", |r| {
+                r.identity = Some(Identity::Federated(v1::FederatedIdentity::default()));
+            }),
+            ("held.expire_time", |r| {
+                r.held = Some(v1::HeldCredential::default());
+            }),
+            ("rejected_fingerprint", |r| {
+                r.rejected_fingerprint = vec![1].into();
+            }),
         ];
         for (field, break_it) in cases {
             let mut message = valid();

@@ -41,7 +41,9 @@ pub struct TlsFiles {
 /// gRPC, health and HTTP JSON in one router.
 pub async fn router(service: Service) -> Router {
     let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<proto::v1::credential_service_server::CredentialServiceServer<grpc::Grpc>>().await;
+    health
+        .set_serving::<proto::v1::credential_service_server::CredentialServiceServer<grpc::Grpc>>()
+        .await;
     tonic::service::Routes::new(grpc::server(service.clone()))
         .add_service(health_service)
         .prepare()
@@ -77,7 +79,11 @@ pub fn serve(
     let mut server = axum_server::from_tcp(listener)
         .map_err(|error| Failure::runtime("cannot use the listener").source(error))?
         // Without TCP_NODELAY a small gRPC answer waits 40 ms for the peer's delayed acknowledgement.
-        .acceptor(RustlsAcceptor::new(tls).handshake_timeout(HANDSHAKE_TIMEOUT).acceptor(NoDelayAcceptor::new()))
+        .acceptor(
+            RustlsAcceptor::new(tls)
+                .handshake_timeout(HANDSHAKE_TIMEOUT)
+                .acceptor(NoDelayAcceptor::new()),
+        )
         .handle(handle.clone());
     server
         .http_builder()

@@ -14,7 +14,7 @@ use proto::{
 };
 
 use crate::{
-    authn::{AuthnError, Authenticator, TokenError},
+    authn::{Authenticator, AuthnError, TokenError},
     authz,
     config::{Clouds, Policy},
     credentials::{Credentials, DockerConfig, granted},
@@ -44,7 +44,13 @@ impl Service {
         credentials: Credentials,
         metrics: Metrics,
     ) -> Self {
-        Self(Arc::new(Parts { authenticator, clouds, policy, credentials, metrics }))
+        Self(Arc::new(Parts {
+            authenticator,
+            clouds,
+            policy,
+            credentials,
+            metrics,
+        }))
     }
 
     /// Answers `GetDockerConfig`, within the caller's deadline and never later than 30 s.
@@ -58,7 +64,12 @@ impl Service {
         message: GetDockerConfigRequest,
         deadline: Option<Duration>,
     ) -> Result<GetDockerConfigResponse, CredentialError> {
-        let mut record = Record { metrics: &self.0.metrics, wire, outcome: Outcome::Cancelled, started_at: started() };
+        let mut record = Record {
+            metrics: &self.0.metrics,
+            wire,
+            outcome: Outcome::Cancelled,
+            started_at: started(),
+        };
         let deadline = deadline.unwrap_or(MAX_DEADLINE).min(MAX_DEADLINE);
         let result = tokio::time::timeout(deadline, self.answer(headers, message))
             .await
@@ -94,10 +105,13 @@ impl Service {
         if let Some(grant) = permit.grant() {
             span.record("acrpull.policy.rule", grant);
         }
-        let config = parts.credentials.docker_config(&permit, &request.wish).await.map_err(|error| {
-            log_failure(&caller.cluster.config.name, &request, &error);
-            error
-        })?;
+        let config = parts
+            .credentials
+            .docker_config(&permit, &request.wish)
+            .await
+            .inspect_err(|error| {
+                log_failure(&caller.cluster.config.name, &request, error);
+            })?;
         Ok(response(config, granted(permit.scopes())))
     }
 }
@@ -131,7 +145,11 @@ fn log_failure(cluster: &str, request: &DockerConfigRequest, error: &CredentialE
 
 /// The token of `authorization: Bearer <token>`; the scheme's case does not matter (RFC 9110 section 11.1).
 fn bearer_token(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let (scheme, token) = headers
+        .get(http::header::AUTHORIZATION)?
+        .to_str()
+        .ok()?
+        .split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
@@ -149,6 +167,7 @@ struct Record<'a> {
 
 impl Drop for Record<'_> {
     fn drop(&mut self) {
-        self.metrics.observe_request(self.wire, self.outcome, self.started_at.elapsed().as_secs_f64());
+        self.metrics
+            .observe_request(self.wire, self.outcome, self.started_at.elapsed().as_secs_f64());
     }
 }

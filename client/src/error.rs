@@ -57,17 +57,25 @@ pub struct BrokerError {
 impl BrokerError {
     pub(crate) fn from_status(status: &Status) -> Self {
         let retry_after = status.get_details_retry_info().and_then(|info| info.retry_delay);
-        match reason_of(status) {
-            Some(reason) => Self { reason, message: status.message().to_owned(), retry_after },
-            // Not an answer of the broker: the transport's own text names addresses and changes from try to try.
-            None => {
-                let reason = match status.code() {
-                    Code::DeadlineExceeded | Code::Cancelled => Reason::DeadlineExceeded,
-                    Code::Unauthenticated => Reason::CallerUnauthenticated,
-                    _ => Reason::BrokerUnreachable,
-                };
-                Self { reason, message: reason.title().to_owned(), retry_after }
-            }
+        if let Some(reason) = reason_of(status) {
+            return Self {
+                reason,
+                message: status.message().to_owned(),
+                retry_after,
+            };
+        }
+        // Not an answer of the broker: the transport's own text names addresses and changes from try to try.
+        let reason = if status.code() == Code::Unauthenticated {
+            Reason::CallerUnauthenticated
+        } else if matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled) {
+            Reason::DeadlineExceeded
+        } else {
+            Reason::BrokerUnreachable
+        };
+        Self {
+            reason,
+            message: reason.title().to_owned(),
+            retry_after,
         }
     }
 }

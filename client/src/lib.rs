@@ -55,8 +55,10 @@ impl BrokerClient {
     /// The address is no https address, or the CA file cannot be used.
     pub fn new(options: &ClientOptions) -> Result<Self, ClientError> {
         let address = || options.address.clone();
-        let uri: Uri =
-            options.address.parse().map_err(|source| ClientError::Address { address: address(), source })?;
+        let uri: Uri = options.address.parse().map_err(|source| ClientError::Address {
+            address: address(),
+            source,
+        })?;
         // A token must not travel in the clear, so there is no way to say http.
         if uri.scheme_str() != Some("https") || uri.host().is_none() {
             return Err(ClientError::NotHttps { address: address() });
@@ -65,8 +67,10 @@ impl BrokerClient {
         tls = match &options.ca_file {
             Some(path) => {
                 runtime::tls::load_certificates(path).map_err(ClientError::Ca)?;
-                let pem = std::fs::read(path)
-                    .map_err(|source| ClientError::CaFile { path: path.display().to_string(), source })?;
+                let pem = std::fs::read(path).map_err(|source| ClientError::CaFile {
+                    path: path.display().to_string(),
+                    source,
+                })?;
                 tls.ca_certificate(Certificate::from_pem(pem))
             }
             None => tls.with_native_roots(),
@@ -85,7 +89,10 @@ impl BrokerClient {
         let service = CredentialServiceClient::new(channel)
             .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)
             .max_encoding_message_size(proto::MAX_MESSAGE_BYTES);
-        Ok(Self { service, token: TokenFile::new(options.token_file.clone()) })
+        Ok(Self {
+            service,
+            token: TokenFile::new(options.token_file.clone()),
+        })
     }
 
     /// Asks for the content of a pull Secret.
@@ -121,10 +128,16 @@ impl BrokerClient {
 
     async fn call_once(&self, message: GetDockerConfigRequest) -> Result<GetDockerConfigResponse, Status> {
         let mut request = Request::new(message);
-        request.metadata_mut().insert("authorization", self.token.bearer().await?);
+        request
+            .metadata_mut()
+            .insert("authorization", self.token.bearer().await?);
         request.set_timeout(CALL_TIMEOUT);
         propagation::inject_current(request.metadata_mut().as_mut());
-        self.service.clone().get_docker_config(request).await.map(tonic::Response::into_inner)
+        self.service
+            .clone()
+            .get_docker_config(request)
+            .await
+            .map(tonic::Response::into_inner)
     }
 }
 

@@ -18,13 +18,18 @@ pub(crate) struct TokenFile {
 
 impl std::fmt::Debug for TokenFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TokenFile").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("TokenFile")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 
 impl TokenFile {
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path: Arc::new(path), read: Arc::default() }
+        Self {
+            path: Arc::new(path),
+            read: Arc::default(),
+        }
     }
 
     /// The `authorization` entry.

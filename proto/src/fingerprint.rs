@@ -8,7 +8,7 @@ use aws_lc_rs::digest;
 ///
 /// 128 bits of a hash over a payload that holds a signed token: it neither reveals the token nor collides.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Fingerprint([u8; Fingerprint::LEN]);
+pub struct Fingerprint([u8; Self::LEN]);
 
 impl Fingerprint {
     /// Length in bytes.
@@ -18,7 +18,10 @@ impl Fingerprint {
     pub fn of(payload: &[u8]) -> Self {
         let hash = digest::digest(&digest::SHA256, payload);
         let mut bytes = [0; Self::LEN];
-        bytes.iter_mut().zip(hash.as_ref()).for_each(|(to, from)| *to = *from);
+        bytes
+            .iter_mut()
+            .zip(hash.as_ref())
+            .for_each(|(to, from)| *to = *from);
         Self(bytes)
     }
 
@@ -37,7 +40,10 @@ impl TryFrom<&[u8]> for Fingerprint {
     type Error = FingerprintError;
 
     fn try_from(bytes: &[u8]) -> Result<Self, Self::Error> {
-        bytes.try_into().map(Self).map_err(|_wrong_length| FingerprintError(bytes.len()))
+        bytes
+            .try_into()
+            .map(Self)
+            .map_err(|_wrong_length| FingerprintError(bytes.len()))
     }
 }
 
@@ -54,12 +60,18 @@ mod tests {
     #[test]
     fn fingerprint_is_the_head_of_the_sha256() {
         // SHA-256("abc"), FIPS 180-2 appendix B.1.
-        assert_eq!(format!("{:?}", Fingerprint::of(b"abc")), "ba7816bf8f01cfea414140de5dae2223");
+        assert_eq!(
+            format!("{:?}", Fingerprint::of(b"abc")),
+            "ba7816bf8f01cfea414140de5dae2223"
+        );
     }
 
     #[test]
     fn fingerprint_of_other_lengths_is_refused() {
-        assert_eq!(Fingerprint::try_from([0_u8; 15].as_slice()), Err(FingerprintError(15)));
+        assert_eq!(
+            Fingerprint::try_from([0_u8; 15].as_slice()),
+            Err(FingerprintError(15))
+        );
         let whole = Fingerprint::of(b"abc");
         assert_eq!(Fingerprint::try_from(whole.as_bytes()), Ok(whole));
     }

@@ -21,6 +21,7 @@ pub use fingerprint::Fingerprint;
     unused_qualifications,
     clippy::all,
     clippy::pedantic,
+    clippy::nursery,
     clippy::restriction,
     reason = "generated code"
 )]

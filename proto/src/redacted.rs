@@ -39,19 +39,29 @@ impl fmt::Debug for GetDockerConfigResponse {
 
 #[cfg(test)]
 mod tests {
-    use crate::v1::{FederatedIdentity, GetDockerConfigRequest, GetDockerConfigResponse, get_docker_config_request};
+    use crate::v1::{
+        FederatedIdentity, GetDockerConfigRequest, GetDockerConfigResponse, get_docker_config_request,
+    };
 
     #[test]
     fn credential_messages_print_no_credential() {
-        let federated =
-            FederatedIdentity { subject_token: "canary-subject".to_owned(), ..FederatedIdentity::default() };
+        let federated = FederatedIdentity {
+            subject_token: "canary-subject".to_owned(),
+            ..FederatedIdentity::default()
+        };
         let request = GetDockerConfigRequest {
             identity: Some(get_docker_config_request::Identity::Federated(federated.clone())),
             ..GetDockerConfigRequest::default()
         };
-        let response =
-            GetDockerConfigResponse { docker_config_json: "canary-payload".into(), ..Default::default() };
-        for printed in [format!("{request:?}"), format!("{federated:?}"), format!("{response:?}")] {
+        let response = GetDockerConfigResponse {
+            docker_config_json: "canary-payload".into(),
+            ..Default::default()
+        };
+        for printed in [
+            format!("{request:?}"),
+            format!("{federated:?}"),
+            format!("{response:?}"),
+        ] {
             assert!(!printed.contains("canary"), "{printed}");
         }
     }

@@ -47,15 +47,25 @@ struct AdminState {
 impl Readiness {
     /// Adds a closed gate.
     pub fn gate(&self, name: impl Into<String>) -> Gate {
-        let gate = Arc::new(GateState { name: name.into(), open: AtomicBool::new(false) });
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&gate));
+        let gate = Arc::new(GateState {
+            name: name.into(),
+            open: AtomicBool::new(false),
+        });
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Arc::clone(&gate));
         Gate(gate)
     }
 
     /// The names of the gates that are still closed.
     pub fn waiting_for(&self) -> Vec<String> {
         let gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        gates.iter().filter(|gate| !gate.open.load(Ordering::Acquire)).map(|gate| gate.name.clone()).collect()
+        gates
+            .iter()
+            .filter(|gate| !gate.open.load(Ordering::Acquire))
+            .map(|gate| gate.name.clone())
+            .collect()
     }
 }
 
@@ -76,7 +86,11 @@ pub fn router(registry: Registry, readiness: Readiness, shutdown: Shutdown) -> R
         .route("/livez", get(async || "ok"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(AdminState { readiness, registry: Arc::new(registry), shutdown })
+        .with_state(AdminState {
+            readiness,
+            registry: Arc::new(registry),
+            shutdown,
+        })
 }
 
 /// Serves `router` on `listener` until shutdown.
@@ -106,7 +120,10 @@ async fn ready(State(state): State<AdminState>) -> impl IntoResponse {
     }
     match state.readiness.waiting_for().as_slice() {
         [] => (StatusCode::OK, "ok".to_owned()),
-        waiting => (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for: {}", waiting.join(", "))),
+        waiting => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("waiting for: {}", waiting.join(", ")),
+        ),
     }
 }
 
@@ -116,7 +133,11 @@ async fn metrics(State(state): State<AdminState>) -> impl IntoResponse {
         Ok(()) => (StatusCode::OK, [(header::CONTENT_TYPE, OPENMETRICS)], text),
         Err(error) => {
             tracing::error!(%error, "cannot encode the metrics");
-            (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain")], "cannot encode".to_owned())
+            (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                [(header::CONTENT_TYPE, "text/plain")],
+                "cannot encode".to_owned(),
+            )
         }
     }
 }

@@ -17,7 +17,10 @@ pub trait Clock: Debug + Send + Sync + 'static {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place where the clock of the machine is read")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place where the clock of the machine is read"
+    )]
     fn now(&self) -> SystemTime {
         SystemTime::now()
     }

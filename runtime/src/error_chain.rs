@@ -37,6 +37,9 @@ mod tests {
     #[test]
     fn error_chain_says_each_cause_once() {
         let error = Outer(std::io::Error::other("disk on fire"));
-        assert_eq!(ErrorChain(&error).to_string(), "failed to read the configuration: disk on fire");
+        assert_eq!(
+            ErrorChain(&error).to_string(),
+            "failed to read the configuration: disk on fire"
+        );
     }
 }

@@ -21,12 +21,22 @@ pub struct Failure {
 impl Failure {
     /// The command line or the content of the configuration is wrong.
     pub fn usage(what: impl Into<String>) -> Self {
-        Self { exit_code: EXIT_USAGE, what: what.into(), remedy: None, source: None }
+        Self {
+            exit_code: EXIT_USAGE,
+            what: what.into(),
+            remedy: None,
+            source: None,
+        }
     }
 
     /// Something in the environment is missing or failed.
     pub fn runtime(what: impl Into<String>) -> Self {
-        Self { exit_code: EXIT_FAILURE, what: what.into(), remedy: None, source: None }
+        Self {
+            exit_code: EXIT_FAILURE,
+            what: what.into(),
+            remedy: None,
+            source: None,
+        }
     }
 
     /// Adds what to do about it.
@@ -59,7 +69,10 @@ impl fmt::Display for Failure {
 }
 
 /// Ends `main`: prints the failure, if there is one, and turns it into an exit code.
-#[expect(clippy::print_stderr, reason = "the last words of a process that may have no log yet")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the last words of a process that may have no log yet"
+)]
 pub fn exit_code(program: &str, result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -94,7 +107,10 @@ pub fn parse_args<A: clap::Parser>(program: &str) -> Result<A, ExitCode> {
 fn one_line(text: &str, program: &str) -> String {
     let (mistake, _usage) = text.split_once("\n\nUsage:").unwrap_or((text, ""));
     let mistake = mistake.strip_prefix("error: ").unwrap_or(mistake);
-    format!("{}; see {program} --help", mistake.split_whitespace().collect::<Vec<_>>().join(" "))
+    format!(
+        "{}; see {program} --help",
+        mistake.split_whitespace().collect::<Vec<_>>().join(" ")
+    )
 }
 
 #[cfg(test)]
@@ -115,6 +131,9 @@ mod tests {
         let failure = Failure::usage("configuration file a.yaml")
             .source("line 3:\n  unknown field `x`")
             .remedy("remove the field");
-        assert_eq!(failure.to_string(), "configuration file a.yaml: line 3: unknown field `x`; remove the field");
+        assert_eq!(
+            failure.to_string(),
+            "configuration file a.yaml: line 3: unknown field `x`; remove the field"
+        );
     }
 }

@@ -31,7 +31,9 @@ pub async fn on_change(paths: Vec<PathBuf>, shutdown: Shutdown, mut changed: imp
                     any = true;
                 }
                 Ok(_same) => {}
-                Err(error) => tracing::warn!(path = %path.display(), %error, "cannot read a watched file; keeping what is loaded"),
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "cannot read a watched file; keeping what is loaded");
+                }
             }
         }
         if any {

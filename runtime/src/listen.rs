@@ -14,14 +14,14 @@ use crate::Failure;
 pub fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
     let failed = |error: std::io::Error| {
         let failure = Failure::runtime(format!("cannot listen on {address} ({flag})"));
-        let failure = match error.kind() {
-            ErrorKind::AddrInUse => {
-                failure.remedy(format!("another process has the port: stop it or choose another with {flag}"))
-            }
-            ErrorKind::PermissionDenied => failure.remedy(format!("choose a port above 1023 with {flag}")),
-            _ => failure.remedy(format!("choose an address of this machine with {flag}")),
+        let remedy = if error.kind() == ErrorKind::AddrInUse {
+            format!("another process has the port: stop it or choose another with {flag}")
+        } else if error.kind() == ErrorKind::PermissionDenied {
+            format!("choose a port above 1023 with {flag}")
+        } else {
+            format!("choose an address of this machine with {flag}")
         };
-        failure.source(error)
+        failure.remedy(remedy).source(error)
     };
     let listener = TcpListener::bind(address).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
@@ -35,7 +35,12 @@ mod tests {
     #[test]
     fn bind_port_in_use_names_the_flag() {
         let first = bind("--listen-address", ([127, 0, 0, 1], 0).into()).unwrap();
-        let failure = bind("--listen-address", first.local_addr().unwrap()).unwrap_err().to_string();
-        assert!(failure.contains("--listen-address") && failure.contains("another process has the port"), "{failure}");
+        let failure = bind("--listen-address", first.local_addr().unwrap())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            failure.contains("--listen-address") && failure.contains("another process has the port"),
+            "{failure}"
+        );
     }
 }

@@ -20,9 +20,8 @@ impl Shutdown {
     /// # Errors
     /// The signal handlers cannot be installed.
     pub fn on_signal() -> Result<Self, Failure> {
-        let install = |kind| {
-            signal(kind).map_err(|error| Failure::runtime("cannot handle signals").source(error))
-        };
+        let install =
+            |kind| signal(kind).map_err(|error| Failure::runtime("cannot handle signals").source(error));
         let mut terminate = install(SignalKind::terminate())?;
         let mut interrupt = install(SignalKind::interrupt())?;
         let shutdown = Self::manual();

@@ -28,7 +28,12 @@ impl Tasks {
     pub fn new(shutdown: Shutdown) -> Self {
         // Unbounded, yet never longer than the number of tasks: each sends once.
         let (ended_tx, ended_rx) = mpsc::unbounded_channel();
-        Self { shutdown, tracker: TaskTracker::new(), ended_tx, ended_rx }
+        Self {
+            shutdown,
+            tracker: TaskTracker::new(),
+            ended_tx,
+            ended_rx,
+        }
     }
 
     /// The shutdown that ends these tasks.
@@ -66,9 +71,8 @@ impl Tasks {
         self.tracker.close();
         let drained = tokio::time::timeout(grace, self.tracker.wait()).await;
         match (early, drained) {
-            (Some(Ended { name, how }), _) => {
-                Err(Failure::runtime(format!("the task {name} {how}")).remedy("see the log above for its last words"))
-            }
+            (Some(Ended { name, how }), _) => Err(Failure::runtime(format!("the task {name} {how}"))
+                .remedy("see the log above for its last words")),
             (None, Err(_elapsed)) => Err(Failure::runtime(format!(
                 "some tasks did not finish within {} s of the shutdown",
                 grace.as_secs()
@@ -95,7 +99,10 @@ mod tests {
         tasks.spawn("steady", async move { shutdown.started().await });
         tasks.spawn("fragile", async { panic!("on purpose") });
         let failure = tasks.run_until_done(Duration::from_secs(5)).await.unwrap_err();
-        assert!(failure.to_string().starts_with("the task fragile panicked"), "{failure}");
+        assert!(
+            failure.to_string().starts_with("the task fragile panicked"),
+            "{failure}"
+        );
     }
 
     #[tokio::test]

@@ -8,10 +8,7 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{
-    Layer as _,
-    filter::Targets,
-    layer::SubscriberExt as _,
-    registry::Registry as Spans,
+    Layer as _, filter::Targets, layer::SubscriberExt as _, registry::Registry as Spans,
     util::SubscriberInitExt as _,
 };
 
@@ -89,7 +86,12 @@ pub fn init(service: &'static str, args: &TelemetryArgs) -> Result<Telemetry, Fa
     let filter = targets(args.log_level.filter());
     let format = tracing_subscriber::fmt::layer::<Spans>().with_writer(std::io::stderr);
     let logs = match args.log_format {
-        LogFormat::Json => format.json().flatten_event(true).with_span_list(false).with_filter(filter).boxed(),
+        LogFormat::Json => format
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .with_filter(filter)
+            .boxed(),
         LogFormat::Text => format.with_target(false).with_filter(filter).boxed(),
     };
     let traces = otlp::provider(service)?;

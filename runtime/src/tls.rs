@@ -41,7 +41,10 @@ pub enum TlsError {
 /// Makes aws-lc-rs the crypto provider of the process. Call it first in `main`.
 pub fn install_crypto_provider() {
     // An error means that one is installed already, which in this process can only be the same.
-    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+    if rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .is_err()
+    {
         tracing::debug!("a crypto provider was installed already");
     }
 }
@@ -59,9 +62,16 @@ pub fn load_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Tl
     const WHAT: &str = "certificate";
     let certificates = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|source| TlsError::Read { what: WHAT, path: path.display().to_string(), source })?;
+        .map_err(|source| TlsError::Read {
+            what: WHAT,
+            path: path.display().to_string(),
+            source,
+        })?;
     if certificates.is_empty() {
-        return Err(TlsError::Empty { what: WHAT, path: path.display().to_string() });
+        return Err(TlsError::Empty {
+            what: WHAT,
+            path: path.display().to_string(),
+        });
     }
     Ok(certificates)
 }
@@ -73,9 +83,10 @@ pub fn load_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Tl
 pub fn load_roots(path: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in load_certificates(path)? {
-        roots
-            .add(certificate)
-            .map_err(|source| TlsError::Unusable { path: path.display().to_string(), source })?;
+        roots.add(certificate).map_err(|source| TlsError::Unusable {
+            path: path.display().to_string(),
+            source,
+        })?;
     }
     Ok(roots)
 }
@@ -86,9 +97,15 @@ pub fn load_roots(path: &Path) -> Result<RootCertStore, TlsError> {
 /// A file cannot be read, or certificate and key do not fit.
 pub fn load_server_config(cert_path: &Path, key_path: &Path) -> Result<ServerConfig, TlsError> {
     let chain = load_certificates(cert_path)?;
-    let key = PrivateKeyDer::from_pem_file(key_path)
-        .map_err(|source| TlsError::Read { what: "private key", path: key_path.display().to_string(), source })?;
-    let unusable = |source| TlsError::Unusable { path: cert_path.display().to_string(), source };
+    let key = PrivateKeyDer::from_pem_file(key_path).map_err(|source| TlsError::Read {
+        what: "private key",
+        path: key_path.display().to_string(),
+        source,
+    })?;
+    let unusable = |source| TlsError::Unusable {
+        path: cert_path.display().to_string(),
+        source,
+    };
     let mut config = ServerConfig::builder_with_provider(crypto_provider())
         .with_safe_default_protocol_versions()
         .map_err(unusable)?

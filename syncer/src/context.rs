@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{kube_calls::KubeCalls, links::LinkKeeper, memory::Memory, metrics::Metrics};
 
-/// Questions to the broker that are open at a time; DESIGN of the path, not of one broker: each holds a few KiB.
+/// Questions to the broker that are open at a time. Each holds a few KiB; the broker has limits of its own.
 const MAX_QUESTIONS: usize = 512;
 
 /// Shared by all passes.
@@ -67,7 +67,10 @@ impl Context {
 impl Limits {
     /// `workers` passes at a time do Kubernetes work.
     pub fn new(workers: u16) -> Self {
-        Self { workers: Semaphore::new(usize::from(workers)), questions: Semaphore::new(MAX_QUESTIONS) }
+        Self {
+            workers: Semaphore::new(usize::from(workers)),
+            questions: Semaphore::new(MAX_QUESTIONS),
+        }
     }
 
     /// Waits for a worker. None only if the limits were closed, which nobody does.

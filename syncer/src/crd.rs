@@ -67,8 +67,10 @@ mod tests {
     use super::*;
 
     /// The file that the chart installs. After a change of the types: `syncer crd > FILE`.
-    const INSTALLED: &str =
-        concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/acrpull-syncer/files/crds/acrpullbindings.yaml");
+    const INSTALLED: &str = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../charts/acrpull-syncer/files/crds/acrpullbindings.yaml"
+    );
 
     #[test]
     fn crd_that_the_chart_installs_is_the_one_of_the_types() {
@@ -97,9 +99,14 @@ mod tests {
         }
         let mut found = Vec::new();
         rules(&serde_json::to_value(AcrPullBinding::crd()).unwrap(), &mut found);
-        assert_eq!(found.len(), 13);
+        assert_eq!(found.len(), 14);
         for rule in found {
-            assert!(rule.get("message").or_else(|| rule.get("messageExpression")).is_some(), "{rule}");
+            assert!(
+                rule.get("message")
+                    .or_else(|| rule.get("messageExpression"))
+                    .is_some(),
+                "{rule}"
+            );
         }
     }
 }

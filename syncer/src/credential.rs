@@ -14,22 +14,16 @@ use kube::{Api, ResourceExt as _, api::PostParams};
 use proto::{
     Fingerprint, Reason,
     v1::{
-        BindingReference, BrokerOwnedIdentity, FederatedIdentity, GetDockerConfigRequest, GetDockerConfigResponse,
-        HeldCredential, broker_owned_identity::Selector, get_docker_config_request,
+        BindingReference, BrokerOwnedIdentity, FederatedIdentity, GetDockerConfigRequest,
+        GetDockerConfigResponse, HeldCredential, broker_owned_identity::Selector, get_docker_config_request,
     },
 };
 use runtime::Secret;
 use tracing::Instrument as _;
 
 use crate::{
-    context::Context,
-    crd::AcrPullBinding,
-    kube_calls::Verb,
-    plan::Issue,
-    problem::Problem,
-    pull_secret::Credential,
-    schedule,
-    wanted::Identity,
+    context::Context, crd::AcrPullBinding, kube_calls::Verb, plan::Issue, problem::Problem,
+    pull_secret::Credential, schedule, wanted::Identity,
 };
 
 /// Life of a minted token, in seconds: the least that Kubernetes grants, and all that one question needs.
@@ -59,7 +53,11 @@ pub async fn ask(context: &Context, binding: &AcrPullBinding, issue: &Issue) -> 
     let identity = match &issue.wanted.identity {
         Identity::ClientId(id) => broker_owned(Selector::ClientId(id.to_string())),
         Identity::ResourceId(id) => broker_owned(Selector::ResourceId(id.to_string())),
-        Identity::Federated { service_account, client_id, tenant_id } => {
+        Identity::Federated {
+            service_account,
+            client_id,
+            tenant_id,
+        } => {
             let token = mint(context, binding, service_account).await?;
             get_docker_config_request::Identity::Federated(FederatedIdentity {
                 tenant_id: tenant_id.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -68,12 +66,17 @@ pub async fn ask(context: &Context, binding: &AcrPullBinding, issue: &Issue) -> 
             })
         }
     };
-    let response = context.broker.get_docker_config(request(binding, issue, identity)).await?;
+    let response = context
+        .broker
+        .get_docker_config(request(binding, issue, identity))
+        .await?;
     read(response, issue, context.now(), rand::random())
 }
 
 fn broker_owned(selector: Selector) -> get_docker_config_request::Identity {
-    get_docker_config_request::Identity::BrokerOwned(BrokerOwnedIdentity { selector: Some(selector) })
+    get_docker_config_request::Identity::BrokerOwned(BrokerOwnedIdentity {
+        selector: Some(selector),
+    })
 }
 
 fn request(
@@ -95,7 +98,10 @@ fn request(
         min_remaining: None,
         held: issue.held.as_ref().map(|held| HeldCredential {
             fingerprint: held.fingerprint.as_bytes().to_vec().into(),
-            expire_time: Some(pbjson_types::Timestamp { seconds: held.expires_at.as_second(), nanos: 0 }),
+            expire_time: Some(pbjson_types::Timestamp {
+                seconds: held.expires_at.as_second(),
+                nanos: 0,
+            }),
         }),
         rejected_fingerprint: Vec::new().into(),
         force: issue.force,
@@ -122,7 +128,11 @@ async fn mint(context: &Context, binding: &AcrPullBinding, service_account: &str
         serviceaccount.name = service_account
     );
     let call = api.create_token_request(service_account, &params, &wanted);
-    let minted = context.calls.call(Verb::Create, "serviceaccounts/token", call).instrument(span).await;
+    let minted = context
+        .calls
+        .call(Verb::Create, "serviceaccounts/token", call)
+        .instrument(span)
+        .await;
     let minted = minted.map_err(|error| {
         if error.is_not_found() {
             Problem::new(
@@ -133,14 +143,22 @@ async fn mint(context: &Context, binding: &AcrPullBinding, service_account: &str
             error.into_problem(&format!("request a token of ServiceAccount {service_account}"))
         }
     })?;
-    Ok(Secret::from(minted.status.map(|status| status.token).unwrap_or_default()))
+    Ok(Secret::from(
+        minted.status.map(|status| status.token).unwrap_or_default(),
+    ))
 }
 
 /// Reads the answer. What is not as the contract says is a fault of the broker and never reaches a Secret.
-fn read(response: GetDockerConfigResponse, issue: &Issue, now: Timestamp, draw: f64) -> Result<Answer, Problem> {
+fn read(
+    response: GetDockerConfigResponse,
+    issue: &Issue,
+    now: Timestamp,
+    draw: f64,
+) -> Result<Answer, Problem> {
     let broken = |what: &str| Problem::new(Reason::Internal, format!("the broker's answer {what}"));
     let time = |time: Option<pbjson_types::Timestamp>| {
-        time.and_then(|time| Timestamp::new(time.seconds, time.nanos).ok()).ok_or_else(|| broken("lacks a time"))
+        time.and_then(|time| Timestamp::new(time.seconds, time.nanos).ok())
+            .ok_or_else(|| broken("lacks a time"))
     };
     let GetDockerConfigResponse {
         docker_config_json: payload,
@@ -155,13 +173,20 @@ fn read(response: GetDockerConfigResponse, issue: &Issue, now: Timestamp, draw: 
     let refresh_at = schedule::refresh_at(time(refresh_time)?, expires_at, now, draw);
     let granted_scope = granted_scopes.join(" ");
     let keep = |held: &Credential| Answer {
-        credential: Credential { refresh_at, ..held.clone() },
+        credential: Credential {
+            refresh_at,
+            ..held.clone()
+        },
         payload: None,
         degraded,
         granted_scope: granted_scope.clone(),
     };
     if not_modified {
-        return issue.held.as_ref().map(keep).ok_or_else(|| broken("refers to a credential that nobody holds"));
+        return issue
+            .held
+            .as_ref()
+            .map(keep)
+            .ok_or_else(|| broken("refers to a credential that nobody holds"));
     }
     if payload.is_empty() || expires_at <= now {
         return Err(broken("holds no valid credential"));
@@ -179,7 +204,12 @@ fn read(response: GetDockerConfigResponse, issue: &Issue, now: Timestamp, draw: 
     match &issue.held {
         // A replica that holds an older token must not take time away from the Secret.
         Some(held) if expires_at <= held.expires_at => Ok(keep(held)),
-        Some(_) | None => Ok(Answer { credential, payload: Some(payload.to_vec()), degraded, granted_scope }),
+        Some(_) | None => Ok(Answer {
+            credential,
+            payload: Some(payload.to_vec()),
+            degraded,
+            granted_scope,
+        }),
     }
 }
 
@@ -195,7 +225,12 @@ mod tests {
 
     fn issue(held: Option<Credential>) -> Issue {
         let wanted = wanted::read(&workload_identity_spec(), Some(&annotated_account("puller"))).unwrap();
-        Issue { wanted, held, force: false, request: None }
+        Issue {
+            wanted,
+            held,
+            force: false,
+            request: None,
+        }
     }
 
     fn held() -> Credential {
@@ -209,7 +244,12 @@ mod tests {
     }
 
     fn response(payload: &'static [u8], expires_in_minutes: i64) -> GetDockerConfigResponse {
-        let at = |minutes: i64| Some(pbjson_types::Timestamp { seconds: now().as_second() + minutes * 60, nanos: 0 });
+        let at = |minutes: i64| {
+            Some(pbjson_types::Timestamp {
+                seconds: now().as_second() + minutes * 60,
+                nanos: 0,
+            })
+        };
         GetDockerConfigResponse {
             docker_config_json: payload.into(),
             not_modified: false,
@@ -233,12 +273,24 @@ mod tests {
 
     #[test]
     fn answer_not_modified_moves_the_refresh_only() {
-        let not_modified =
-            GetDockerConfigResponse { not_modified: true, docker_config_json: b"".as_slice().into(), ..response(b"", 25) };
+        let not_modified = GetDockerConfigResponse {
+            not_modified: true,
+            docker_config_json: b"".as_slice().into(),
+            ..response(b"", 25)
+        };
         let answer = read(not_modified.clone(), &issue(Some(held())), now(), 0.0).unwrap();
         assert!(answer.payload.is_none());
-        assert_eq!(answer.credential, Credential { refresh_at: now() + 12.minutes(), ..held() });
-        assert_eq!(read(not_modified, &issue(None), now(), 0.0).err().unwrap().reason, Reason::Internal);
+        assert_eq!(
+            answer.credential,
+            Credential {
+                refresh_at: now() + 12.minutes(),
+                ..held()
+            }
+        );
+        assert_eq!(
+            read(not_modified, &issue(None), now(), 0.0).err().unwrap().reason,
+            Reason::Internal
+        );
     }
 
     #[test]
@@ -261,14 +313,21 @@ mod tests {
         for break_it in breaks {
             let mut broken = response(b"new", 75);
             break_it(&mut broken);
-            assert_eq!(read(broken, &issue(None), now(), 0.0).err().unwrap().reason, Reason::Internal);
+            assert_eq!(
+                read(broken, &issue(None), now(), 0.0).err().unwrap().reason,
+                Reason::Internal
+            );
         }
     }
 
     #[test]
     fn question_says_who_asks_for_what_and_what_is_held() {
         let binding = binding("web", workload_identity_spec());
-        let request = request(&binding, &issue(Some(held())), broker_owned(Selector::ClientId("id".to_owned())));
+        let request = request(
+            &binding,
+            &issue(Some(held())),
+            broker_owned(Selector::ClientId("id".to_owned())),
+        );
         assert_eq!(request.binding.unwrap().uid, "uid-of-web");
         assert_eq!(request.service_accounts, ["web"]);
         assert_eq!(request.registry, "prod.azurecr.io");

@@ -7,8 +7,8 @@
 use aws_lc_rs::digest;
 
 use crate::crd::{
-    AcrConfiguration, AcrPullBindingSpec, AirgappedCloudConfiguration, AuthenticationMethod, AzureEnvironment,
-    ManagedIdentityAuth, WorkloadIdentityAuth,
+    AcrConfiguration, AcrPullBindingSpec, AirgappedCloudConfiguration, AuthenticationMethod,
+    AzureEnvironment, ManagedIdentityAuth, WorkloadIdentityAuth,
 };
 
 /// Begins every encoding. To be changed when the encoding changes: every credential is then fetched once more.
@@ -27,9 +27,21 @@ pub struct ResolvedIdentity<'a> {
 ///
 /// Every type is taken apart without `..`: a new field does not compile until it is decided whether it counts.
 pub fn full(spec: &AcrPullBindingSpec, resolved: Option<ResolvedIdentity<'_>>) -> String {
-    let AcrPullBindingSpec { acr, auth, service_account_name } = spec;
-    let AcrConfiguration { server, scope, environment, cloud_config } = acr;
-    let AuthenticationMethod { managed_identity, workload_identity } = auth;
+    let AcrPullBindingSpec {
+        acr,
+        auth,
+        service_account_name,
+    } = spec;
+    let AcrConfiguration {
+        server,
+        scope,
+        environment,
+        cloud_config,
+    } = acr;
+    let AuthenticationMethod {
+        managed_identity,
+        workload_identity,
+    } = auth;
 
     let mut encoding = Encoding::default();
     encoding.text(ENCODING);
@@ -38,18 +50,28 @@ pub fn full(spec: &AcrPullBindingSpec, resolved: Option<ResolvedIdentity<'_>>) -
     encoding.text(scope);
     encoding.text(environment.as_str());
     encoding.optional(cloud_config.as_ref(), |encoding, cloud| {
-        let AirgappedCloudConfiguration { entra_authority_host, resource_manager_audience } = cloud;
+        let AirgappedCloudConfiguration {
+            entra_authority_host,
+            resource_manager_audience,
+        } = cloud;
         encoding.text(entra_authority_host);
         encoding.text(resource_manager_audience);
     });
     encoding.optional(managed_identity.as_ref(), |encoding, identity| {
-        let ManagedIdentityAuth { client_id, resource_id } = identity;
+        let ManagedIdentityAuth {
+            client_id,
+            resource_id,
+        } = identity;
         encoding.optional(client_id.as_ref(), |encoding, text| encoding.text(text));
         encoding.optional(resource_id.as_ref(), |encoding, text| encoding.text(text));
     });
     encoding.optional(workload_identity.as_ref(), |encoding, identity| {
         // What these two say is in `resolved`, together with what the ServiceAccount says.
-        let WorkloadIdentityAuth { service_account_ref, client_id: _, tenant_id: _ } = identity;
+        let WorkloadIdentityAuth {
+            service_account_ref,
+            client_id: _,
+            tenant_id: _,
+        } = identity;
         encoding.text(service_account_ref);
     });
     encoding.optional(resolved.as_ref(), |encoding, identity| {
@@ -82,7 +104,7 @@ pub fn peer(spec: &AcrPullBindingSpec) -> String {
 pub fn base36_sha224(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
     let mut number: Vec<u8> = digest::digest(&digest::SHA224, bytes).as_ref().to_vec();
-    let mut text = Vec::new();
+    let mut text: Vec<u8> = Vec::new();
     while number.iter().any(|byte| *byte != 0) {
         let mut remainder = 0_u16;
         for byte in &mut number {
@@ -107,7 +129,9 @@ pub fn unhex(text: &str) -> Option<Vec<u8>> {
         return None;
     }
     let bytes = text.as_bytes().chunks(2);
-    bytes.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+    bytes
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect()
 }
 
 /// Every text with its length before it and every option with its presence: no two inputs give the same bytes.
@@ -170,13 +194,19 @@ mod tests {
     #[test]
     fn base36_sha224_is_the_one_of_the_older_api_too() {
         let inputs = b"33333333-3333-3333-3333-000000000003reg2.azurecr.io";
-        assert_eq!(base36_sha224(inputs), "193ezgqrkoagit5zvfy5880d7gbno8f2kwxfcskv4b2d");
+        assert_eq!(
+            base36_sha224(inputs),
+            "193ezgqrkoagit5zvfy5880d7gbno8f2kwxfcskv4b2d"
+        );
     }
 
     #[test]
     fn full_hash_changes_with_every_input() {
         let spec = workload_identity_spec();
-        let resolved = ResolvedIdentity { client_id: "client", tenant_id: Some("tenant") };
+        let resolved = ResolvedIdentity {
+            client_id: "client",
+            tenant_id: Some("tenant"),
+        };
         let change = |edit: fn(&mut AcrPullBindingSpec)| {
             let mut spec = spec.clone();
             edit(&mut spec);
@@ -185,10 +215,34 @@ mod tests {
         let hashes = [
             full(&spec, Some(resolved)),
             full(&spec, None),
-            full(&spec, Some(ResolvedIdentity { client_id: "other", ..resolved })),
-            full(&spec, Some(ResolvedIdentity { tenant_id: None, ..resolved })),
-            full(&spec, Some(ResolvedIdentity { tenant_id: Some("other"), ..resolved })),
-            full(&spec, Some(ResolvedIdentity { client_id: "clienttenant", tenant_id: None })),
+            full(
+                &spec,
+                Some(ResolvedIdentity {
+                    client_id: "other",
+                    ..resolved
+                }),
+            ),
+            full(
+                &spec,
+                Some(ResolvedIdentity {
+                    tenant_id: None,
+                    ..resolved
+                }),
+            ),
+            full(
+                &spec,
+                Some(ResolvedIdentity {
+                    tenant_id: Some("other"),
+                    ..resolved
+                }),
+            ),
+            full(
+                &spec,
+                Some(ResolvedIdentity {
+                    client_id: "clienttenant",
+                    tenant_id: None,
+                }),
+            ),
             change(|spec| spec.service_account_name = "other".to_owned()),
             change(|spec| spec.acr.server = "other.azurecr.io".to_owned()),
             change(|spec| spec.acr.scope = "repository:other:pull".to_owned()),

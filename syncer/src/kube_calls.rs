@@ -85,7 +85,7 @@ impl KubeError {
     }
 
     /// The HTTP status, or 0 without an answer.
-    fn code(&self) -> u16 {
+    pub fn code(&self) -> u16 {
         self.status().map_or(0, |status| status.code)
     }
 
@@ -102,22 +102,37 @@ impl KubeError {
     /// The problem for the status of a binding. `what` says what was tried: "write Secret acr-pull-web".
     pub fn into_problem(self, what: &str) -> Problem {
         let Some(status) = self.status() else {
-            return Problem::new(Reason::KubernetesUnreachable, format!("cannot {what}: the API server did not answer"));
+            return Problem::new(
+                Reason::KubernetesUnreachable,
+                format!("cannot {what}: the API server did not answer"),
+            );
         };
         let immutable = status.code == 422
-            && status.details.iter().flat_map(|details| &details.causes).any(|cause| {
-                cause.message.contains("field is immutable")
-            });
+            && status
+                .details
+                .iter()
+                .flat_map(|details| &details.causes)
+                .any(|cause| cause.message.contains("field is immutable"));
         // Fixed texts: those of the server hold counts and request ids that change from try to try.
         let (reason, why) = match status.code {
-            403 if status.message.contains("exceeded quota") => (Reason::KubernetesDenied, "a quota of the namespace is used up"),
+            403 if status.message.contains("exceeded quota") => {
+                (Reason::KubernetesDenied, "a quota of the namespace is used up")
+            }
             403 if status.message.contains("ValidatingAdmissionPolicy") => {
                 (Reason::KubernetesDenied, "an admission policy refuses it")
             }
-            403 if status.message.contains("being terminated") => (Reason::KubernetesDenied, "the namespace is being deleted"),
+            403 if status.message.contains("being terminated") => {
+                (Reason::KubernetesDenied, "the namespace is being deleted")
+            }
             403 => (Reason::KubernetesDenied, "the syncer's role does not allow it"),
-            422 if immutable => (Reason::SecretConflict, "one exists with another type, or is marked immutable"),
-            400 | 422 => (Reason::KubernetesDenied, "the API server does not accept the object"),
+            422 if immutable => (
+                Reason::SecretConflict,
+                "one exists with another type, or is marked immutable",
+            ),
+            400 | 422 => (
+                Reason::KubernetesDenied,
+                "the API server does not accept the object",
+            ),
             404 => (Reason::KubernetesUnreachable, "it, or its namespace, is gone"),
             409 => (Reason::KubernetesUnreachable, "it was changed at the same time"),
             _ => (Reason::KubernetesUnreachable, "the API server failed"),
@@ -133,7 +148,11 @@ mod tests {
     use super::*;
 
     fn problem(code: u16, message: &str, cause: &str) -> Problem {
-        let cause = StatusCause { reason: String::new(), message: cause.to_owned(), field: String::new() };
+        let cause = StatusCause {
+            reason: String::new(),
+            message: cause.to_owned(),
+            field: String::new(),
+        };
         let details = StatusDetails {
             name: String::new(),
             group: String::new(),
@@ -149,20 +168,65 @@ mod tests {
     #[test]
     fn kube_error_says_what_refused_without_the_servers_changing_text() {
         for (code, message, cause, reason, why) in [
-            (403, "secrets \"x\" is forbidden: exceeded quota: q, used: secrets=7", "", Reason::KubernetesDenied, "quota"),
-            (403, "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: r", "", Reason::KubernetesDenied, "policy"),
-            (403, "User \"u\" cannot patch resource \"secrets\"", "", Reason::KubernetesDenied, "role"),
-            (403, "unable to create: namespace shop is being terminated", "", Reason::KubernetesDenied, "deleted"),
-            (422, "Secret is invalid", "Invalid value: field is immutable", Reason::SecretConflict, "another type"),
-            (422, "Secret is invalid", "Too long", Reason::KubernetesDenied, "accept"),
+            (
+                403,
+                "secrets \"x\" is forbidden: exceeded quota: q, used: secrets=7",
+                "",
+                Reason::KubernetesDenied,
+                "quota",
+            ),
+            (
+                403,
+                "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: r",
+                "",
+                Reason::KubernetesDenied,
+                "policy",
+            ),
+            (
+                403,
+                "User \"u\" cannot patch resource \"secrets\"",
+                "",
+                Reason::KubernetesDenied,
+                "role",
+            ),
+            (
+                403,
+                "unable to create: namespace shop is being terminated",
+                "",
+                Reason::KubernetesDenied,
+                "deleted",
+            ),
+            (
+                422,
+                "Secret is invalid",
+                "Invalid value: field is immutable",
+                Reason::SecretConflict,
+                "another type",
+            ),
+            (
+                422,
+                "Secret is invalid",
+                "Too long",
+                Reason::KubernetesDenied,
+                "accept",
+            ),
             (409, "Conflict", "", Reason::KubernetesUnreachable, "changed"),
-            (500, "etcdserver: request 4711 timed out", "", Reason::KubernetesUnreachable, "failed"),
+            (
+                500,
+                "etcdserver: request 4711 timed out",
+                "",
+                Reason::KubernetesUnreachable,
+                "failed",
+            ),
         ] {
             let problem = problem(code, message, cause);
             assert_eq!(problem.reason, reason, "{code} {message}");
             assert!(problem.message.contains(why), "{problem}");
             assert!(!problem.message.contains('7'), "{problem}");
         }
-        assert_eq!(KubeError::Deadline.into_problem("x").reason, Reason::KubernetesUnreachable);
+        assert_eq!(
+            KubeError::Deadline.into_problem("x").reason,
+            Reason::KubernetesUnreachable
+        );
     }
 }

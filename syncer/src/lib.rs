@@ -1,1 +1,222 @@
-//! Placeholder until written.
+//! The syncer: the only code that talks to Kubernetes.
+//!
+//! For every `AcrPullBinding` it asks the broker for a registry token, keeps it in a pull Secret, and links the
+//! Secret to a ServiceAccount. It holds no Azure credential and knows nothing of Azure's protocols.
+//!
+//! The path of an event, readable by opening the files in this order: [`watches`] (what changed, and whom it
+//! concerns) -> [`controller`] (one pass at a time per object) -> [`reconcile`] (the shell) -> [`snapshot`] (reads)
+//! -> [`plan`] (decides, pure) -> [`execute`], [`links`], [`credential`] (do) -> [`status`] (says, pure).
+
+pub mod args;
+pub mod context;
+pub mod controller;
+pub mod crd;
+pub mod credential;
+pub mod execute;
+pub mod inputs;
+pub mod kube_calls;
+pub mod links;
+pub mod memory;
+pub mod metrics;
+pub mod plan;
+pub mod problem;
+pub mod pull_secret;
+pub mod reconcile;
+#[cfg(test)]
+mod samples;
+pub mod schedule;
+pub mod snapshot;
+pub mod status;
+pub mod wanted;
+pub mod watches;
+
+use std::{sync::Arc, time::Duration};
+
+use client::{BrokerClient, ClientError, ClientOptions};
+use kube::{
+    Api, Client,
+    api::ListParams,
+    runtime::events::{Recorder, Reporter},
+};
+use prometheus_client::registry::Registry;
+use runtime::{
+    Failure, Shutdown, SystemClock, Tasks,
+    admin::{self, Readiness},
+    listen, telemetry,
+};
+
+use crate::{
+    args::{Command, RunArgs, SyncerArgs},
+    context::{Context, Limits},
+    crd::AcrPullBinding,
+    kube_calls::{KubeCalls, KubeError, Verb},
+    links::LinkKeeper,
+    memory::Memory,
+    metrics::Metrics,
+};
+
+/// The name in traces and on events.
+const SERVICE: &str = "acrpull-syncer";
+const EVENT_SOURCE: &str = "acrpull.microsoft.com/syncer";
+/// For passes that are in the middle of a write when the process is told to stop; a call takes 15 s at most.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// Does what the command line says.
+///
+/// # Errors
+/// The process cannot go on; the failure says why and what to do.
+pub async fn run(args: SyncerArgs) -> Result<(), Failure> {
+    match args.command {
+        Command::Crd => print_crds(),
+        Command::Run(run) => synchronize(*run).await,
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "printing is what the command is for")]
+fn print_crds() -> Result<(), Failure> {
+    let manifests =
+        crd::manifests().map_err(|error| Failure::runtime("cannot print the CRDs").source(error))?;
+    print!("{manifests}");
+    Ok(())
+}
+
+/// The composition root: builds every part, hands it to those that need it, and waits for the end.
+async fn synchronize(args: RunArgs) -> Result<(), Failure> {
+    let RunArgs {
+        broker_address,
+        broker_ca_file,
+        broker_token_file,
+        service_account_token_audience,
+        label_selector,
+        workers,
+        admin_address,
+        telemetry,
+    } = args;
+    let _telemetry = telemetry::init(SERVICE, &telemetry)?;
+    let shutdown = Shutdown::on_signal()?;
+    let broker = broker(ClientOptions {
+        address: broker_address,
+        ca_file: broker_ca_file,
+        token_file: broker_token_file,
+    })?;
+    let listener = listen::bind("--admin-address", admin_address)?;
+
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    let calls = Arc::new(KubeCalls::new(metrics.clone()));
+    let client = kubernetes().await?;
+    probe(&client, &calls, label_selector.as_deref()).await?;
+
+    let (stores, writers) = watches::stores();
+    let reporter = Reporter {
+        controller: EVENT_SOURCE.to_owned(),
+        instance: None,
+    };
+    let context = Arc::new(Context {
+        recorder: Recorder::new(client.clone(), reporter),
+        broker,
+        token_audience: service_account_token_audience,
+        secrets: stores.secrets.clone(),
+        links: LinkKeeper::new(
+            stores.accounts.clone(),
+            stores.bindings.clone(),
+            Arc::clone(&calls),
+        ),
+        memory: Memory::default(),
+        limits: Limits::new(workers.get()),
+        calls,
+        metrics,
+        clock: Arc::new(SystemClock),
+        shutdown: shutdown.clone(),
+        client,
+    });
+
+    let readiness = Readiness::default();
+    let tasks = Tasks::new(shutdown.clone());
+    let wakes = watches::spawn(
+        &tasks,
+        &readiness,
+        &context,
+        &stores,
+        writers,
+        label_selector.as_deref(),
+    );
+    let stores = Arc::new(stores);
+    tasks.spawn(
+        "bindings",
+        controller::reconcile_bindings(Arc::clone(&context), Arc::clone(&stores), wakes.bindings),
+    );
+    tasks.spawn(
+        "links",
+        controller::settle_links(Arc::clone(&context), stores, wakes.accounts),
+    );
+    let router = admin::router(registry, readiness, shutdown.clone());
+    tasks.spawn("admin", admin::serve(listener, router, shutdown)?);
+    tasks.run_until_done(GRACE).await
+}
+
+fn broker(options: ClientOptions) -> Result<BrokerClient, Failure> {
+    // Read when it is needed; looked at here so that a wrong path is told at once.
+    if let Err(error) = std::fs::metadata(&options.token_file) {
+        let what = format!(
+            "cannot read the token file {} (--broker-token-file)",
+            options.token_file.display()
+        );
+        return Err(Failure::runtime(what)
+            .remedy("mount a ServiceAccount token for the broker's audience")
+            .source(error));
+    }
+    BrokerClient::new(&options).map_err(|error| match &error {
+        ClientError::Address { .. } | ClientError::NotHttps { .. } => {
+            Failure::usage("--broker-address").source(error)
+        }
+        ClientError::Ca(_) | ClientError::CaFile { .. } => Failure::runtime("--broker-ca-file")
+            .remedy("give a file with the certificate of the authority that signed the broker's certificate")
+            .source(error),
+        ClientError::Tls(_) => Failure::runtime("cannot set up the broker's client").source(error),
+    })
+}
+
+async fn kubernetes() -> Result<Client, Failure> {
+    const REMEDY: &str = "run in a Pod with a ServiceAccount, or let KUBECONFIG name a file";
+    let config = kube::Config::infer().await.map_err(|error| {
+        Failure::runtime("cannot find the configuration for Kubernetes")
+            .remedy(REMEDY)
+            .source(error)
+    })?;
+    Client::try_from(config).map_err(|error| {
+        Failure::runtime("cannot use the configuration for Kubernetes")
+            .remedy(REMEDY)
+            .source(error)
+    })
+}
+
+/// One call before anything starts: a wrong selector, a missing right or an unreachable server is told at once and
+/// in one line. A missing CRD is no reason to end: the watches wait for it.
+async fn probe(client: &Client, calls: &KubeCalls, selector: Option<&str>) -> Result<(), Failure> {
+    let bindings: Api<AcrPullBinding> = Api::all(client.clone());
+    let mut params = ListParams::default().limit(1);
+    params.label_selector = selector.map(str::to_owned);
+    match calls
+        .call(Verb::List, "acrpullbindings", bindings.list(&params))
+        .await
+    {
+        Ok(_first) => Ok(()),
+        Err(error) if error.is_not_found() => {
+            tracing::warn!("the CustomResourceDefinition of AcrPullBinding is not installed: waiting for it");
+            Ok(())
+        }
+        Err(error) => Err(refused(error)),
+    }
+}
+
+fn refused(error: KubeError) -> Failure {
+    let failure = match error.code() {
+        400 => Failure::usage("the API server does not accept --label-selector")
+            .remedy("write it as kubectl's -l"),
+        401 | 403 => Failure::runtime("the API server does not let this process list acrpullbindings")
+            .remedy("bind the syncer's role to its ServiceAccount"),
+        _ => Failure::runtime("cannot reach the API server").remedy("check KUBECONFIG and the network"),
+    };
+    failure.source(error)
+}

@@ -9,7 +9,7 @@ mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{LocalObjectReference, ServiceAccount};
+use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
 use serde_json::{Value, json};
 
@@ -32,19 +32,50 @@ pub fn has(account: &ServiceAccount, secret_name: &str) -> bool {
 
 /// The names that the record holds.
 pub fn record(account: &ServiceAccount) -> BTreeSet<String> {
-    let record = account.annotations().get(RECORD_ANNOTATION).map(String::as_str).unwrap_or_default();
-    record.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    let record = account
+        .annotations()
+        .get(RECORD_ANNOTATION)
+        .map(String::as_str)
+        .unwrap_or_default();
+    record
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The change that is needed, if one is: `wanted` are to be linked, `gone` to be removed if they are recorded.
 pub fn change(account: &ServiceAccount, wanted: &BTreeSet<String>, gone: &BTreeSet<String>) -> Option<Links> {
-    let before = Links { entries: entries(account).map(str::to_owned).collect(), record: record(account) };
-    let removed: BTreeSet<_> = before.record.intersection(gone).filter(|name| !wanted.contains(*name)).collect();
-    let mut after = Links {
-        entries: before.entries.iter().filter(|name| !removed.contains(name)).cloned().collect(),
-        record: before.record.iter().filter(|name| !removed.contains(name)).chain(wanted).cloned().collect(),
+    let before = Links {
+        entries: entries(account).map(str::to_owned).collect(),
+        record: record(account),
     };
-    let missing: Vec<_> = wanted.iter().filter(|name| !after.entries.contains(name)).cloned().collect();
+    let removed: BTreeSet<_> = before
+        .record
+        .intersection(gone)
+        .filter(|name| !wanted.contains(*name))
+        .collect();
+    let mut after = Links {
+        entries: before
+            .entries
+            .iter()
+            .filter(|name| !removed.contains(name))
+            .cloned()
+            .collect(),
+        record: before
+            .record
+            .iter()
+            .filter(|name| !removed.contains(name))
+            .chain(wanted)
+            .cloned()
+            .collect(),
+    };
+    let missing: Vec<_> = wanted
+        .iter()
+        .filter(|name| !after.entries.contains(name))
+        .cloned()
+        .collect();
     after.entries.extend(missing);
     (after != before).then_some(after)
 }
@@ -55,7 +86,13 @@ impl Links {
         let entries: Vec<Value> = self.entries.iter().map(|name| json!({ "name": name })).collect();
         let record = match self.record.len() {
             0 => Value::Null,
-            _ => Value::from(self.record.iter().map(String::as_str).collect::<Vec<_>>().join(",")),
+            _ => Value::from(
+                self.record
+                    .iter()
+                    .map(String::as_str)
+                    .collect::<Vec<_>>()
+                    .join(","),
+            ),
         };
         json!({
             "metadata": { "resourceVersion": resource_version, "annotations": { RECORD_ANNOTATION: record } },
@@ -65,7 +102,11 @@ impl Links {
 }
 
 fn entries(account: &ServiceAccount) -> impl Iterator<Item = &str> {
-    account.image_pull_secrets.iter().flatten().map(|entry| entry.name.as_str())
+    account
+        .image_pull_secrets
+        .iter()
+        .flatten()
+        .map(|entry| entry.name.as_str())
 }
 
 /// Drops from a watched ServiceAccount what is never read. What remains is enough to write the list back whole.
@@ -94,23 +135,40 @@ type Cleared = BTreeMap<(String, String), BTreeSet<String>>;
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use k8s_openapi::api::core::v1::LocalObjectReference;
+
     use super::*;
     use crate::samples::account;
 
     /// Links a Secret as the syncer does.
     pub(crate) fn link(account: &mut ServiceAccount, name: &str) {
-        account.image_pull_secrets.get_or_insert_default().push(LocalObjectReference { name: name.to_owned() });
+        account
+            .image_pull_secrets
+            .get_or_insert_default()
+            .push(LocalObjectReference {
+                name: name.to_owned(),
+            });
         let mut names = record(account);
         names.insert(name.to_owned());
         let names = names.into_iter().collect::<Vec<_>>().join(",");
-        account.annotations_mut().insert(RECORD_ANNOTATION.to_owned(), names);
+        account
+            .annotations_mut()
+            .insert(RECORD_ANNOTATION.to_owned(), names);
     }
 
     fn with(listed: &[&str], recorded: &[&str]) -> ServiceAccount {
         let mut account = account("web");
-        account.image_pull_secrets =
-            Some(listed.iter().map(|name| LocalObjectReference { name: (*name).to_owned() }).collect());
-        account.annotations_mut().insert(RECORD_ANNOTATION.to_owned(), recorded.join(","));
+        account.image_pull_secrets = Some(
+            listed
+                .iter()
+                .map(|name| LocalObjectReference {
+                    name: (*name).to_owned(),
+                })
+                .collect(),
+        );
+        account
+            .annotations_mut()
+            .insert(RECORD_ANNOTATION.to_owned(), recorded.join(","));
         account
     }
 
@@ -118,7 +176,11 @@ pub(crate) mod tests {
         names.iter().map(|name| (*name).to_owned()).collect()
     }
 
-    fn changed(account: &ServiceAccount, wanted: &[&str], gone: &[&str]) -> Option<(Vec<String>, Vec<String>)> {
+    fn changed(
+        account: &ServiceAccount,
+        wanted: &[&str],
+        gone: &[&str],
+    ) -> Option<(Vec<String>, Vec<String>)> {
         let links = change(account, &names(wanted), &names(gone))?;
         Some((links.entries, links.record.into_iter().collect()))
     }
@@ -130,7 +192,10 @@ pub(crate) mod tests {
 
     #[test]
     fn link_first_one_makes_the_list() {
-        assert_eq!(changed(&account("web"), &["acr-pull-a"], &[]), some(&["acr-pull-a"], &["acr-pull-a"]));
+        assert_eq!(
+            changed(&account("web"), &["acr-pull-a"], &[]),
+            some(&["acr-pull-a"], &["acr-pull-a"])
+        );
     }
 
     #[test]
@@ -138,7 +203,10 @@ pub(crate) mod tests {
         let account = with(&["z-user", "acr-pull-b", "a-user", "a-user"], &["acr-pull-b"]);
         assert_eq!(
             changed(&account, &["acr-pull-b", "acr-pull-a"], &[]),
-            some(&["z-user", "acr-pull-b", "a-user", "a-user", "acr-pull-a"], &["acr-pull-a", "acr-pull-b"])
+            some(
+                &["z-user", "acr-pull-b", "a-user", "a-user", "acr-pull-a"],
+                &["acr-pull-a", "acr-pull-b"]
+            )
         );
     }
 
@@ -146,7 +214,10 @@ pub(crate) mod tests {
     fn link_that_is_there_already_is_adopted_in_place() {
         let account = with(&["acr-pull-a", "user"], &[]);
         assert!(!has(&account, "acr-pull-a"));
-        assert_eq!(changed(&account, &["acr-pull-a"], &[]), some(&["acr-pull-a", "user"], &["acr-pull-a"]));
+        assert_eq!(
+            changed(&account, &["acr-pull-a"], &[]),
+            some(&["acr-pull-a", "user"], &["acr-pull-a"])
+        );
     }
 
     #[test]
@@ -159,7 +230,10 @@ pub(crate) mod tests {
     #[test]
     fn unlink_removes_recorded_names_only() {
         let account = with(&["acr-pull-theirs", "acr-pull-a", "user"], &["acr-pull-a"]);
-        assert_eq!(changed(&account, &[], &["acr-pull-a", "acr-pull-theirs"]), some(&["acr-pull-theirs", "user"], &[]));
+        assert_eq!(
+            changed(&account, &[], &["acr-pull-a", "acr-pull-theirs"]),
+            some(&["acr-pull-theirs", "user"], &[])
+        );
     }
 
     #[test]
@@ -184,16 +258,29 @@ pub(crate) mod tests {
                 "imagePullSecrets": [{"name": "user"}, {"name": "acr-pull-a"}],
             })
         );
-        let empty = change(&with(&["acr-pull-a"], &["acr-pull-a"]), &BTreeSet::new(), &names(&["acr-pull-a"]));
+        let empty = change(
+            &with(&["acr-pull-a"], &["acr-pull-a"]),
+            &BTreeSet::new(),
+            &names(&["acr-pull-a"]),
+        );
         let patch = empty.unwrap().merge_patch(None);
-        assert_eq!(patch["metadata"]["annotations"][RECORD_ANNOTATION], Value::Null, "null deletes the key");
+        assert_eq!(
+            patch["metadata"]["annotations"][RECORD_ANNOTATION],
+            Value::Null,
+            "null deletes the key"
+        );
     }
 
     #[test]
     fn slim_account_keeps_what_decisions_need() {
         let mut account = with(&["user"], &["acr-pull-a"]);
-        account.annotations_mut().insert(crate::wanted::CLIENT_ID_ANNOTATION.to_owned(), "id".to_owned());
-        account.annotations_mut().insert("kubectl.kubernetes.io/last-applied-configuration".to_owned(), "{}".to_owned());
+        account
+            .annotations_mut()
+            .insert(crate::wanted::CLIENT_ID_ANNOTATION.to_owned(), "id".to_owned());
+        account.annotations_mut().insert(
+            "kubectl.kubernetes.io/last-applied-configuration".to_owned(),
+            "{}".to_owned(),
+        );
         slim(&mut account);
         assert_eq!(account.annotations().len(), 2);
         assert_eq!(account.resource_version().as_deref(), Some("200"));

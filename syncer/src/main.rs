@@ -1,2 +1,20 @@
-//! The binary.
-fn main() {}
+//! The binary: command line in, exit code out.
+
+use std::process::ExitCode;
+
+use runtime::{Failure, failure, tls};
+use syncer::args::SyncerArgs;
+
+const PROGRAM: &str = "syncer";
+
+fn main() -> ExitCode {
+    let args = match failure::parse_args::<SyncerArgs>(PROGRAM) {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
+    tls::install_crypto_provider();
+    let result = tokio::runtime::Runtime::new()
+        .map_err(|error| Failure::runtime("cannot start the async runtime").source(error))
+        .and_then(|runtime| runtime.block_on(syncer::run(args)));
+    failure::exit_code(PROGRAM, result)
+}

@@ -93,13 +93,22 @@ impl BindingMemory {
 impl Memory {
     /// What is known of a binding; nothing if the name now belongs to another object.
     pub fn of(&self, key: &ObjectRef<AcrPullBinding>, uid: &str, now: Timestamp) -> BindingMemory {
-        let known = self.entries().get(key).filter(|memory| memory.uid == uid).cloned();
+        let known = self
+            .entries()
+            .get(key)
+            .filter(|memory| memory.uid == uid)
+            .cloned();
         known.unwrap_or_else(|| BindingMemory::new(uid, now))
     }
 
     /// Remembers.
     pub fn keep(&self, key: ObjectRef<AcrPullBinding>, memory: BindingMemory) {
         self.entries().insert(key, memory);
+    }
+
+    /// Forgets a binding.
+    pub fn forget(&self, key: &ObjectRef<AcrPullBinding>) {
+        self.entries().remove(key);
     }
 
     /// Forgets all bindings that are gone.

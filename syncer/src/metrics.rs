@@ -10,8 +10,9 @@ use proto::Reason;
 use runtime::build_info;
 
 /// From 10 ms, about one call to the API server, doubling to 82 s.
-const DELAY_BUCKETS: [f64; 14] =
-    [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
+const DELAY_BUCKETS: [f64; 14] = [
+    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
+];
 
 /// Handles; clones count into the same metrics.
 #[derive(Debug, Clone)]
@@ -25,7 +26,10 @@ pub struct Metrics {
 
 /// How a pass ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[expect(non_camel_case_types, reason = "the variant names are the label values of the metric")]
+#[expect(
+    non_camel_case_types,
+    reason = "the variant names are the label values of the metric"
+)]
 pub enum PassResult {
     /// Nothing stands in the way.
     success,
@@ -37,7 +41,10 @@ pub enum PassResult {
 
 /// What became of a question to the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[expect(non_camel_case_types, reason = "the variant names are the label values of the metric")]
+#[expect(
+    non_camel_case_types,
+    reason = "the variant names are the label values of the metric"
+)]
 pub enum RefreshOutcome {
     /// A new credential.
     issued,
@@ -76,8 +83,16 @@ impl Metrics {
             link_delay: Histogram::new(DELAY_BUCKETS),
             ready_delay: Histogram::new(DELAY_BUCKETS),
         };
-        registry.register("acrpull_syncer_reconcile", "Passes over bindings", metrics.reconciles.clone());
-        registry.register("acrpull_syncer_refresh", "Questions to the broker", metrics.refreshes.clone());
+        registry.register(
+            "acrpull_syncer_reconcile",
+            "Passes over bindings",
+            metrics.reconciles.clone(),
+        );
+        registry.register(
+            "acrpull_syncer_refresh",
+            "Questions to the broker",
+            metrics.refreshes.clone(),
+        );
         registry.register(
             "acrpull_syncer_kube_requests",
             "Calls to the API server other than watches; code 0 means no answer",
@@ -106,12 +121,20 @@ impl Metrics {
     /// Counts a question to the broker.
     pub fn refreshed(&self, outcome: RefreshOutcome, reason: Option<Reason>) {
         let reason = reason.map_or("", Reason::as_str);
-        self.refreshes.get_or_create(&RefreshLabels { outcome, reason }).inc();
+        self.refreshes
+            .get_or_create(&RefreshLabels { outcome, reason })
+            .inc();
     }
 
     /// Counts a call to the API server.
     pub(crate) fn kube_request(&self, verb: &'static str, resource: &'static str, code: u16) {
-        self.kube_requests.get_or_create(&KubeLabels { verb, resource, code: u32::from(code) }).inc();
+        self.kube_requests
+            .get_or_create(&KubeLabels {
+                verb,
+                resource,
+                code: u32::from(code),
+            })
+            .inc();
     }
 
     /// Measures the delay until a link was there.

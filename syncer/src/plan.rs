@@ -92,7 +92,13 @@ pub enum Link {
 
 /// Decides.
 pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
-    let Snapshot { binding, target_account, identity_account, secret, memory } = snapshot;
+    let Snapshot {
+        binding,
+        target_account,
+        identity_account,
+        secret,
+        memory,
+    } = snapshot;
     let secret = match secret {
         SecretState::Foreign => return foreign(binding, memory, now),
         SecretState::Absent => None,
@@ -113,35 +119,70 @@ pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
         Ok(wanted) => wanted,
         // Only a change of the binding or of a ServiceAccount helps, and both are watched.
         Err(problem) => {
-            let wake_at = secret.and_then(|secret| secret.credential.as_ref()).map(|held| held.expires_at);
+            let wake_at = secret
+                .and_then(|secret| secret.credential.as_ref())
+                .map(|held| held.expires_at);
             let wake_at = wake_at.filter(|at| *at > now);
-            return Plan { steps, link, inputs: None, problem: Some(problem), wake_at };
+            return Plan {
+                steps,
+                link,
+                inputs: None,
+                problem: Some(problem),
+                wake_at,
+            };
         }
     };
     let inputs = Some(wanted.inputs.clone());
-    let held = secret.and_then(|secret| secret.credential.clone()).filter(|held| held.inputs == wanted.inputs);
+    let held = secret
+        .and_then(|secret| secret.credential.clone())
+        .filter(|held| held.inputs == wanted.inputs);
     let request = binding.annotations().get(REFRESH_REQUESTED).cloned();
     let answered = secret.and_then(|secret| secret.answered_request.as_ref());
     let is_requested = request.is_some() && request.as_ref() != answered;
     // One attempt by force per request; the attempts after it follow the schedule like any other.
     let force = is_requested && request != memory.forced_request;
 
-    let is_fresh = held.as_ref().is_some_and(|held| now < held.refresh_at && now < held.expires_at);
+    let is_fresh = held
+        .as_ref()
+        .is_some_and(|held| now < held.refresh_at && now < held.expires_at);
     if is_fresh && !is_requested {
         let wake_at = held.map(|held| held.refresh_at);
-        return Plan { steps, link, inputs, problem: None, wake_at };
+        return Plan {
+            steps,
+            link,
+            inputs,
+            problem: None,
+            wake_at,
+        };
     }
     let failures = memory.failures.as_ref().filter(|run| run.inputs == wanted.inputs);
     match failures {
         Some(run) if now < run.next_at && !force => {
             let expires_at = held.map(|held| held.expires_at).filter(|at| *at > now);
             let wake_at = expires_at.map_or(run.next_at, |at| at.min(run.next_at));
-            Plan { steps, link, inputs, problem: Some(run.problem.clone()), wake_at: Some(wake_at) }
+            Plan {
+                steps,
+                link,
+                inputs,
+                problem: Some(run.problem.clone()),
+                wake_at: Some(wake_at),
+            }
         }
         Some(_) | None => {
             let problem = failures.map(|run| run.problem.clone());
-            steps.push(Step::Issue(Box::new(Issue { wanted, held, force, request })));
-            Plan { steps, link, inputs, problem, wake_at: None }
+            steps.push(Step::Issue(Box::new(Issue {
+                wanted,
+                held,
+                force,
+                request,
+            })));
+            Plan {
+                steps,
+                link,
+                inputs,
+                problem,
+                wake_at: None,
+            }
         }
     }
 }
@@ -151,11 +192,22 @@ fn foreign(binding: &AcrPullBinding, memory: &BindingMemory, now: Timestamp) -> 
     let name = pull_secret::name_for(&binding.name_any());
     let problem = Problem::new(
         Reason::SecretConflict,
-        format!("Secret {name} exists and does not belong to this binding; delete or rename it, or rename the binding"),
+        format!(
+            "Secret {name} exists and does not belong to this binding; delete or rename it, or rename the binding"
+        ),
     );
-    let run = memory.failures.as_ref().filter(|run| run.problem == problem && now < run.next_at);
+    let run = memory
+        .failures
+        .as_ref()
+        .filter(|run| run.problem == problem && now < run.next_at);
     let wake_at = run.map(|run| run.next_at);
-    Plan { steps: Vec::new(), link: Link::Withheld, inputs: None, problem: Some(problem), wake_at }
+    Plan {
+        steps: Vec::new(),
+        link: Link::Withheld,
+        inputs: None,
+        problem: Some(problem),
+        wake_at,
+    }
 }
 
 impl Plan {

@@ -23,12 +23,20 @@ pub struct Problem {
 impl Problem {
     /// A problem for which our own schedule decides when to try again.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), retry_after: None }
+        Self {
+            reason,
+            message: message.into(),
+            retry_after: None,
+        }
     }
 }
 
 impl From<BrokerError> for Problem {
     fn from(error: BrokerError) -> Self {
-        Self { reason: error.reason, message: error.message, retry_after: error.retry_after }
+        Self {
+            reason: error.reason,
+            message: error.message,
+            retry_after: error.retry_after,
+        }
     }
 }

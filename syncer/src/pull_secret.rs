@@ -111,12 +111,19 @@ fn label_for(binding: &str) -> String {
 }
 
 fn short_hash(name: &str) -> String {
-    inputs::base36_sha224(name.as_bytes()).chars().take(HASH_DIGITS).collect()
+    inputs::base36_sha224(name.as_bytes())
+        .chars()
+        .take(HASH_DIGITS)
+        .collect()
 }
 
 /// The binding that a Secret belongs to, by its owner or, for one that was orphaned, by its label.
 pub fn binding_of(metadata: &ObjectMeta) -> Option<&str> {
-    let owner = metadata.owner_references.iter().flatten().find(|owner| is_our_kind(owner));
+    let owner = metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .find(|owner| is_our_kind(owner));
     owner
         .map(|owner| owner.name.as_str())
         .or_else(|| metadata.labels.as_ref()?.get(BINDING_LABEL).map(String::as_str))
@@ -129,12 +136,17 @@ pub fn binding_of(metadata: &ObjectMeta) -> Option<&str> {
 /// it is named, belongs to somebody whose pulls or data a forced write would destroy.
 pub fn judge(metadata: &ObjectMeta, binding: &AcrPullBinding) -> SecretState {
     let name = binding.name_any();
-    let label = metadata.labels.as_ref().and_then(|labels| labels.get(BINDING_LABEL));
+    let label = metadata
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get(BINDING_LABEL));
     let label_fits = label.is_some_and(|value| *value == label_for(&name));
     let owners = metadata.owner_references.as_deref().unwrap_or_default();
     let is_ours = match owners {
         [] => label_fits,
-        owners => owners.iter().all(|owner| is_our_kind(owner) && owner.name == name),
+        owners => owners
+            .iter()
+            .all(|owner| is_our_kind(owner) && owner.name == name),
     };
     let (Some(uid), Some(resource_version)) = (&metadata.uid, &metadata.resource_version) else {
         return SecretState::Foreign;
@@ -149,18 +161,27 @@ pub fn judge(metadata: &ObjectMeta, binding: &AcrPullBinding) -> SecretState {
         uid: uid.clone(),
         resource_version: resource_version.clone(),
         adopted: this_owner && label_fits,
-        credential: annotations.filter(|_annotations| payload_is_ours(metadata)).and_then(read_credential),
-        answered_request: annotations.and_then(|annotations| annotations.get(REFRESH_REQUESTED)).cloned(),
+        credential: annotations
+            .filter(|_annotations| payload_is_ours(metadata))
+            .and_then(read_credential),
+        answered_request: annotations
+            .and_then(|annotations| annotations.get(REFRESH_REQUESTED))
+            .cloned(),
     })
 }
 
 /// Whether the payload is still the one that we applied: a write of somebody else takes the field from its owner.
 fn payload_is_ours(metadata: &ObjectMeta) -> bool {
-    metadata.managed_fields.iter().flatten().filter(|entry| is_our_apply(entry)).any(|entry| {
-        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
-        let data = fields.and_then(|fields| fields.get("f:data"));
-        data.and_then(|data| data.get("f:.dockerconfigjson")).is_some()
-    })
+    metadata
+        .managed_fields
+        .iter()
+        .flatten()
+        .filter(|entry| is_our_apply(entry))
+        .any(|entry| {
+            let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
+            let data = fields.and_then(|fields| fields.get("f:data"));
+            data.and_then(|data| data.get("f:.dockerconfigjson")).is_some()
+        })
 }
 
 /// Drops from watched metadata what is never read, most of its size.
@@ -196,7 +217,13 @@ pub fn annotations(
     credential: &Credential,
     answered_request: Option<&str>,
 ) -> BTreeMap<String, String> {
-    let Credential { inputs, fingerprint, refreshed_at, expires_at, refresh_at } = credential;
+    let Credential {
+        inputs,
+        fingerprint,
+        refreshed_at,
+        expires_at,
+        refresh_at,
+    } = credential;
     let mut annotations = BTreeMap::from([
         (EXPIRY.to_owned(), seconds(*expires_at)),
         (REFRESH.to_owned(), seconds(*refreshed_at)),
@@ -213,13 +240,18 @@ pub fn annotations(
 
 /// RFC 3339 in UTC without fractions, as the peer writes and reads it.
 fn seconds(time: Timestamp) -> String {
-    Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
+    Timestamp::from_second(time.as_second())
+        .unwrap_or(time)
+        .to_string()
 }
 
 /// Labels and owner, for a Secret that is being taken over.
 pub fn adoption(binding: &AcrPullBinding) -> ObjectMeta {
     ObjectMeta {
-        labels: Some(BTreeMap::from([(BINDING_LABEL.to_owned(), label_for(&binding.name_any()))])),
+        labels: Some(BTreeMap::from([(
+            BINDING_LABEL.to_owned(),
+            label_for(&binding.name_any()),
+        )])),
         // Without blockOwnerDeletion: it would need the right to update the binding's finalizers.
         owner_references: Some(vec![OwnerReference {
             api_version: format!("{GROUP}/v1beta2"),
@@ -243,7 +275,10 @@ pub fn object(binding: &AcrPullBinding, payload: &[u8], annotations: BTreeMap<St
             ..adoption(binding)
         },
         type_: Some(SECRET_TYPE.to_owned()),
-        data: Some(BTreeMap::from([(PAYLOAD_KEY.to_owned(), ByteString(payload.to_vec()))])),
+        data: Some(BTreeMap::from([(
+            PAYLOAD_KEY.to_owned(),
+            ByteString(payload.to_vec()),
+        )])),
         ..Secret::default()
     }
 }

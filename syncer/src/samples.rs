@@ -90,7 +90,11 @@ pub(crate) fn account(name: &str) -> ServiceAccount {
 pub(crate) fn annotated_account(name: &str) -> ServiceAccount {
     let mut account = account(name);
     account.metadata.annotations = Some(
-        [(CLIENT_ID_ANNOTATION.to_owned(), "33333333-3333-3333-3333-000000000001".to_owned())].into(),
+        [(
+            CLIENT_ID_ANNOTATION.to_owned(),
+            "33333333-3333-3333-3333-000000000001".to_owned(),
+        )]
+        .into(),
     );
     account
 }

@@ -104,7 +104,8 @@ pub fn elapsed(from: Timestamp, to: Timestamp) -> Duration {
 }
 
 fn later(time: Timestamp, by: Duration) -> Timestamp {
-    time.saturating_add(SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX)
+    time.saturating_add(SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX))
+        .unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]
@@ -154,15 +155,24 @@ mod tests {
     fn schedule_denied_is_tried_again_within_a_minute() {
         for draw in [0.0, 0.5, 0.999] {
             let (_, longest) = attempts_within(Reason::PolicyDenied, minutes(10), draw);
-            assert!((Duration::from_secs(30)..=minutes(1)).contains(&longest), "{longest:?}");
+            assert!(
+                (Duration::from_secs(30)..=minutes(1)).contains(&longest),
+                "{longest:?}"
+            );
         }
     }
 
     #[test]
     fn schedule_hint_of_the_broker_wins_and_is_capped() {
         let hinted = |hint| {
-            let problem = Problem { retry_after: Some(hint), ..Problem::new(Reason::UpstreamThrottled, "m") };
-            elapsed(now(), FailureRun::after(None, "inputs", problem, now(), 0.0).next_at)
+            let problem = Problem {
+                retry_after: Some(hint),
+                ..Problem::new(Reason::UpstreamThrottled, "m")
+            };
+            elapsed(
+                now(),
+                FailureRun::after(None, "inputs", problem, now(), 0.0).next_at,
+            )
         };
         assert_eq!(hinted(Duration::from_secs(42)), Duration::from_secs(42));
         assert_eq!(hinted(Duration::ZERO), Duration::from_secs(1));

@@ -62,7 +62,8 @@ pub struct Observation<'a> {
 impl Observation<'_> {
     /// The credential, if it was issued for what is wanted now.
     fn fitting(&self) -> Option<&Credential> {
-        self.credential.filter(|held| self.inputs == Some(held.inputs.as_str()))
+        self.credential
+            .filter(|held| self.inputs == Some(held.inputs.as_str()))
     }
 
     /// The credential works.
@@ -86,7 +87,10 @@ pub fn next(before: &AcrPullBindingStatus, seen: &Observation<'_>) -> AcrPullBin
         last_failure: last_failure(before, seen, time(seen.now)),
         granted_scope: match seen.fitting() {
             // After a restart the last answer is not known, and the status still tells what it was.
-            Some(_held) => seen.granted_scope.map(str::to_owned).or_else(|| before.granted_scope.clone()),
+            Some(_held) => seen
+                .granted_scope
+                .map(str::to_owned)
+                .or_else(|| before.granted_scope.clone()),
             None => None,
         },
     }
@@ -94,7 +98,9 @@ pub fn next(before: &AcrPullBindingStatus, seen: &Observation<'_>) -> AcrPullBin
 
 /// A failure that goes on is the same failure: its time and its trace are those of the first attempt.
 fn last_failure(before: &AcrPullBindingStatus, seen: &Observation<'_>, now: Time) -> Option<LastFailure> {
-    let Some(problem) = seen.problem else { return before.last_failure.clone() };
+    let Some(problem) = seen.problem else {
+        return before.last_failure.clone();
+    };
     let goes_on = before.last_failure.as_ref().filter(|last| {
         before.error.is_some() && last.reason == problem.reason.as_str() && last.message == problem.message
     });
@@ -113,7 +119,10 @@ pub fn is_due(
     written_at: Option<Timestamp>,
     now: Timestamp,
 ) -> bool {
-    let settled = |status: &AcrPullBindingStatus| AcrPullBindingStatus { consecutive_failures: None, ..status.clone() };
+    let settled = |status: &AcrPullBindingStatus| AcrPullBindingStatus {
+        consecutive_failures: None,
+        ..status.clone()
+    };
     if settled(before) != settled(after) {
         return true;
     }
@@ -137,7 +146,9 @@ pub fn merge_patch(
 
 /// RFC 7396: what is missing afterwards becomes null, lists are replaced whole.
 fn difference(before: &Value, after: &Value) -> Value {
-    let (Value::Object(before), Value::Object(after)) = (before, after) else { return after.clone() };
+    let (Value::Object(before), Value::Object(after)) = (before, after) else {
+        return after.clone();
+    };
     let mut patch = Map::new();
     for key in before.keys().filter(|key| !after.contains_key(*key)) {
         patch.insert(key.clone(), Value::Null);

@@ -55,7 +55,10 @@ pub enum Identity {
 impl AcrPullBindingSpec {
     /// The ServiceAccount that says which identity to use and whose token proves it, if there is one.
     pub fn identity_account(&self) -> Option<&str> {
-        self.auth.workload_identity.as_ref().map(|identity| identity.service_account_ref.as_str())
+        self.auth
+            .workload_identity
+            .as_ref()
+            .map(|identity| identity.service_account_ref.as_str())
     }
 }
 
@@ -66,7 +69,11 @@ impl AcrPullBindingSpec {
 pub fn read(spec: &AcrPullBindingSpec, account: Option<&ServiceAccount>) -> Result<Wanted, Problem> {
     let registry = parse("spec.acr.server", &spec.acr.server)?;
     let scopes = ScopeSet::from_field(&spec.acr.scope).map_err(|error| invalid("spec.acr.scope", &error))?;
-    let authority = spec.acr.cloud_config.as_ref().map(|cloud| cloud.entra_authority_host.clone());
+    let authority = spec
+        .acr
+        .cloud_config
+        .as_ref()
+        .map(|cloud| cloud.entra_authority_host.clone());
     let cloud = CloudReference {
         name: spec.acr.environment.as_str().to_owned(),
         authority_host: authority.unwrap_or_default(),
@@ -80,13 +87,25 @@ pub fn read(spec: &AcrPullBindingSpec, account: Option<&ServiceAccount>) -> Resu
         }
     };
     let inputs = inputs::full(spec, identity.resolved());
-    Ok(Wanted { registry, scopes, cloud, identity, inputs })
+    Ok(Wanted {
+        registry,
+        scopes,
+        cloud,
+        identity,
+        inputs,
+    })
 }
 
 fn broker_owned(identity: &ManagedIdentityAuth) -> Result<Identity, Problem> {
     match (&identity.client_id, &identity.resource_id) {
-        (Some(id), None) => Ok(Identity::ClientId(parse("spec.auth.managedIdentity.clientID", id)?)),
-        (None, Some(id)) => Ok(Identity::ResourceId(parse("spec.auth.managedIdentity.resourceID", id)?)),
+        (Some(id), None) => Ok(Identity::ClientId(parse(
+            "spec.auth.managedIdentity.clientID",
+            id,
+        )?)),
+        (None, Some(id)) => Ok(Identity::ResourceId(parse(
+            "spec.auth.managedIdentity.resourceID",
+            id,
+        )?)),
         (None, None) | (Some(_), Some(_)) => {
             let rule = "spec.auth.managedIdentity must have exactly one of clientID and resourceID";
             Err(Problem::new(Reason::InvalidSpec, rule))
@@ -103,29 +122,45 @@ fn federated(identity: &WorkloadIdentityAuth, account: Option<&ServiceAccount>) 
         ));
     };
     let annotation = |key: &str| {
-        let value = account.metadata.annotations.as_ref().and_then(|annotations| annotations.get(key));
+        let value = account
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|annotations| annotations.get(key));
         value.map(|value| value.trim()).filter(|value| !value.is_empty())
     };
     // The two of the spec go together; the tenant of the annotation belongs to the client of the annotation.
     let (client_id, tenant_id) = match &identity.client_id {
         Some(client_id) => (
             parse("spec.auth.workloadIdentity.clientID", client_id)?,
-            identity.tenant_id.as_deref().map(|id| parse("spec.auth.workloadIdentity.tenantID", id)).transpose()?,
+            identity
+                .tenant_id
+                .as_deref()
+                .map(|id| parse("spec.auth.workloadIdentity.tenantID", id))
+                .transpose()?,
         ),
         None => {
             let Some(client_id) = annotation(CLIENT_ID_ANNOTATION) else {
                 return Err(Problem::new(
                     Reason::IdentityAnnotationMissing,
-                    format!("ServiceAccount {service_account} lacks the annotation {CLIENT_ID_ANNOTATION}, and spec.auth.workloadIdentity.clientID is not set"),
+                    format!(
+                        "ServiceAccount {service_account} lacks the annotation {CLIENT_ID_ANNOTATION}, and spec.auth.workloadIdentity.clientID is not set"
+                    ),
                 ));
             };
             (
                 parse(CLIENT_ID_ANNOTATION, client_id)?,
-                annotation(TENANT_ID_ANNOTATION).map(|id| parse(TENANT_ID_ANNOTATION, id)).transpose()?,
+                annotation(TENANT_ID_ANNOTATION)
+                    .map(|id| parse(TENANT_ID_ANNOTATION, id))
+                    .transpose()?,
             )
         }
     };
-    Ok(Identity::Federated { service_account, client_id, tenant_id })
+    Ok(Identity::Federated {
+        service_account,
+        client_id,
+        tenant_id,
+    })
 }
 
 fn parse<T>(field: &str, text: &str) -> Result<T, Problem>
@@ -144,7 +179,11 @@ impl Identity {
     fn resolved(&self) -> Option<ResolvedIdentity<'_>> {
         match self {
             Self::ClientId(_) | Self::ResourceId(_) => None,
-            Self::Federated { service_account: _, client_id, tenant_id } => Some(ResolvedIdentity {
+            Self::Federated {
+                service_account: _,
+                client_id,
+                tenant_id,
+            } => Some(ResolvedIdentity {
                 client_id: client_id.as_str(),
                 tenant_id: tenant_id.as_ref().map(TenantId::as_str),
             }),
@@ -182,12 +221,20 @@ mod tests {
     #[test]
     fn wanted_spec_wins_over_annotations_as_a_pair() {
         let mut annotated = annotated_account("puller");
-        annotated.metadata.annotations.as_mut().unwrap().insert(TENANT_ID_ANNOTATION.to_owned(), TENANT.to_owned());
+        annotated
+            .metadata
+            .annotations
+            .as_mut()
+            .unwrap()
+            .insert(TENANT_ID_ANNOTATION.to_owned(), TENANT.to_owned());
         let mut spec = workload_identity_spec();
         let identity = spec.auth.workload_identity.as_mut().unwrap();
         identity.client_id = Some("33333333-3333-3333-3333-000000000002".to_owned());
         identity.tenant_id = Some("contoso.onmicrosoft.com".to_owned());
-        let Identity::Federated { client_id, tenant_id, .. } = read(&spec, Some(&annotated)).unwrap().identity else {
+        let Identity::Federated {
+            client_id, tenant_id, ..
+        } = read(&spec, Some(&annotated)).unwrap().identity
+        else {
             panic!("not federated");
         };
         assert_eq!(client_id.as_str(), "33333333-3333-3333-3333-000000000002");
@@ -199,13 +246,24 @@ mod tests {
         let spec = workload_identity_spec();
         let before = annotated_account("puller");
         let mut after = before.clone();
-        after.metadata.annotations.as_mut().unwrap().insert(TENANT_ID_ANNOTATION.to_owned(), TENANT.to_owned());
-        assert_ne!(read(&spec, Some(&before)).unwrap().inputs, read(&spec, Some(&after)).unwrap().inputs);
+        after
+            .metadata
+            .annotations
+            .as_mut()
+            .unwrap()
+            .insert(TENANT_ID_ANNOTATION.to_owned(), TENANT.to_owned());
+        assert_ne!(
+            read(&spec, Some(&before)).unwrap().inputs,
+            read(&spec, Some(&after)).unwrap().inputs
+        );
     }
 
     #[test]
     fn wanted_account_missing_is_named() {
-        assert_eq!(reason_of(&workload_identity_spec(), None), Reason::ServiceAccountNotFound);
+        assert_eq!(
+            reason_of(&workload_identity_spec(), None),
+            Reason::ServiceAccountNotFound
+        );
     }
 
     #[test]
@@ -220,13 +278,26 @@ mod tests {
     fn wanted_field_that_does_not_parse_is_named() {
         for (edit, field) in [
             (
-                (|spec| spec.acr.server = "https://prod.azurecr.io".to_owned()) as fn(&mut AcrPullBindingSpec),
+                (|spec| spec.acr.server = "https://prod.azurecr.io".to_owned())
+                    as fn(&mut AcrPullBindingSpec),
                 "spec.acr.server",
             ),
-            (|spec| spec.acr.scope = "repository:*:pull".to_owned(), "spec.acr.scope"),
-            (|spec| spec.auth.managed_identity.as_mut().unwrap().client_id = Some("x".to_owned()), "clientID"),
-            (|spec| spec.auth.managed_identity.as_mut().unwrap().client_id = None, "exactly one of clientID"),
-            (|spec| spec.auth.managed_identity = None, "exactly one of managedIdentity"),
+            (
+                |spec| spec.acr.scope = "repository:*:pull".to_owned(),
+                "spec.acr.scope",
+            ),
+            (
+                |spec| spec.auth.managed_identity.as_mut().unwrap().client_id = Some("x".to_owned()),
+                "clientID",
+            ),
+            (
+                |spec| spec.auth.managed_identity.as_mut().unwrap().client_id = None,
+                "exactly one of clientID",
+            ),
+            (
+                |spec| spec.auth.managed_identity = None,
+                "exactly one of managedIdentity",
+            ),
         ] {
             let mut spec = managed_identity_spec();
             edit(&mut spec);
@@ -238,6 +309,9 @@ mod tests {
 
     #[test]
     fn wanted_managed_identity_needs_no_account() {
-        assert!(matches!(read(&managed_identity_spec(), None).unwrap().identity, Identity::ClientId(_)));
+        assert!(matches!(
+            read(&managed_identity_spec(), None).unwrap().identity,
+            Identity::ClientId(_)
+        ));
     }
 }

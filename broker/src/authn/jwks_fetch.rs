@@ -73,7 +73,10 @@ pub async fn keep_fresh(
 
 async fn fetch(source: &JwksUrl) -> Result<KeySet, FetchError> {
     // Built anew each time, because the CA bundle may have been rotated; that is once in five minutes.
-    let mut client = Client::builder().timeout(FETCH_TIMEOUT).redirect(redirect::Policy::none()).https_only(true);
+    let mut client = Client::builder()
+        .timeout(FETCH_TIMEOUT)
+        .redirect(redirect::Policy::none())
+        .https_only(true);
     if let Some(path) = &source.ca_bundle {
         let pem = read(path).await?;
         for certificate in Certificate::from_pem_bundle(&pem).map_err(FetchError::CaBundle)? {
@@ -105,7 +108,8 @@ async fn fetch(source: &JwksUrl) -> Result<KeySet, FetchError> {
 }
 
 async fn read(path: &std::path::Path) -> Result<Vec<u8>, FetchError> {
-    tokio::fs::read(path)
-        .await
-        .map_err(|source| FetchError::File { path: path.display().to_string(), source })
+    tokio::fs::read(path).await.map_err(|source| FetchError::File {
+        path: path.display().to_string(),
+        source,
+    })
 }

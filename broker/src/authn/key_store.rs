@@ -1,9 +1,7 @@
 //! The keys of a cluster at this moment, swapped as a whole.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -38,7 +36,11 @@ impl KeyStore {
 
     /// Replaces the keys. Whether they differ from before.
     pub(super) fn replace(&self, keys: KeySet) -> bool {
-        let changed = self.current.load().as_ref().is_none_or(|before| !before.same_keys(&keys));
+        let changed = self
+            .current
+            .load()
+            .as_ref()
+            .is_none_or(|before| !before.same_keys(&keys));
         if changed {
             self.current.store(Some(Arc::new(keys)));
         }

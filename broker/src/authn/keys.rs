@@ -52,7 +52,8 @@ impl KeySet {
         if json.len() > MAX_JWKS_BYTES {
             return Err(KeySetError::TooLarge);
         }
-        let set: JwkSet = serde_json::from_slice(json).map_err(|error| KeySetError::Syntax(error.to_string()))?;
+        let set: JwkSet =
+            serde_json::from_slice(json).map_err(|error| KeySetError::Syntax(error.to_string()))?;
         let keys: Vec<Key> = set.keys.iter().filter_map(Key::from_jwk).collect();
         match keys.len() {
             0 => Err(KeySetError::Empty),
@@ -68,7 +69,9 @@ impl KeySet {
 
     /// The keys that a token with this header may have been signed with.
     pub(super) fn matching(&self, id: Option<&str>, algorithm: Algorithm) -> impl Iterator<Item = &Key> {
-        self.0.iter().filter(move |key| key.algorithm == algorithm && (id.is_none() || key.id.as_deref() == id))
+        self.0
+            .iter()
+            .filter(move |key| key.algorithm == algorithm && (id.is_none() || key.id.as_deref() == id))
     }
 
     pub(super) fn has(&self, id: Option<&str>) -> bool {
@@ -78,7 +81,11 @@ impl KeySet {
     /// Whether both hold the same keys.
     pub(super) fn same_keys(&self, other: &Self) -> bool {
         self.0.len() == other.0.len()
-            && self.0.iter().zip(&other.0).all(|(a, b)| a.id == b.id && a.thumbprint == b.thumbprint)
+            && self
+                .0
+                .iter()
+                .zip(&other.0)
+                .all(|(a, b)| a.id == b.id && a.thumbprint == b.thumbprint)
     }
 }
 
@@ -92,15 +99,24 @@ impl Key {
     /// The algorithm follows from the type of the key, never from the token: a public RSA key is not an HMAC secret.
     fn from_jwk(jwk: &Jwk) -> Option<Self> {
         let for_signatures = matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature));
-        let (algorithm, identity) = match &jwk.algorithm {
-            AlgorithmParameters::RSA(rsa) => (Algorithm::RS256, format!("RSA.{}.{}", rsa.e, rsa.n)),
-            AlgorithmParameters::EllipticCurve(ec) if ec.curve == EllipticCurve::P256 => {
-                (Algorithm::ES256, format!("EC.{}.{}", ec.x, ec.y))
-            }
-            _ => return None,
+        let (algorithm, identity) = if let AlgorithmParameters::RSA(rsa) = &jwk.algorithm {
+            (Algorithm::RS256, format!("RSA.{}.{}", rsa.e, rsa.n))
+        } else if let AlgorithmParameters::EllipticCurve(ec) = &jwk.algorithm
+            && ec.curve == EllipticCurve::P256
+        {
+            (Algorithm::ES256, format!("EC.{}.{}", ec.x, ec.y))
+        } else {
+            return None;
         };
         let decoding = DecodingKey::from_jwk(jwk).ok()?;
-        let thumbprint = digest::digest(&digest::SHA256, identity.as_bytes()).as_ref().to_vec();
-        for_signatures.then_some(Self { id: jwk.common.key_id.clone(), algorithm, decoding, thumbprint })
+        let thumbprint = digest::digest(&digest::SHA256, identity.as_bytes())
+            .as_ref()
+            .to_vec();
+        for_signatures.then_some(Self {
+            id: jwk.common.key_id.clone(),
+            algorithm,
+            decoding,
+            thumbprint,
+        })
     }
 }

@@ -1,1 +1,278 @@
-//! Tests.
+//! The forged-token matrix, against real signatures, with the answer remembered and not.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use aws_lc_rs::{
+    encoding::AsDer as _,
+    rsa::{KeyPair, KeySize},
+    signature::KeyPair as _,
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use runtime::clock::ManualClock;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::config::KeySource;
+
+const NOW: u64 = 1_795_000_000;
+const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+const SYNCER: &str = "system:serviceaccount:acrpull-system:acrpull-syncer";
+const CALLER_AUDIENCE: &str = "acrpull-broker";
+const SUBJECT_AUDIENCE: &str = "api://AzureCRTokenExchange";
+
+/// A key of an API server, with the JWKS that publishes it.
+struct Signer {
+    key: EncodingKey,
+    public_der: Vec<u8>,
+    jwk: Value,
+}
+
+impl Signer {
+    fn new(kid: &str) -> Self {
+        let pair = KeyPair::generate(KeySize::Rsa2048).unwrap();
+        let public = pair.public_key();
+        let field = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let jwk = json!({
+            "kty": "RSA", "use": "sig", "alg": "RS256", "kid": kid,
+            "n": field(public.modulus().big_endian_without_leading_zero()),
+            "e": field(public.exponent().big_endian_without_leading_zero()),
+        });
+        let pkcs8 = pair.as_der().unwrap();
+        let pem = format!(
+            "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
+            base64::engine::general_purpose::STANDARD.encode(pkcs8.as_ref())
+        );
+        Self {
+            key: EncodingKey::from_rsa_pem(pem.as_bytes()).unwrap(),
+            public_der: public.as_ref().to_vec(),
+            jwk,
+        }
+    }
+
+    fn sign(&self, claims: &Value) -> String {
+        let mut header = Header::new(Algorithm::RS256);
+        header.kid = self.jwk["kid"].as_str().map(str::to_owned);
+        jsonwebtoken::encode(&header, claims, &self.key).unwrap()
+    }
+
+    fn jwks(&self) -> KeySet {
+        KeySet::parse(json!({"keys": [self.jwk]}).to_string().as_bytes()).unwrap()
+    }
+}
+
+fn cluster(name: &str, signer: &Signer) -> Arc<Cluster> {
+    let config = ClusterConfig {
+        name: name.into(),
+        issuer: ISSUER.into(),
+        keys: KeySource::Fixed(signer.jwks()),
+        caller_audiences: vec![CALLER_AUDIENCE.into()],
+        subject_audiences: vec![SUBJECT_AUDIENCE.into()],
+        syncers: vec![SYNCER.into()],
+        default_tenant: None,
+        tenant_ceiling: Vec::new(),
+        registry_ceiling: Vec::new(),
+    };
+    Arc::new(Cluster {
+        config,
+        keys: KeyStore::with(signer.jwks()),
+    })
+}
+
+fn claims(audience: &str) -> Value {
+    json!({"iss": ISSUER, "sub": SYNCER, "aud": [audience], "iat": NOW, "nbf": NOW, "exp": NOW + 600})
+}
+
+fn with(mut claims: Value, field: &str, value: Value) -> Value {
+    claims[field] = value;
+    claims
+}
+
+fn authenticator(clusters: Vec<Arc<Cluster>>) -> (Authenticator, ManualClock) {
+    let clock = ManualClock::at(UNIX_EPOCH + Duration::from_secs(NOW + 1));
+    (Authenticator::new(clusters, Arc::new(clock.clone())), clock)
+}
+
+#[test]
+fn a2_key_selects_the_cluster_among_those_of_one_issuer() {
+    let (first, second) = (Signer::new("a"), Signer::new("b"));
+    let (authenticator, _) = authenticator(vec![cluster("first", &first), cluster("second", &second)]);
+    for (signer, name) in [(&first, "first"), (&second, "second")] {
+        let caller = authenticator
+            .caller(&signer.sign(&claims(CALLER_AUDIENCE)))
+            .unwrap();
+        assert_eq!((&*caller.cluster.config.name, &*caller.subject), (name, SYNCER));
+    }
+}
+
+#[test]
+fn a1_forged_tokens_are_refused_cold_and_warm() {
+    let (signer, stranger) = (Signer::new("a"), Signer::new("a"));
+    let (authenticator, _) = authenticator(vec![cluster("first", &signer)]);
+    let good = signer.sign(&claims(CALLER_AUDIENCE));
+    let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let unsigned = format!(
+        "{}.{}.",
+        encode(&json!({"alg": "none", "kid": "a"})),
+        encode(&claims(CALLER_AUDIENCE))
+    );
+    let confused = {
+        let mut header = Header::new(Algorithm::HS256);
+        header.kid = Some("a".into());
+        let public = EncodingKey::from_secret(&signer.public_der);
+        jsonwebtoken::encode(&header, &claims(CALLER_AUDIENCE), &public).unwrap()
+    };
+    let tampered = {
+        let parts: Vec<&str> = good.split('.').collect();
+        let other = encode(&with(claims(CALLER_AUDIENCE), "exp", json!(NOW + 9999)));
+        format!("{}.{other}.{}", parts[0], parts[2])
+    };
+    let base = || claims(CALLER_AUDIENCE);
+    let matrix = [
+        (unsigned, TokenError::Malformed),
+        (confused, TokenError::Malformed),
+        (tampered, TokenError::Signature),
+        (stranger.sign(&base()), TokenError::Signature),
+        (
+            signer.sign(&with(base(), "iss", json!("https://other.example"))),
+            TokenError::UnknownIssuer,
+        ),
+        (signer.sign(&with(base(), "exp", json!(NOW))), TokenError::Expired),
+        (
+            signer.sign(&with(base(), "nbf", json!(NOW + 60))),
+            TokenError::NotYetValid,
+        ),
+        (
+            signer.sign(&with(base(), "aud", json!(["other"]))),
+            TokenError::Audience,
+        ),
+        (signer.sign(&claims(SUBJECT_AUDIENCE)), TokenError::Audience),
+        (
+            signer.sign(&with(base(), "aud", json!([CALLER_AUDIENCE, SUBJECT_AUDIENCE]))),
+            TokenError::Audience,
+        ),
+        (String::new(), TokenError::Malformed),
+        ("a.b.c".into(), TokenError::Malformed),
+        ("x".repeat(100_000), TokenError::Malformed),
+    ];
+    for round in ["cold", "warm"] {
+        for (token, why) in &matrix {
+            assert_eq!(
+                authenticator.caller(token).unwrap_err(),
+                AuthnError::Caller(*why),
+                "{round}"
+            );
+        }
+        authenticator.caller(&good).unwrap();
+    }
+}
+
+#[test]
+fn a1_remembered_token_still_expires() {
+    let signer = Signer::new("a");
+    let (authenticator, clock) = authenticator(vec![cluster("first", &signer)]);
+    let token = signer.sign(&claims(CALLER_AUDIENCE));
+    authenticator.caller(&token).unwrap();
+    clock.advance(Duration::from_secs(600));
+    assert_eq!(
+        authenticator.caller(&token).unwrap_err(),
+        AuthnError::Caller(TokenError::Expired)
+    );
+}
+
+#[test]
+fn a6_token_of_a_key_that_is_gone_is_refused_once_forgotten() {
+    let (old, new) = (Signer::new("a"), Signer::new("b"));
+    let cluster = cluster("first", &old);
+    let (authenticator, _) = authenticator(vec![Arc::clone(&cluster)]);
+    let token = old.sign(&claims(CALLER_AUDIENCE));
+    authenticator.caller(&token).unwrap();
+    assert!(cluster.keys.replace(new.jwks()));
+    authenticator.forget_all();
+    assert_eq!(
+        authenticator.caller(&token).unwrap_err(),
+        AuthnError::Caller(TokenError::Signature)
+    );
+}
+
+#[test]
+fn caller_that_is_no_syncer_is_refused() {
+    let signer = Signer::new("a");
+    let (authenticator, _) = authenticator(vec![cluster("first", &signer)]);
+    let token = signer.sign(&with(
+        claims(CALLER_AUDIENCE),
+        "sub",
+        json!("system:serviceaccount:web:app"),
+    ));
+    assert!(matches!(
+        authenticator.caller(&token).unwrap_err(),
+        AuthnError::NotASyncer { .. }
+    ));
+}
+
+#[test]
+fn subject_is_of_the_callers_cluster_or_refused() {
+    let (first, second) = (Signer::new("a"), Signer::new("b"));
+    let (authenticator, _) = authenticator(vec![cluster("first", &first), cluster("second", &second)]);
+    let caller = authenticator
+        .caller(&first.sign(&claims(CALLER_AUDIENCE)))
+        .unwrap();
+    let of = |signer: &Signer, sub: &str| signer.sign(&with(claims(SUBJECT_AUDIENCE), "sub", json!(sub)));
+    let subject = authenticator
+        .subject(&of(&first, "system:serviceaccount:web:app"), &caller)
+        .unwrap();
+    assert_eq!((&*subject.namespace, &*subject.name), ("web", "app"));
+    // The same namespace and name in a cluster with the same issuer is somebody else.
+    assert_eq!(
+        authenticator
+            .subject(&of(&second, "system:serviceaccount:web:app"), &caller)
+            .unwrap_err(),
+        AuthnError::Subject(TokenError::OtherCluster)
+    );
+    assert_eq!(
+        authenticator
+            .subject(&of(&first, "system:node:n1"), &caller)
+            .unwrap_err(),
+        AuthnError::Subject(TokenError::NotAServiceAccount)
+    );
+    // A caller's token is no subject token.
+    assert_eq!(
+        authenticator
+            .subject(&first.sign(&claims(CALLER_AUDIENCE)), &caller)
+            .unwrap_err(),
+        AuthnError::Subject(TokenError::Audience)
+    );
+}
+
+#[test]
+fn a7_unknown_key_id_asks_for_fresh_keys_once_a_minute() {
+    let (signer, stranger) = (Signer::new("a"), Signer::new("z"));
+    let cluster = cluster("first", &signer);
+    let (authenticator, clock) = authenticator(vec![Arc::clone(&cluster)]);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let wanted = || {
+        runtime.block_on(async {
+            tokio::time::timeout(Duration::from_millis(10), cluster.keys.refetch_wanted())
+                .await
+                .is_ok()
+        })
+    };
+    for expected in [true, false, false] {
+        assert!(
+            authenticator
+                .caller(&stranger.sign(&claims(CALLER_AUDIENCE)))
+                .is_err()
+        );
+        assert_eq!(wanted(), expected);
+    }
+    clock.advance(Duration::from_secs(60));
+    assert!(
+        authenticator
+            .caller(&stranger.sign(&claims(CALLER_AUDIENCE)))
+            .is_err()
+    );
+    assert!(wanted());
+}

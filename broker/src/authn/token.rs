@@ -109,7 +109,11 @@ pub(super) fn read_unverified(token: &str) -> Result<Unverified, TokenError> {
         return Err(TokenError::Malformed);
     }
     let claims: IssuerClaim = jsonwebtoken::dangerous::insecure_decode_claims(token).map_err(malformed)?;
-    Ok(Unverified { issuer: claims.iss, key_id: header.kid, algorithm: header.alg })
+    Ok(Unverified {
+        issuer: claims.iss,
+        key_id: header.kid,
+        algorithm: header.alg,
+    })
 }
 
 /// Verifies the signature with one key. The algorithm is the key's, whatever the header says.
@@ -123,7 +127,11 @@ pub(super) fn verify(token: &str, key: &Key) -> Result<Claims, TokenError> {
     let claims = jsonwebtoken::decode::<RawClaims>(token, &key.decoding, &validation)
         .map_err(|_error| TokenError::Signature)?
         .claims;
-    let at = |seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).ok_or(TokenError::Malformed);
+    let at = |seconds| {
+        UNIX_EPOCH
+            .checked_add(Duration::from_secs(seconds))
+            .ok_or(TokenError::Malformed)
+    };
     Ok(Claims {
         subject: claims.sub.into(),
         audiences: match claims.aud {
@@ -137,11 +145,19 @@ pub(super) fn verify(token: &str, key: &Key) -> Result<Claims, TokenError> {
 
 impl Claims {
     /// Whether the token is good for this purpose now.
-    pub(super) fn check(&self, purpose: Purpose, cluster: &ClusterConfig, now: SystemTime) -> Result<(), TokenError> {
+    pub(super) fn check(
+        &self,
+        purpose: Purpose,
+        cluster: &ClusterConfig,
+        now: SystemTime,
+    ) -> Result<(), TokenError> {
         if now >= self.expires_at {
             return Err(TokenError::Expired);
         }
-        if self.not_before.is_some_and(|not_before| now + CLOCK_SKEW < not_before) {
+        if self
+            .not_before
+            .is_some_and(|not_before| now + CLOCK_SKEW < not_before)
+        {
             return Err(TokenError::NotYetValid);
         }
         let (wanted, other) = match purpose {

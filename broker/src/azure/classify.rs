@@ -38,15 +38,26 @@ struct RegistryError {
 pub(super) fn refusal(endpoint: Endpoint, status: u16, headers: &HeaderMap, body: &[u8]) -> Refusal {
     let body: ErrorBody = serde_json::from_slice(body).unwrap_or_default();
     let is_word = |text: &String| {
-        !text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        !text.is_empty()
+            && text.len() <= 64
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     };
-    let code = Some(body.error).filter(is_word).or_else(|| body.errors.into_iter().next().map(|e| e.code).filter(is_word));
-    let aadsts = body.error_codes.first().copied().or_else(|| aadsts_in(&body.error_description));
+    let code = Some(body.error)
+        .filter(is_word)
+        .or_else(|| body.errors.into_iter().next().map(|e| e.code).filter(is_word));
+    let aadsts = body
+        .error_codes
+        .first()
+        .copied()
+        .or_else(|| aadsts_in(&body.error_description));
     Refusal {
         status,
         code,
         aadsts,
-        is_identity_missing: endpoint == Endpoint::Imds && body.error_description.contains("Identity not found"),
+        is_identity_missing: endpoint == Endpoint::Imds
+            && body.error_description.contains("Identity not found"),
         retry_after: retry_after(headers),
         request_id: request_id(headers),
     }
@@ -79,7 +90,9 @@ pub(super) fn entra(error: &UpstreamError, presented: &str) -> CredentialError {
     if let Some(waits) = throttled_or_down(refusal, Reason::EntraUnreachable, "Entra ID") {
         return waits;
     }
-    let number = refusal.aadsts.map_or_else(String::new, |number| format!(" (AADSTS{number})"));
+    let number = refusal
+        .aadsts
+        .map_or_else(String::new, |number| format!(" (AADSTS{number})"));
     let (reason, text) = match refusal.aadsts {
         // No federated credential for issuer, audience, subject; also while a new one propagates.
         Some(70021 | 700_211 | 700_212 | 700_213 | 7_002_137 | 7_002_138) => (
@@ -91,23 +104,37 @@ pub(super) fn entra(error: &UpstreamError, presented: &str) -> CredentialError {
             Reason::FederationRejected,
             format!("Entra ID did not accept the ServiceAccount's token, {presented}{number}"),
         ),
-        Some(700_016 | 7_000_229) => {
-            (Reason::IdentityNotFound, format!("the tenant has no identity with this client id{number}"))
-        }
-        Some(90_002 | 90_038) => (Reason::TenantNotFound, format!("the tenant was not found in this cloud{number}")),
-        Some(500_011 | 50_001 | 70_011) => {
-            (Reason::AudienceRejected, format!("Entra ID does not know the audience for registry tokens{number}"))
-        }
+        Some(700_016 | 7_000_229) => (
+            Reason::IdentityNotFound,
+            format!("the tenant has no identity with this client id{number}"),
+        ),
+        Some(90_002 | 90_038) => (
+            Reason::TenantNotFound,
+            format!("the tenant was not found in this cloud{number}"),
+        ),
+        Some(500_011 | 50_001 | 70_011) => (
+            Reason::AudienceRejected,
+            format!("Entra ID does not know the audience for registry tokens{number}"),
+        ),
         _ => match refusal.code.as_deref() {
             Some("invalid_client") => (
                 Reason::FederationRejected,
                 format!("Entra ID did not accept the ServiceAccount's token, {presented}{number}"),
             ),
-            Some("unauthorized_client") => {
-                (Reason::IdentityNotFound, format!("the tenant has no identity with this client id{number}"))
+            Some("unauthorized_client") => (
+                Reason::IdentityNotFound,
+                format!("the tenant has no identity with this client id{number}"),
+            ),
+            Some("temporarily_unavailable") => {
+                return unreachable(error, Reason::EntraUnreachable, "Entra ID");
             }
-            Some("temporarily_unavailable") => return unreachable(error, Reason::EntraUnreachable, "Entra ID"),
-            _ => (Reason::EntraRejected, format!("Entra ID refused the request with status {}{number}", refusal.status)),
+            _ => (
+                Reason::EntraRejected,
+                format!(
+                    "Entra ID refused the request with status {}{number}",
+                    refusal.status
+                ),
+            ),
         },
     };
     with_id(CredentialError::new(reason, text), refusal)
@@ -127,13 +154,22 @@ pub(super) fn imds(error: &UpstreamError, identity: &str) -> CredentialError {
         return waits;
     }
     let error = if refusal.code.as_deref() == Some("invalid_resource") {
-        CredentialError::new(Reason::AudienceRejected, "the metadata service does not know the audience for registry tokens")
+        CredentialError::new(
+            Reason::AudienceRejected,
+            "the metadata service does not know the audience for registry tokens",
+        )
     } else if refusal.is_identity_missing || refusal.status == 400 {
-        CredentialError::new(Reason::IdentityNotFound, format!("{identity} is not assigned to the broker's host"))
+        CredentialError::new(
+            Reason::IdentityNotFound,
+            format!("{identity} is not assigned to the broker's host"),
+        )
     } else {
         CredentialError::new(
             Reason::IdentityNotFound,
-            format!("the metadata service refused {identity} with status {}", refusal.status),
+            format!(
+                "the metadata service refused {identity} with status {}",
+                refusal.status
+            ),
         )
     };
     with_id(error, refusal)
@@ -141,7 +177,12 @@ pub(super) fn imds(error: &UpstreamError, identity: &str) -> CredentialError {
 
 /// What a registry said to `/oauth2/exchange`.
 pub(super) fn exchange(error: &UpstreamError, host: &RegistryHost) -> CredentialError {
-    registry(error, host, Reason::RegistryUnauthorized, "knows no role of the identity (a new role takes up to 10 minutes)")
+    registry(
+        error,
+        host,
+        Reason::RegistryUnauthorized,
+        "knows no role of the identity (a new role takes up to 10 minutes)",
+    )
 }
 
 /// What a registry said to `/oauth2/token`.
@@ -178,7 +219,10 @@ fn registry(error: &UpstreamError, host: &RegistryHost, unauthorized: Reason, te
             format!("{name} refuses the broker's address: its network rules must admit it"),
         ),
         404 => CredentialError::new(Reason::RegistryNotFound, format!("{name} has no token endpoint")),
-        status => CredentialError::new(Reason::UpstreamMalformed, format!("{name} answered with status {status}")),
+        status => CredentialError::new(
+            Reason::UpstreamMalformed,
+            format!("{name} answered with status {status}"),
+        ),
     };
     with_id(error, refusal)
 }
@@ -186,10 +230,22 @@ fn registry(error: &UpstreamError, host: &RegistryHost, unauthorized: Reason, te
 fn throttled_or_down(refusal: &Refusal, down: Reason, who: &str) -> Option<CredentialError> {
     match refusal.status {
         429 => {
-            let error = CredentialError::new(Reason::UpstreamThrottled, format!("{who} asked for fewer requests"));
-            Some(with_id(CredentialError { retry_after: refusal.retry_after, ..error }, refusal))
+            let error = CredentialError::new(
+                Reason::UpstreamThrottled,
+                format!("{who} asked for fewer requests"),
+            );
+            Some(with_id(
+                CredentialError {
+                    retry_after: refusal.retry_after,
+                    ..error
+                },
+                refusal,
+            ))
         }
-        408 | 500..=599 => Some(with_id(CredentialError::new(down, format!("{who} failed")), refusal)),
+        408 | 500..=599 => Some(with_id(
+            CredentialError::new(down, format!("{who} failed")),
+            refusal,
+        )),
         // A redirect is not followed: it could carry a token elsewhere.
         300..=399 => Some(CredentialError::new(
             Reason::UpstreamMalformed,
@@ -204,9 +260,10 @@ fn unreachable(error: &UpstreamError, reason: Reason, who: &str) -> CredentialEr
         UpstreamError::Malformed(what) => {
             CredentialError::new(Reason::UpstreamMalformed, format!("the answer of {who} {what}"))
         }
-        UpstreamError::NoPlace => {
-            CredentialError::new(Reason::Overloaded, format!("too many calls to {who} are in flight"))
-        }
+        UpstreamError::NoPlace => CredentialError::new(
+            Reason::Overloaded,
+            format!("too many calls to {who} are in flight"),
+        ),
         UpstreamError::Timeout => CredentialError::new(reason, format!("{who} did not answer in time")),
         UpstreamError::Refused(_)
         | UpstreamError::NoSuchName
@@ -217,7 +274,10 @@ fn unreachable(error: &UpstreamError, reason: Reason, who: &str) -> CredentialEr
 }
 
 fn with_id(error: CredentialError, refusal: &Refusal) -> CredentialError {
-    CredentialError { azure_request_id: refusal.request_id.clone(), ..error }
+    CredentialError {
+        azure_request_id: refusal.request_id.clone(),
+        ..error
+    }
 }
 
 #[cfg(test)]

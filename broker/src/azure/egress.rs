@@ -56,7 +56,9 @@ pub(super) fn azure_client(egress: &EgressConfig) -> Result<Client, EgressError>
         .connect_timeout(CONNECT_TIMEOUT)
         .pool_max_idle_per_host(IDLE_CONNECTIONS_PER_HOST)
         .user_agent(concat!("acrpull-broker/", env!("CARGO_PKG_VERSION")))
-        .dns_resolver(GuardedResolver { overrides: egress.host_overrides.clone() });
+        .dns_resolver(GuardedResolver {
+            overrides: egress.host_overrides.clone(),
+        });
     if let Some(pem) = &egress.ca_bundle_pem {
         for certificate in Certificate::from_pem_bundle(pem).map_err(EgressError::CaBundle)? {
             builder = builder.add_root_certificate(certificate);
@@ -84,13 +86,19 @@ struct GuardedResolver {
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let host = name.as_str().to_ascii_lowercase();
-        let overridden = self.overrides.iter().find(|rule| rule.host.matches(&host)).map(|rule| rule.address);
+        let overridden = self
+            .overrides
+            .iter()
+            .find(|rule| rule.host.matches(&host))
+            .map(|rule| rule.address);
         Box::pin(async move {
             if let Some(address) = overridden {
                 return Ok(Box::new(std::iter::once(address)) as Addrs);
             }
             // Port 0: the connector fills in that of the URL.
-            let found = tokio::net::lookup_host((host.as_str(), 0)).await.map_err(ResolveError::Lookup)?;
+            let found = tokio::net::lookup_host((host.as_str(), 0))
+                .await
+                .map_err(ResolveError::Lookup)?;
             let allowed: Vec<SocketAddr> = found.filter(|address| !is_forbidden(address.ip())).collect();
             if allowed.is_empty() {
                 return Err(ResolveError::Forbidden.into());
@@ -111,7 +119,9 @@ fn is_forbidden(address: IpAddr) -> bool {
                 || v4.is_broadcast()
                 || v4 == AZURE_WIRE_SERVER
         }
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified() || v6.is_multicast(),
+        IpAddr::V6(v6) => {
+            v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified() || v6.is_multicast()
+        }
     }
 }
 
@@ -121,7 +131,16 @@ mod tests {
 
     #[test]
     fn egress_addresses_of_the_machine_itself_are_forbidden() {
-        for address in ["127.0.0.1", "169.254.169.254", "0.0.0.0", "224.0.0.1", "168.63.129.16", "::1", "fe80::1", "::ffff:127.0.0.1"] {
+        for address in [
+            "127.0.0.1",
+            "169.254.169.254",
+            "0.0.0.0",
+            "224.0.0.1",
+            "168.63.129.16",
+            "::1",
+            "fe80::1",
+            "::ffff:127.0.0.1",
+        ] {
             assert!(is_forbidden(address.parse().unwrap()), "{address}");
         }
         for address in ["10.1.2.3", "192.168.0.4", "20.1.2.3", "fd00::1", "2603:1030::1"] {
@@ -132,11 +151,28 @@ mod tests {
     #[tokio::test]
     async fn egress_name_that_means_this_machine_is_refused_unless_overridden() {
         let address: SocketAddr = "127.0.0.1:10443".parse().unwrap();
-        let rule = HostOverride { host: crate::config::Pattern::new("*.azurecr.io"), address };
-        let resolver = GuardedResolver { overrides: vec![rule] };
-        let refused = resolver.resolve("localhost".parse().unwrap()).await.err().unwrap();
-        assert!(matches!(refused.downcast_ref::<ResolveError>(), Some(ResolveError::Forbidden)));
-        let found: Vec<_> = resolver.resolve("Example.azurecr.io".parse().unwrap()).await.ok().unwrap().collect();
+        let rule = HostOverride {
+            host: crate::config::Pattern::new("*.azurecr.io"),
+            address,
+        };
+        let resolver = GuardedResolver {
+            overrides: vec![rule],
+        };
+        let refused = resolver
+            .resolve("localhost".parse().unwrap())
+            .await
+            .err()
+            .unwrap();
+        assert!(matches!(
+            refused.downcast_ref::<ResolveError>(),
+            Some(ResolveError::Forbidden)
+        ));
+        let found: Vec<_> = resolver
+            .resolve("Example.azurecr.io".parse().unwrap())
+            .await
+            .ok()
+            .unwrap()
+            .collect();
         assert_eq!(found, [address]);
     }
 }

@@ -3,11 +3,7 @@
 //! One credential object per fetch: the SDK's own cache ignores which assertion it was filled with and holds its lock
 //! across the call; an object that serves once has neither problem, and costs microseconds.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use azure_core::{
     cloud::{CloudConfiguration, CustomConfiguration},
@@ -44,7 +40,16 @@ pub(super) async fn token_for_assertion(
     source: &TokenSource,
     now: SystemTime,
 ) -> Result<Issued, CredentialError> {
-    let TokenSource::Federated { cloud, tenant, client, issuer, subject, assertion, cluster: _ } = source else {
+    let TokenSource::Federated {
+        cloud,
+        tenant,
+        client,
+        issuer,
+        subject,
+        assertion,
+        cluster: _,
+    } = source
+    else {
         return Err(CredentialError::titled(proto::Reason::Internal));
     };
     let presented = format!("issuer {issuer}, subject {subject}");
@@ -64,7 +69,12 @@ pub(super) async fn token_for_assertion(
         Err(error) => Err(error),
     };
     // The transport has seen the wire; the SDK's own error says less.
-    let lifetime = transport.observed().map_err(|error| classify::entra(&error, &presented))?;
+    let lifetime = transport
+        .observed()
+        .map_err(|error| classify::entra(&error, &presented))?;
     let token = token.map_err(|_sdk_error| CredentialError::titled(proto::Reason::UpstreamMalformed))?;
-    Ok(Issued { token: Secret::from(token.token.secret().to_owned()), expires_at: now + lifetime })
+    Ok(Issued {
+        token: Secret::from(token.token.secret().to_owned()),
+        expires_at: now + lifetime,
+    })
 }

@@ -35,7 +35,12 @@ pub(super) async fn token_for_identity(
         Err(error) => Err(error),
     };
     let name = format!("identity {}", identity.name);
-    let lifetime = transport.observed().map_err(|error| classify::imds(&error, &name))?;
+    let lifetime = transport
+        .observed()
+        .map_err(|error| classify::imds(&error, &name))?;
     let token = token.map_err(|_sdk_error| CredentialError::titled(proto::Reason::UpstreamMalformed))?;
-    Ok(Issued { token: Secret::from(token.token.secret().to_owned()), expires_at: now + lifetime })
+    Ok(Issued {
+        token: Secret::from(token.token.secret().to_owned()),
+        expires_at: now + lifetime,
+    })
 }

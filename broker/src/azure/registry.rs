@@ -43,7 +43,11 @@ pub(super) async fn refresh_token(
     entra_token: &Secret,
     now: SystemTime,
 ) -> Result<Issued, CredentialError> {
-    let form = [("grant_type", "access_token"), ("service", host.as_str()), ("access_token", entra_token.expose())];
+    let form = [
+        ("grant_type", "access_token"),
+        ("service", host.as_str()),
+        ("access_token", entra_token.expose()),
+    ];
     post(upstream, Endpoint::Exchange, host, "oauth2/exchange", &form)
         .await
         .and_then(|body| {
@@ -84,7 +88,10 @@ async fn post(
     path: &str,
     form: &[(&str, &str)],
 ) -> Result<Zeroizing<Vec<u8>>, UpstreamError> {
-    let request = upstream.client(endpoint).post(format!("https://{host}/{path}")).form(form);
+    let request = upstream
+        .client(endpoint)
+        .post(format!("https://{host}/{path}"))
+        .form(form);
     upstream.send(endpoint, host.as_str(), request).await
 }
 
@@ -96,14 +103,16 @@ fn issued(token: Secret, now: SystemTime) -> Result<Issued, UpstreamError> {
     if token.expose().len() > MAX_TOKEN_BYTES {
         return Err(UpstreamError::Malformed("holds a token of more than 20 KiB"));
     }
-    let claims: ExpiryClaim =
-        insecure_decode_claims(token.expose()).map_err(|_error| UpstreamError::Malformed("holds a token without an expiry"))?;
+    let claims: ExpiryClaim = insecure_decode_claims(token.expose())
+        .map_err(|_error| UpstreamError::Malformed("holds a token without an expiry"))?;
     let expires_at = UNIX_EPOCH
         .checked_add(Duration::from_secs(claims.exp))
         .ok_or(UpstreamError::Malformed("holds a token without an expiry"))?;
     match expires_at.duration_since(now) {
         Ok(lifetime) if lifetime <= MAX_LIFETIME => Ok(Issued { token, expires_at }),
-        Ok(_too_long) => Err(UpstreamError::Malformed("holds a token that lives longer than a day")),
+        Ok(_too_long) => Err(UpstreamError::Malformed(
+            "holds a token that lives longer than a day",
+        )),
         Err(_past) => Err(UpstreamError::Malformed("holds a token that has expired already")),
     }
 }
@@ -115,13 +124,19 @@ mod tests {
     use super::*;
 
     fn token(claims: &str) -> String {
-        format!("{}.{}.c2ln", URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256"}"#), URL_SAFE_NO_PAD.encode(claims))
+        format!(
+            "{}.{}.c2ln",
+            URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256"}"#),
+            URL_SAFE_NO_PAD.encode(claims)
+        )
     }
 
     #[test]
     fn registry_token_expires_by_its_own_exp() {
         let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
-        let issued = issued(token(r#"{"exp":1004500,"iat":1,"nbf":1}"#).into(), now).ok().unwrap();
+        let issued = issued(token(r#"{"exp":1004500,"iat":1,"nbf":1}"#).into(), now)
+            .ok()
+            .unwrap();
         assert_eq!(issued.expires_at, now + Duration::from_secs(4500));
     }
 
@@ -138,7 +153,10 @@ mod tests {
             token(r#"{"exp":18446744073709551615}"#),
             "x".repeat(MAX_TOKEN_BYTES + 1),
         ] {
-            assert!(matches!(issued(text.clone().into(), now), Err(UpstreamError::Malformed(_))), "{text}");
+            assert!(
+                matches!(issued(text.clone().into(), now), Err(UpstreamError::Malformed(_))),
+                "{text}"
+            );
         }
     }
 }

@@ -13,7 +13,10 @@ use std::{
 use azure_core::{
     Error as SdkError,
     error::ErrorKind,
-    http::{AsyncRawResponse, Body, ClientOptions, HttpClient, Method, Request, RetryOptions, StatusCode, Transport, headers::Headers},
+    http::{
+        AsyncRawResponse, Body, ClientOptions, HttpClient, Method, Request, RetryOptions, StatusCode,
+        Transport, headers::Headers,
+    },
 };
 use runtime::Secret;
 use serde::Deserialize;
@@ -48,7 +51,11 @@ enum NumberOrText {
 
 impl SdkTransport {
     pub(super) fn new(upstream: Arc<Upstream>, endpoint: Endpoint) -> Arc<Self> {
-        Arc::new(Self { upstream, endpoint, observed: Mutex::default() })
+        Arc::new(Self {
+            upstream,
+            endpoint,
+            observed: Mutex::default(),
+        })
     }
 
     /// Options that put a credential on top of this transport.
@@ -66,7 +73,9 @@ impl SdkTransport {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()
-            .unwrap_or(Err(UpstreamError::Malformed("was not asked for: the request could not be built")))
+            .unwrap_or(Err(UpstreamError::Malformed(
+                "was not asked for: the request could not be built",
+            )))
     }
 
     async fn fetch(&self, request: &Request) -> Result<(Vec<u8>, Duration), UpstreamError> {
@@ -75,19 +84,21 @@ impl SdkTransport {
         if self.endpoint == Endpoint::Imds {
             // The SDK knows one address. Scheme, host and port are the operator's; path and query are the SDK's.
             let base = &self.upstream.imds_endpoint;
-            let rewritten = url.set_host(base.host_str()).and(Ok(())).is_ok() && url.set_port(base.port()).is_ok();
+            let rewritten =
+                url.set_host(base.host_str()).and(Ok(())).is_ok() && url.set_port(base.port()).is_ok();
             if !rewritten {
-                return Err(UpstreamError::Malformed("was not asked for: egress.imdsEndpoint cannot be used"));
+                return Err(UpstreamError::Malformed(
+                    "was not asked for: egress.imdsEndpoint cannot be used",
+                ));
             }
         }
         let client = self.upstream.client(self.endpoint);
-        let mut outgoing = match request.method() {
-            Method::Post => client.post(url),
-            Method::Get => client.get(url),
-            // The SDK's enum is open: whatever else it may learn to send, it is not what was asked for.
-            _ => {
-                return Err(UpstreamError::Malformed("was not asked for: unexpected method"));
-            }
+        let mut outgoing = if request.method() == Method::Post {
+            client.post(url)
+        } else if request.method() == Method::Get {
+            client.get(url)
+        } else {
+            return Err(UpstreamError::Malformed("was not asked for: unexpected method"));
         };
         for (name, value) in request.headers().iter() {
             outgoing = outgoing.header(name.as_str(), value.as_str());
@@ -118,7 +129,9 @@ fn normalized(endpoint: Endpoint, body: &[u8]) -> Result<(Vec<u8>, Duration), Up
     let token = answer.access_token.expose();
     let rewritten = match endpoint {
         // Far in the future: the SDK's own expiry is never consulted, ours comes from `expires_in` and our clock.
-        Endpoint::Imds => json!({"access_token": token, "expires_on": "4102444800", "token_type": "Bearer", "resource": ""}),
+        Endpoint::Imds => {
+            json!({"access_token": token, "expires_on": "4102444800", "token_type": "Bearer", "resource": ""})
+        }
         Endpoint::Entra | Endpoint::Exchange | Endpoint::Token => {
             json!({"access_token": token, "expires_in": lifetime.as_secs(), "ext_expires_in": 0, "token_type": "Bearer"})
         }
@@ -131,11 +144,19 @@ impl HttpClient for SdkTransport {
     async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
         let fetched = self.fetch(request).await;
         let (observed, response) = match fetched {
-            Ok((body, lifetime)) => {
-                (Ok(lifetime), Ok(AsyncRawResponse::from_bytes(StatusCode::Ok, Headers::new(), body)))
-            }
+            Ok((body, lifetime)) => (
+                Ok(lifetime),
+                Ok(AsyncRawResponse::from_bytes(StatusCode::Ok, Headers::new(), body)),
+            ),
             // `Other` is a kind that the SDK's retry policy leaves alone.
-            Err(error) => (Err(error.clone()), Err(SdkError::with_error(ErrorKind::Other, error, "the transport has the reason"))),
+            Err(error) => (
+                Err(error.clone()),
+                Err(SdkError::with_error(
+                    ErrorKind::Other,
+                    error,
+                    "the transport has the reason",
+                )),
+            ),
         };
         *self.observed.lock().unwrap_or_else(PoisonError::into_inner) = Some(observed);
         response
@@ -144,7 +165,9 @@ impl HttpClient for SdkTransport {
 
 impl fmt::Debug for SdkTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SdkTransport").field("endpoint", &self.endpoint).finish_non_exhaustive()
+        f.debug_struct("SdkTransport")
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
     }
 }
 
@@ -175,7 +198,13 @@ mod tests {
             r#"{"token_type":"Bearer","expires_in":-5,"access_token":"t"}"#,
             r#"{"token_type":"Bearer","expires_in":999999999,"access_token":"t"}"#,
         ] {
-            assert!(matches!(normalized(Endpoint::Entra, body.as_bytes()), Err(UpstreamError::Malformed(_))), "{body}");
+            assert!(
+                matches!(
+                    normalized(Endpoint::Entra, body.as_bytes()),
+                    Err(UpstreamError::Malformed(_))
+                ),
+                "{body}"
+            );
         }
     }
 }

@@ -1,10 +1,6 @@
 //! Sends one request to Azure: with a deadline, bounded per host, its span, and one typed error for all that can fail.
 
-use std::{
-    error::Error as StdError,
-    sync::Arc,
-    time::Duration,
-};
+use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use moka::sync::Cache;
 use reqwest::{Client, RequestBuilder, Response, header::HeaderMap};
@@ -157,7 +153,10 @@ impl Upstream {
             azure.request_id = tracing::field::Empty,
             error.r#type = tracing::field::Empty,
         );
-        let result = self.send_bounded(endpoint, host, request).instrument(span.clone()).await;
+        let result = self
+            .send_bounded(endpoint, host, request)
+            .instrument(span.clone())
+            .await;
         let status = match &result {
             Ok(_body) => Some(200),
             Err(UpstreamError::Refused(refusal)) => {
@@ -188,7 +187,9 @@ impl Upstream {
             Endpoint::Imds => PLACES_AT_IMDS,
             Endpoint::Entra | Endpoint::Exchange | Endpoint::Token => PLACES_PER_HOST,
         };
-        let host_places = self.places.get_with_by_ref(host, || Arc::new(Semaphore::new(places)));
+        let host_places = self
+            .places
+            .get_with_by_ref(host, || Arc::new(Semaphore::new(places)));
         let Ok(Ok(_place)) = tokio::time::timeout(PLACE_TIMEOUT, host_places.acquire_owned()).await else {
             return Err(UpstreamError::NoPlace);
         };
@@ -207,12 +208,21 @@ async fn exchange(endpoint: Endpoint, request: RequestBuilder) -> Result<Zeroizi
     }
     // The status counts even where the body is broken off or far too long.
     let body = body.unwrap_or_default();
-    Err(UpstreamError::Refused(super::classify::refusal(endpoint, status.as_u16(), &headers, &body)))
+    Err(UpstreamError::Refused(super::classify::refusal(
+        endpoint,
+        status.as_u16(),
+        &headers,
+        &body,
+    )))
 }
 
 async fn read_bounded(mut response: Response) -> Result<Zeroizing<Vec<u8>>, UpstreamError> {
     let mut body = Zeroizing::new(Vec::new());
-    while let Some(chunk) = response.chunk().await.map_err(|error| UpstreamError::Broken(innermost(&error)))? {
+    while let Some(chunk) = response
+        .chunk()
+        .await
+        .map_err(|error| UpstreamError::Broken(innermost(&error)))?
+    {
         if body.len() + chunk.len() > MAX_BODY_BYTES {
             return Err(UpstreamError::Malformed("is larger than 64 KiB"));
         }
@@ -250,9 +260,12 @@ fn innermost(error: &(dyn StdError + 'static)) -> String {
 
 /// `x-ms-request-id` (Entra, IMDS) or `x-ms-correlation-request-id` (registry), if it looks like an id.
 pub(super) fn request_id(headers: &HeaderMap) -> Option<String> {
-    ["x-ms-request-id", "x-ms-correlation-request-id"].into_iter().find_map(|name| {
-        let value = headers.get(name)?.to_str().ok()?;
-        let is_id = value.len() <= 64 && value.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
-        is_id.then(|| value.to_owned())
-    })
+    ["x-ms-request-id", "x-ms-correlation-request-id"]
+        .into_iter()
+        .find_map(|name| {
+            let value = headers.get(name)?.to_str().ok()?;
+            let is_id =
+                value.len() <= 64 && value.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+            is_id.then(|| value.to_owned())
+        })
 }

@@ -41,10 +41,14 @@ pub struct Clouds {
 
 impl Clouds {
     /// The built-in clouds, and `configured` beside them. A configured one with the name of a built-in one replaces it.
-    pub(super) fn new(configured: Vec<Arc<Cloud>>) -> Self {
+    pub fn new(configured: Vec<Arc<Cloud>>) -> Self {
         let built_in = [
             ("PublicCloud", "https://login.microsoftonline.com", "azurecr.io"),
-            ("USGovernmentCloud", "https://login.microsoftonline.us", "azurecr.us"),
+            (
+                "USGovernmentCloud",
+                "https://login.microsoftonline.us",
+                "azurecr.us",
+            ),
             ("ChinaCloud", "https://login.chinacloudapi.cn", "azurecr.cn"),
         ];
         let built_in = built_in
@@ -64,7 +68,10 @@ impl Clouds {
 
     /// The cloud that the configuration calls `name`.
     pub fn named(&self, name: &str) -> Option<&Arc<Cloud>> {
-        self.configured.iter().chain(&self.built_in).find(|cloud| *cloud.name == *name)
+        self.configured
+            .iter()
+            .chain(&self.built_in)
+            .find(|cloud| *cloud.name == *name)
     }
 
     /// The cloud that a request means. Empty is the public cloud; `AirgappedCloud` is found by its authority, among
@@ -75,7 +82,9 @@ impl Clouds {
             (AIRGAPPED, "") => None,
             (AIRGAPPED, authority) => {
                 let authority = Url::parse(authority).ok()?;
-                self.configured.iter().find(|cloud| cloud.authority.origin() == authority.origin())
+                self.configured
+                    .iter()
+                    .find(|cloud| cloud.authority.origin() == authority.origin())
             }
             (name, "") => self.named(name),
             (_, _) => None,
@@ -95,9 +104,12 @@ mod tests {
     #[test]
     fn clouds_three_are_built_in() {
         let clouds = Clouds::new(Vec::new());
-        for (name, suffix) in
-            [("", "azurecr.io"), ("PublicCloud", "azurecr.io"), ("USGovernmentCloud", "azurecr.us"), ("ChinaCloud", "azurecr.cn")]
-        {
+        for (name, suffix) in [
+            ("", "azurecr.io"),
+            ("PublicCloud", "azurecr.io"),
+            ("USGovernmentCloud", "azurecr.us"),
+            ("ChinaCloud", "azurecr.cn"),
+        ] {
             assert_eq!(clouds.requested(name, "").unwrap().registry_suffixes, [suffix]);
         }
         assert!(clouds.requested("GermanCloud", "").is_none());
@@ -112,10 +124,22 @@ mod tests {
             registry_audience: REGISTRY_AUDIENCE.to_owned(),
         });
         let clouds = Clouds::new(vec![Arc::clone(&listed)]);
-        assert_eq!(clouds.requested(AIRGAPPED, "https://login.airgap.example/"), Some(&listed));
-        for authority in ["", "https://login.evil.example", "http://login.airgap.example", "https://login.airgap.example:444", "nonsense"] {
+        assert_eq!(
+            clouds.requested(AIRGAPPED, "https://login.airgap.example/"),
+            Some(&listed)
+        );
+        for authority in [
+            "",
+            "https://login.evil.example",
+            "http://login.airgap.example",
+            "https://login.airgap.example:444",
+            "nonsense",
+        ] {
             assert_eq!(clouds.requested(AIRGAPPED, authority), None, "{authority}");
         }
-        assert_eq!(clouds.requested("PublicCloud", "https://login.airgap.example"), None);
+        assert_eq!(
+            clouds.requested("PublicCloud", "https://login.airgap.example"),
+            None
+        );
     }
 }

@@ -11,8 +11,8 @@ use std::{
 use url::Url;
 
 use super::{
-    ClusterConfig, Cloud, Clouds, Config, EgressConfig, Grant, HostOverride, Identity, JwksUrl, KeySource, Pattern,
-    Policy, clouds::REGISTRY_AUDIENCE, file,
+    Cloud, Clouds, ClusterConfig, Config, EgressConfig, Grant, HostOverride, Identity, JwksUrl, KeySource,
+    Pattern, Policy, clouds::REGISTRY_AUDIENCE, file,
 };
 use crate::authn::KeySet;
 
@@ -63,9 +63,20 @@ struct Loader {
 
 impl Loader {
     fn config(&self, file: file::File) -> Result<Config, ConfigError> {
-        let file::File { api_version, kind, clusters, clouds, identities, grants, egress } = file;
+        let file::File {
+            api_version,
+            kind,
+            clusters,
+            clouds,
+            identities,
+            grants,
+            egress,
+        } = file;
         if api_version != API_VERSION {
-            return Err(content("apiVersion", format!("must be {API_VERSION}, got {api_version:?}")));
+            return Err(content(
+                "apiVersion",
+                format!("must be {API_VERSION}, got {api_version:?}"),
+            ));
         }
         if kind != KIND {
             return Err(content("kind", format!("must be {KIND}, got {kind:?}")));
@@ -75,30 +86,60 @@ impl Loader {
         unique("identities", identities.iter().map(|identity| &identity.name))?;
         unique("grants", grants.iter().map(|grant| &grant.name))?;
         let clouds = Clouds::new(indexed("clouds", clouds, cloud)?);
-        let clusters = indexed("clusters", clusters, |field, cluster| self.cluster(field, cluster))?;
+        let clusters = indexed("clusters", clusters, |field, cluster| {
+            self.cluster(field, cluster)
+        })?;
         if clusters.is_empty() {
-            return Err(content("clusters", "name at least one: without a cluster nobody can ask for anything"));
+            return Err(content(
+                "clusters",
+                "name at least one: without a cluster nobody can ask for anything",
+            ));
         }
         distinct_keys(&clusters)?;
-        let identities = indexed("identities", identities, |field, identity| identity_of(field, identity, &clouds))?;
+        let identities = indexed("identities", identities, |field, identity| {
+            identity_of(field, identity, &clouds)
+        })?;
         distinct_identities(&identities)?;
-        let grants = indexed("grants", grants, |field, grant| grant_of(field, grant, &identities, &clusters))?;
+        let grants = indexed("grants", grants, |field, grant| {
+            grant_of(field, grant, &identities, &clusters)
+        })?;
         let egress = self.egress(egress)?;
-        Ok(Config { clusters, clouds, policy: Policy { identities, grants }, egress })
+        Ok(Config {
+            clusters,
+            clouds,
+            policy: Policy { identities, grants },
+            egress,
+        })
     }
 
     fn cluster(&self, field: &str, cluster: file::Cluster) -> Result<ClusterConfig, ConfigError> {
-        let file::Cluster { name, issuer, jwks, caller_audiences, subject_audiences, syncers, default_tenant, ceilings } =
-            cluster;
+        let file::Cluster {
+            name,
+            issuer,
+            jwks,
+            caller_audiences,
+            subject_audiences,
+            syncers,
+            default_tenant,
+            ceilings,
+        } = cluster;
         https(&format!("{field}.issuer"), &issuer)?;
-        for (list, what) in
-            [(&caller_audiences, "callerAudiences"), (&subject_audiences, "subjectAudiences"), (&syncers, "syncers")]
-        {
+        for (list, what) in [
+            (&caller_audiences, "callerAudiences"),
+            (&subject_audiences, "subjectAudiences"),
+            (&syncers, "syncers"),
+        ] {
             if list.is_empty() || list.iter().any(String::is_empty) {
-                return Err(content(format!("{field}.{what}"), "must have at least one entry, and no empty one"));
+                return Err(content(
+                    format!("{field}.{what}"),
+                    "must have at least one entry, and no empty one",
+                ));
             }
         }
-        if let Some(both) = caller_audiences.iter().find(|audience| subject_audiences.contains(audience)) {
+        if let Some(both) = caller_audiences
+            .iter()
+            .find(|audience| subject_audiences.contains(audience))
+        {
             return Err(content(
                 format!("{field}.subjectAudiences"),
                 format!("{both:?} is also a caller audience: a token must never serve both purposes"),
@@ -124,12 +165,20 @@ impl Loader {
     }
 
     fn keys(&self, field: &str, jwks: file::Jwks) -> Result<KeySource, ConfigError> {
-        let file::Jwks { file, inline, url, ca_bundle, token_file } = jwks;
+        let file::Jwks {
+            file,
+            inline,
+            url,
+            ca_bundle,
+            token_file,
+        } = jwks;
         if url.is_none() && (ca_bundle.is_some() || token_file.is_some()) {
             return Err(content(field, "caBundle and tokenFile belong to url"));
         }
         let fixed = |text: &str, field: String| {
-            KeySet::parse(text.as_bytes()).map(KeySource::Fixed).map_err(|error| content(field, error))
+            KeySet::parse(text.as_bytes())
+                .map(KeySource::Fixed)
+                .map_err(|error| content(field, error))
         };
         match (file, inline, url) {
             (Some(path), None, None) => {
@@ -156,7 +205,11 @@ impl Loader {
     }
 
     fn egress(&self, egress: file::Egress) -> Result<EgressConfig, ConfigError> {
-        let file::Egress { ca_bundle, host_overrides, imds_endpoint } = egress;
+        let file::Egress {
+            ca_bundle,
+            host_overrides,
+            imds_endpoint,
+        } = egress;
         let field = "egress.caBundle";
         let ca_bundle_pem = match ca_bundle {
             None => None,
@@ -178,15 +231,27 @@ impl Loader {
                         "must be a lower-case host name or *.suffix",
                     ));
                 }
-                Ok(HostOverride { host: Pattern::new(&host), address })
+                Ok(HostOverride {
+                    host: Pattern::new(&host),
+                    address,
+                })
             })
             .collect::<Result<_, _>>()?;
         let imds_endpoint = imds_endpoint.unwrap_or_else(|| IMDS_ENDPOINT.to_owned());
         let imds_endpoint = Url::parse(&imds_endpoint)
             .ok()
             .filter(|url| url.scheme() == "http" && url.has_host())
-            .ok_or_else(|| content("egress.imdsEndpoint", "must be an http URL such as http://169.254.169.254"))?;
-        Ok(EgressConfig { ca_bundle_pem, host_overrides, imds_endpoint })
+            .ok_or_else(|| {
+                content(
+                    "egress.imdsEndpoint",
+                    "must be an http URL such as http://169.254.169.254",
+                )
+            })?;
+        Ok(EgressConfig {
+            ca_bundle_pem,
+            host_overrides,
+            imds_endpoint,
+        })
     }
 
     /// Relative paths are relative to the configuration file, so that a ConfigMap can hold both.
@@ -196,13 +261,21 @@ impl Loader {
 }
 
 fn cloud(field: &str, cloud: file::Cloud) -> Result<Arc<Cloud>, ConfigError> {
-    let file::Cloud { name, authority, registry_suffixes, registry_audience } = cloud;
+    let file::Cloud {
+        name,
+        authority,
+        registry_suffixes,
+        registry_audience,
+    } = cloud;
     let authority = https(&format!("{field}.authority"), &authority)?;
     if authority.path() != "/" || authority.query().is_some() {
         return Err(content(format!("{field}.authority"), "must have no path"));
     }
     let suffix_is_bad = |suffix: &String| {
-        suffix.is_empty() || suffix.starts_with('.') || *suffix != suffix.to_ascii_lowercase() || !suffix.contains('.')
+        suffix.is_empty()
+            || suffix.starts_with('.')
+            || *suffix != suffix.to_ascii_lowercase()
+            || !suffix.contains('.')
     };
     if registry_suffixes.is_empty() || registry_suffixes.iter().any(suffix_is_bad) {
         return Err(content(
@@ -211,17 +284,32 @@ fn cloud(field: &str, cloud: file::Cloud) -> Result<Arc<Cloud>, ConfigError> {
         ));
     }
     let registry_audience = registry_audience.unwrap_or_else(|| REGISTRY_AUDIENCE.to_owned());
-    Ok(Arc::new(Cloud { name: name.into(), authority, registry_suffixes, registry_audience }))
+    Ok(Arc::new(Cloud {
+        name: name.into(),
+        authority,
+        registry_suffixes,
+        registry_audience,
+    }))
 }
 
 fn identity_of(field: &str, identity: file::Identity, clouds: &Clouds) -> Result<Arc<Identity>, ConfigError> {
-    let file::Identity { name, cloud, tenant, client_id, resource_id, source: _imds } = identity;
+    let file::Identity {
+        name,
+        cloud,
+        tenant,
+        client_id,
+        resource_id,
+        source: _imds,
+    } = identity;
     if client_id.is_none() && resource_id.is_none() {
         return Err(content(field, "set clientId, resourceId, or both"));
     }
     let cloud = clouds.named(&cloud).ok_or_else(|| {
         let known: Vec<&str> = clouds.iter().map(|cloud| &*cloud.name).collect();
-        content(format!("{field}.cloud"), format!("{cloud:?} is not a cloud; known are {}", known.join(", ")))
+        content(
+            format!("{field}.cloud"),
+            format!("{cloud:?} is not a cloud; known are {}", known.join(", ")),
+        )
     })?;
     Ok(Arc::new(Identity {
         name: name.into(),
@@ -249,13 +337,24 @@ fn grant_of(
         actions,
         registry_wide,
     } = grant;
-    if let Some(unknown) = for_clusters.iter().find(|name| clusters.iter().all(|cluster| *cluster.name != ***name)) {
-        return Err(content(format!("{field}.clusters"), format!("{unknown:?} is not a cluster of this file")));
+    if let Some(unknown) = for_clusters
+        .iter()
+        .find(|name| clusters.iter().all(|cluster| *cluster.name != ***name))
+    {
+        return Err(content(
+            format!("{field}.clusters"),
+            format!("{unknown:?} is not a cluster of this file"),
+        ));
     }
     let identity = identities
         .iter()
         .find(|declared| *declared.name == *identity)
-        .ok_or_else(|| content(format!("{field}.identity"), format!("{identity:?} is not an identity of this file")))?;
+        .ok_or_else(|| {
+            content(
+                format!("{field}.identity"),
+                format!("{identity:?} is not an identity of this file"),
+            )
+        })?;
     for (list, what) in [
         (&for_clusters, "clusters"),
         (&namespaces, "namespaces"),
@@ -263,11 +362,17 @@ fn grant_of(
         (&registries, "registries"),
     ] {
         if list.is_empty() {
-            return Err(content(format!("{field}.{what}"), "must have at least one entry; a grant without one allows nothing"));
+            return Err(content(
+                format!("{field}.{what}"),
+                "must have at least one entry; a grant without one allows nothing",
+            ));
         }
     }
     if repositories.is_empty() && !registry_wide {
-        return Err(content(format!("{field}.repositories"), "list repositories, or set registryWide: true"));
+        return Err(content(
+            format!("{field}.repositories"),
+            "list repositories, or set registryWide: true",
+        ));
     }
     let patterns = |texts: &[String]| texts.iter().map(|text| Pattern::new(text)).collect();
     Ok(Grant {
@@ -294,7 +399,10 @@ fn distinct_keys(clusters: &[ClusterConfig]) -> Result<(), ConfigError> {
                     if let Some(owner) = owners.insert(key, &cluster.name) {
                         return Err(content(
                             "clusters",
-                            format!("{owner:?} and {:?} share a signing key: each could speak for the other", cluster.name),
+                            format!(
+                                "{owner:?} and {:?} share a signing key: each could speak for the other",
+                                cluster.name
+                            ),
                         ));
                     }
                 }
@@ -303,7 +411,10 @@ fn distinct_keys(clusters: &[ClusterConfig]) -> Result<(), ConfigError> {
                 if let Some(owner) = urls.insert(&source.url, &cluster.name) {
                     return Err(content(
                         "clusters",
-                        format!("{owner:?} and {:?} share a JWKS URL: each could speak for the other", cluster.name),
+                        format!(
+                            "{owner:?} and {:?} share a JWKS URL: each could speak for the other",
+                            cluster.name
+                        ),
                     ));
                 }
             }
@@ -333,7 +444,9 @@ fn is_service_account_subject(sub: &str) -> bool {
     let mut parts = sub.split(':');
     let [system, kind, namespace, name] = [parts.next(), parts.next(), parts.next(), parts.next()];
     (system, kind) == (Some("system"), Some("serviceaccount"))
-        && [namespace, name].into_iter().all(|part| part.is_some_and(|part| !part.is_empty()))
+        && [namespace, name]
+            .into_iter()
+            .all(|part| part.is_some_and(|part| !part.is_empty()))
         && parts.next().is_none()
 }
 
@@ -355,11 +468,16 @@ fn indexed<A, B>(
     entries: Vec<A>,
     mut convert: impl FnMut(&str, A) -> Result<B, ConfigError>,
 ) -> Result<Vec<B>, ConfigError> {
-    entries.into_iter().enumerate().map(|(index, entry)| convert(&format!("{field}[{index}]"), entry)).collect()
+    entries
+        .into_iter()
+        .enumerate()
+        .map(|(index, entry)| convert(&format!("{field}[{index}]"), entry))
+        .collect()
 }
 
 fn one<T: FromStr<Err: Display>>(field: &str, text: &str) -> Result<T, ConfigError> {
-    text.parse().map_err(|error: T::Err| content(field, format!("{text:?} {error}")))
+    text.parse()
+        .map_err(|error: T::Err| content(field, format!("{text:?} {error}")))
 }
 
 fn optional<T: FromStr<Err: Display>>(field: &str, text: Option<String>) -> Result<Option<T>, ConfigError> {
@@ -373,12 +491,17 @@ fn all<T: FromStr<Err: Display>>(field: &str, texts: &[String]) -> Result<Vec<T>
 fn https(field: &str, text: &str) -> Result<Url, ConfigError> {
     Url::parse(text)
         .ok()
-        .filter(|url| url.scheme() == "https" && url.has_host() && url.username().is_empty() && url.password().is_none())
+        .filter(|url| {
+            url.scheme() == "https" && url.has_host() && url.username().is_empty() && url.password().is_none()
+        })
         .ok_or_else(|| content(field, format!("{text:?} must be an https URL")))
 }
 
 fn content(field: impl Into<String>, problem: impl Display) -> ConfigError {
-    ConfigError::Content { field: field.into(), problem: problem.to_string() }
+    ConfigError::Content {
+        field: field.into(),
+        problem: problem.to_string(),
+    }
 }
 
 fn read_text(path: &Path, field: &str) -> Result<String, ConfigError> {

@@ -49,7 +49,9 @@ mod tests {
         match pattern.split_first() {
             None => text.is_empty(),
             Some((b'*', rest)) => (0..=text.len()).any(|skip| reference(rest, &text[skip..])),
-            Some((first, rest)) => text.split_first().is_some_and(|(head, tail)| head == first && reference(rest, tail)),
+            Some((first, rest)) => text
+                .split_first()
+                .is_some_and(|(head, tail)| head == first && reference(rest, tail)),
         }
     }
 

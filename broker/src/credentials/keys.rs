@@ -19,7 +19,12 @@ pub(super) struct EntraKey {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Who {
     /// The cluster is part of it: clusters may share issuers, and with them every subject.
-    Federated { tenant: TenantId, client: AzureId, cluster: Arc<str>, subject: Arc<str> },
+    Federated {
+        tenant: TenantId,
+        client: AzureId,
+        cluster: Arc<str>,
+        subject: Arc<str>,
+    },
     /// The name is unique in the configuration.
     BrokerOwned { identity: Arc<str> },
 }
@@ -41,7 +46,10 @@ pub(super) struct AccessKey {
 impl AccessKey {
     pub(super) fn of(permit: &Permit) -> Self {
         Self {
-            registry: RegistryKey { entra: EntraKey::of(permit.source()), registry: permit.registry().clone() },
+            registry: RegistryKey {
+                entra: EntraKey::of(permit.source()),
+                registry: permit.registry().clone(),
+            },
             scopes: permit.scopes().clone(),
         }
     }
@@ -50,7 +58,15 @@ impl AccessKey {
 impl EntraKey {
     fn of(source: &TokenSource) -> Self {
         let (cloud, who) = match source {
-            TokenSource::Federated { cloud, tenant, client, cluster, subject, issuer: _, assertion: _ } => (
+            TokenSource::Federated {
+                cloud,
+                tenant,
+                client,
+                cluster,
+                subject,
+                issuer: _,
+                assertion: _,
+            } => (
                 cloud,
                 Who::Federated {
                     tenant: tenant.clone(),
@@ -59,10 +75,16 @@ impl EntraKey {
                     subject: Arc::clone(subject),
                 },
             ),
-            TokenSource::BrokerOwned(identity) => {
-                (&identity.cloud, Who::BrokerOwned { identity: Arc::clone(&identity.name) })
-            }
+            TokenSource::BrokerOwned(identity) => (
+                &identity.cloud,
+                Who::BrokerOwned {
+                    identity: Arc::clone(&identity.name),
+                },
+            ),
         };
-        Self { cloud: Arc::clone(&cloud.name), who }
+        Self {
+            cloud: Arc::clone(&cloud.name),
+            who,
+        }
     }
 }

@@ -52,7 +52,12 @@ impl FromStr for AzureId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         /// Lengths of the groups of a GUID (RFC 9562 section 4).
         const GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
-        let groups = text.split('-').map(|group| group.bytes().all(|byte| byte.is_ascii_hexdigit()).then_some(group.len()));
+        let groups = text.split('-').map(|group| {
+            group
+                .bytes()
+                .all(|byte| byte.is_ascii_hexdigit())
+                .then_some(group.len())
+        });
         if groups.eq(GROUPS.map(Some)) {
             Ok(Self(text.to_ascii_lowercase().into()))
         } else {
@@ -79,9 +84,15 @@ impl FromStr for TenantId {
             && text.split('.').all(|label| {
                 !label.is_empty()
                     && label.len() <= 63
-                    && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+                    && label
+                        .bytes()
+                        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
             });
-        if is_domain { Ok(Self(text.to_ascii_lowercase().into())) } else { Err(AzureIdError::Tenant) }
+        if is_domain {
+            Ok(Self(text.to_ascii_lowercase().into()))
+        } else {
+            Err(AzureIdError::Tenant)
+        }
     }
 }
 
@@ -124,14 +135,22 @@ mod tests {
     fn azure_id_is_a_guid_in_any_case() {
         let upper = "1B461305-28BE-5271-BEDA-BD9FD2E24251".parse::<AzureId>().unwrap();
         assert_eq!(upper.as_str(), "1b461305-28be-5271-beda-bd9fd2e24251");
-        for text in ["", "1b461305", "1b461305-28be-5271-beda-bd9fd2e2425g", "{1b461305-28be-5271-beda-bd9fd2e24251}"] {
+        for text in [
+            "",
+            "1b461305",
+            "1b461305-28be-5271-beda-bd9fd2e2425g",
+            "{1b461305-28be-5271-beda-bd9fd2e24251}",
+        ] {
             assert_eq!(text.parse::<AzureId>(), Err(AzureIdError::Guid), "{text:?}");
         }
     }
 
     #[test]
     fn tenant_is_a_guid_or_a_domain() {
-        assert_eq!("Contoso.OnMicrosoft.com".parse::<TenantId>().unwrap().as_str(), "contoso.onmicrosoft.com");
+        assert_eq!(
+            "Contoso.OnMicrosoft.com".parse::<TenantId>().unwrap().as_str(),
+            "contoso.onmicrosoft.com"
+        );
         assert!("22222222-2222-2222-2222-222222222222".parse::<TenantId>().is_ok());
         for text in ["", "common", "a..b", "a/b.c", "a.b?x"] {
             assert_eq!(text.parse::<TenantId>(), Err(AzureIdError::Tenant), "{text:?}");
@@ -140,11 +159,24 @@ mod tests {
 
     #[test]
     fn resource_id_compares_without_case() {
-        let mixed = "/subscriptions/S/resourceGroups/G/providers/Microsoft.ManagedIdentity/userAssignedIdentities/N";
+        let mixed =
+            "/subscriptions/S/resourceGroups/G/providers/Microsoft.ManagedIdentity/userAssignedIdentities/N";
         let lower = mixed.to_lowercase();
-        assert_eq!(mixed.parse::<ResourceId>().unwrap(), lower.parse::<ResourceId>().unwrap());
-        for text in ["", "/subscriptions/s", "subscriptions/s/resourceGroups/g", &format!("{mixed}/more")] {
-            assert_eq!(text.parse::<ResourceId>(), Err(AzureIdError::ResourceId), "{text:?}");
+        assert_eq!(
+            mixed.parse::<ResourceId>().unwrap(),
+            lower.parse::<ResourceId>().unwrap()
+        );
+        for text in [
+            "",
+            "/subscriptions/s",
+            "subscriptions/s/resourceGroups/g",
+            &format!("{mixed}/more"),
+        ] {
+            assert_eq!(
+                text.parse::<ResourceId>(),
+                Err(AzureIdError::ResourceId),
+                "{text:?}"
+            );
         }
     }
 }

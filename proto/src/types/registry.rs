@@ -48,7 +48,9 @@ impl RegistryHost {
 
     /// Whether this host lies under `suffix`, such as `azurecr.io`, at a label boundary. The suffix itself does not.
     pub fn is_under(&self, suffix: &str) -> bool {
-        self.0.strip_suffix(suffix).is_some_and(|head| head.len() > 1 && head.ends_with('.'))
+        self.0
+            .strip_suffix(suffix)
+            .is_some_and(|head| head.len() > 1 && head.ends_with('.'))
     }
 }
 
@@ -62,7 +64,10 @@ impl FromStr for RegistryHost {
         if text.len() > Self::MAX_CHARS {
             return Err(RegistryHostError::TooLong);
         }
-        if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.') {
+        if !text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
+        {
             return Err(RegistryHostError::Character);
         }
         let name = text.to_ascii_lowercase();
@@ -137,7 +142,10 @@ mod tests {
         ] {
             assert_eq!(text.parse::<RegistryHost>().unwrap_err(), why, "{text:?}");
         }
-        assert_eq!("a.".repeat(127).parse::<RegistryHost>().unwrap_err(), RegistryHostError::TooLong);
+        assert_eq!(
+            "a.".repeat(127).parse::<RegistryHost>().unwrap_err(),
+            RegistryHostError::TooLong
+        );
     }
 
     #[test]
@@ -147,6 +155,11 @@ mod tests {
         for suffix in ["zurecr.io", "example.azurecr.io", "azurecr.us"] {
             assert!(!host.is_under(suffix), "{suffix}");
         }
-        assert!(!"evilazurecr.io".parse::<RegistryHost>().unwrap().is_under("azurecr.io"));
+        assert!(
+            !"evilazurecr.io"
+                .parse::<RegistryHost>()
+                .unwrap()
+                .is_under("azurecr.io")
+        );
     }
 }

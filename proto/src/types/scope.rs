@@ -41,12 +41,17 @@ impl FromStr for Scope {
         }
         let (kind, rest) = text.split_once(':').ok_or(ScopeError::Grammar)?;
         let (name, actions) = rest.rsplit_once(':').ok_or(ScopeError::Grammar)?;
-        let kind_is_ok = !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+        let kind_is_ok =
+            !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
         let name_is_ok = !name.is_empty()
-            && name.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b','));
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b','));
         let action_is_ok = |action: &str| {
             !action.is_empty()
-                && action.bytes().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'*'))
+                && action
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'*'))
         };
         if name.contains('*') && name != "*" || kind == "repository" && name.contains('*') {
             return Err(ScopeError::Wildcard);
@@ -111,15 +116,25 @@ impl FromIterator<Scope> for ScopeSet {
     fn from_iter<T: IntoIterator<Item = Scope>>(scopes: T) -> Self {
         let mut merged = BTreeMap::<(String, String), BTreeSet<String>>::new();
         for scope in scopes {
-            merged.entry((scope.kind, scope.name)).or_default().extend(scope.actions);
+            merged
+                .entry((scope.kind, scope.name))
+                .or_default()
+                .extend(scope.actions);
         }
-        Self(merged.into_iter().map(|((kind, name), actions)| Scope { kind, name, actions }).collect())
+        Self(
+            merged
+                .into_iter()
+                .map(|((kind, name), actions)| Scope { kind, name, actions })
+                .collect(),
+        )
     }
 }
 
 impl fmt::Debug for ScopeSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(Scope::to_string)).finish()
+        f.debug_list()
+            .entries(self.0.iter().map(Scope::to_string))
+            .finish()
     }
 }
 
@@ -131,7 +146,8 @@ mod tests {
 
     #[test]
     fn scope_set_of_equal_meaning_is_equal() {
-        let one = ScopeSet::from_field("repository:b:pull repository:a:push,pull  repository:b:pull").unwrap();
+        let one =
+            ScopeSet::from_field("repository:b:pull repository:a:push,pull  repository:b:pull").unwrap();
         let other = ScopeSet::from_field("repository:a:pull repository:a:push repository:b:pull").unwrap();
         assert_eq!(one, other);
         assert_eq!(one.to_field(), "repository:a:pull,push repository:b:pull");

@@ -28,7 +28,9 @@ pub fn continue_trace(span: &Span, headers: &HeaderMap) {
 /// Writes the current span's trace context into `headers`.
 pub fn inject_current(headers: &mut HeaderMap) {
     let context = Span::current().context();
-    global::get_text_map_propagator(|propagator| propagator.inject_context(&context, &mut HeadersMut(headers)));
+    global::get_text_map_propagator(|propagator| {
+        propagator.inject_context(&context, &mut HeadersMut(headers));
+    });
 }
 
 /// The trace id of the current span as 32 hexadecimal digits, when traces are on.

@@ -1,7 +1,12 @@
 //! The status: the peer's three fields, still filled for those who read them, and what a user of today expects.
 
+#![expect(
+    unreachable_pub,
+    reason = "the derive of the schema repeats each struct inside a function"
+)]
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::{KubeSchema, core::ListMerge};
+use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
 /// What the syncer last saw and did.

@@ -4,10 +4,12 @@
 //!
 //! The doc comments are the API documentation: `kubectl explain apb.spec` prints them.
 
-use kube::{
-    CustomResource, KubeSchema,
-    core::{Message, Rule},
-};
+#![expect(
+    unreachable_pub,
+    reason = "the derive of the schema repeats each struct inside a function"
+)]
+
+use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::AcrPullBindingStatus;
@@ -44,17 +46,72 @@ const IS_IDENTITY: &str = "self.matches('^(?i)/subscriptions/[^/ ]+/resourcegrou
     category = "acrpull",
     selectable = ".spec.serviceAccountName",
     selectable = ".spec.acr.server",
-    printcolumn(name = "Server", type_ = "string", json_path = ".spec.acr.server", description = "Host name of the registry."),
-    printcolumn(name = "ServiceAccount", type_ = "string", json_path = ".spec.serviceAccountName", description = "ServiceAccount that can pull."),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status", description = "Whether pulls work."),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", description = "Why, or why not."),
-    printcolumn(name = "Expires", type_ = "string", json_path = ".status.tokenExpirationTime", description = "When the token in the Secret expires."),
+    printcolumn(
+        name = "Server",
+        type_ = "string",
+        json_path = ".spec.acr.server",
+        description = "Host name of the registry."
+    ),
+    printcolumn(
+        name = "ServiceAccount",
+        type_ = "string",
+        json_path = ".spec.serviceAccountName",
+        description = "ServiceAccount that can pull."
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Whether pulls work."
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        description = "Why, or why not."
+    ),
+    printcolumn(
+        name = "Expires",
+        type_ = "string",
+        json_path = ".status.tokenExpirationTime",
+        description = "When the token in the Secret expires."
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Secret", type_ = "string", json_path = ".status.pullSecretName", description = "Name of the pull Secret.", priority = 1),
-    printcolumn(name = "Scope", type_ = "string", json_path = ".spec.acr.scope", description = "What the token may do.", priority = 1),
-    printcolumn(name = "Last Refresh", type_ = "date", json_path = ".status.lastTokenRefreshTime", description = "When the token was fetched.", priority = 1),
-    printcolumn(name = "Next Refresh", type_ = "string", json_path = ".status.nextRefreshTime", description = "When the next token is due.", priority = 1),
-    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", description = "The reason in words.", priority = 1)
+    printcolumn(
+        name = "Secret",
+        type_ = "string",
+        json_path = ".status.pullSecretName",
+        description = "Name of the pull Secret.",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Scope",
+        type_ = "string",
+        json_path = ".spec.acr.scope",
+        description = "What the token may do.",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Last Refresh",
+        type_ = "date",
+        json_path = ".status.lastTokenRefreshTime",
+        description = "When the token was fetched.",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Next Refresh",
+        type_ = "string",
+        json_path = ".status.nextRefreshTime",
+        description = "When the next token is due.",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        description = "The reason in words.",
+        priority = 1
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct AcrPullBindingSpec {
@@ -98,7 +155,10 @@ pub struct AcrConfiguration {
 
 /// An Azure cloud.
 #[derive(schemars::JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "Azure's own names; documented variants would turn the enum into a oneOf")]
+#[expect(
+    missing_docs,
+    reason = "Azure's own names; documented variants would turn the enum into a oneOf"
+)]
 pub enum AzureEnvironment {
     #[default]
     PublicCloud,

@@ -46,7 +46,11 @@ pub struct LinkKeeper {
 
 impl LinkKeeper {
     /// A keeper that knows the world from these stores.
-    pub fn new(accounts: Store<ServiceAccount>, bindings: Store<AcrPullBinding>, calls: Arc<KubeCalls>) -> Self {
+    pub fn new(
+        accounts: Store<ServiceAccount>,
+        bindings: Store<AcrPullBinding>,
+        calls: Arc<KubeCalls>,
+    ) -> Self {
         Self {
             accounts,
             bindings,
@@ -72,7 +76,10 @@ impl LinkKeeper {
     /// Allows the Secret to be linked: it is known not to be somebody else's.
     pub fn clear(&self, account: &ObjectRef<ServiceAccount>, secret_name: &str) {
         let mut cleared = self.cleared.lock().unwrap_or_else(PoisonError::into_inner);
-        cleared.entry(key(account)).or_default().insert(secret_name.to_owned());
+        cleared
+            .entry(key(account))
+            .or_default()
+            .insert(secret_name.to_owned());
     }
 
     /// Whether there may be anything to do for this ServiceAccount.
@@ -90,7 +97,11 @@ impl LinkKeeper {
     ///
     /// # Cancel safety
     /// Cancel safe: a write that was sent may take effect, and the next pass sees it.
-    pub async fn settle(&self, client: &Client, account: &ObjectRef<ServiceAccount>) -> Result<Linked, KubeError> {
+    pub async fn settle(
+        &self,
+        client: &Client,
+        account: &ObjectRef<ServiceAccount>,
+    ) -> Result<Linked, KubeError> {
         let turn = {
             let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(turns.entry(account.clone()).or_default())
@@ -107,7 +118,11 @@ impl LinkKeeper {
         result
     }
 
-    async fn settle_alone(&self, client: &Client, account: &ObjectRef<ServiceAccount>) -> Result<Linked, KubeError> {
+    async fn settle_alone(
+        &self,
+        client: &Client,
+        account: &ObjectRef<ServiceAccount>,
+    ) -> Result<Linked, KubeError> {
         let (namespace, name) = key(account);
         let api: Api<ServiceAccount> = Api::namespaced(client.clone(), &namespace);
         let mut conflict = None;
@@ -116,7 +131,9 @@ impl LinkKeeper {
                 None => self.account(account),
                 Some(_lost) => self.read_live(&api, &name).await?,
             };
-            let Some(current) = current else { return Ok(Linked::NoAccount) };
+            let Some(current) = current else {
+                return Ok(Linked::NoAccount);
+            };
             let (wanted, known) = self.wanted(account);
             let suspects: BTreeSet<_> = record(&current).difference(&known).cloned().collect();
             let gone = if suspects.is_empty() {
@@ -125,10 +142,19 @@ impl LinkKeeper {
                 let standing = standing::behind(client, &self.calls, &namespace, &name).await?;
                 suspects.difference(&standing).cloned().collect()
             };
-            let Some(links) = change(&current, &wanted, &gone) else { return Ok(Linked::Settled) };
+            let Some(links) = change(&current, &wanted, &gone) else {
+                return Ok(Linked::Settled);
+            };
             let patch = Patch::Merge(links.merge_patch(current.resource_version().as_deref()));
-            let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-            match self.calls.call(Verb::Patch, "serviceaccounts", api.patch(&name, &params, &patch)).await {
+            let params = PatchParams {
+                field_manager: Some(FIELD_MANAGER.to_owned()),
+                ..PatchParams::default()
+            };
+            match self
+                .calls
+                .call(Verb::Patch, "serviceaccounts", api.patch(&name, &params, &patch))
+                .await
+            {
                 Ok(mut after) => {
                     super::slim(&mut after);
                     tracing::info!(
@@ -179,13 +205,21 @@ impl LinkKeeper {
         api: &Api<ServiceAccount>,
         name: &str,
     ) -> Result<Option<Arc<ServiceAccount>>, KubeError> {
-        let one = ListParams::default().fields(&format!("metadata.name={name}")).limit(1);
-        let list = self.calls.call(Verb::List, "serviceaccounts", api.list(&one)).await?;
+        let one = ListParams::default()
+            .fields(&format!("metadata.name={name}"))
+            .limit(1);
+        let list = self
+            .calls
+            .call(Verb::List, "serviceaccounts", api.list(&one))
+            .await?;
         Ok(list.items.into_iter().next().map(Arc::new))
     }
 
     fn remember(&self, account: &ObjectRef<ServiceAccount>, before: &ServiceAccount, after: ServiceAccount) {
-        let seen = self.accounts.get(account).and_then(|seen| seen.resource_version());
+        let seen = self
+            .accounts
+            .get(account)
+            .and_then(|seen| seen.resource_version());
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let over = before.resource_version().into_iter().chain(seen);
         let echo = Echo::after(written.get(account), over, Arc::new(after));
@@ -194,5 +228,8 @@ impl LinkKeeper {
 }
 
 fn key(account: &ObjectRef<ServiceAccount>) -> (String, String) {
-    (account.namespace.clone().unwrap_or_default(), account.name.clone())
+    (
+        account.namespace.clone().unwrap_or_default(),
+        account.name.clone(),
+    )
 }

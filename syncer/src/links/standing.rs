@@ -47,11 +47,19 @@ pub(super) async fn behind(
         Err(error) if error.is_not_found() => Vec::new(),
         Err(error) => return Err(error),
     };
-    names.extend(legacy.iter().filter(|binding| binding.metadata.deletion_timestamp.is_none()).filter_map(|binding| {
-        let named = binding.data.pointer("/spec/serviceAccountName").and_then(|name| name.as_str());
-        let named = named.filter(|name| !name.is_empty()).unwrap_or(DEFAULT_ACCOUNT);
-        (named == account).then(|| format!("{}-msi-acrpull-secret", binding.name_any()))
-    }));
+    names.extend(
+        legacy
+            .iter()
+            .filter(|binding| binding.metadata.deletion_timestamp.is_none())
+            .filter_map(|binding| {
+                let named = binding
+                    .data
+                    .pointer("/spec/serviceAccountName")
+                    .and_then(|name| name.as_str());
+                let named = named.filter(|name| !name.is_empty()).unwrap_or(DEFAULT_ACCOUNT);
+                (named == account).then(|| format!("{}-msi-acrpull-secret", binding.name_any()))
+            }),
+    );
     Ok(names)
 }
 
@@ -62,7 +70,9 @@ where
     let mut params = ListParams::default().limit(PAGE);
     let mut all = Vec::new();
     loop {
-        let page = calls.call(Verb::List, "acrpullbindings", api.list(&params)).await?;
+        let page = calls
+            .call(Verb::List, "acrpullbindings", api.list(&params))
+            .await?;
         all.extend(page.items);
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),

@@ -13,7 +13,9 @@ use crate::{
 fn settled() -> Snapshot {
     let binding = Arc::new(binding("web", workload_identity_spec()));
     let identity_account = Arc::new(annotated_account("puller"));
-    let inputs = wanted::read(&binding.spec, Some(&identity_account)).unwrap().inputs;
+    let inputs = wanted::read(&binding.spec, Some(&identity_account))
+        .unwrap()
+        .inputs;
     let key = kube::runtime::reflector::ObjectRef::from_obj(binding.as_ref());
     let mut target = account("web");
     links::tests::link(&mut target, "acr-pull-web");
@@ -47,7 +49,9 @@ fn secret(snapshot: &mut Snapshot) -> &mut PullSecret {
 
 fn request_refresh(snapshot: &mut Snapshot, value: &str) {
     let mut binding = AcrPullBinding::clone(&snapshot.binding);
-    binding.annotations_mut().insert(REFRESH_REQUESTED.to_owned(), value.to_owned());
+    binding
+        .annotations_mut()
+        .insert(REFRESH_REQUESTED.to_owned(), value.to_owned());
     snapshot.binding = Arc::new(binding);
 }
 
@@ -80,7 +84,11 @@ fn plan_new_binding_links_before_it_asks() {
     snapshot.secret = SecretState::Absent;
     snapshot.target_account = Some(Arc::new(account("web")));
     let plan = plan(&snapshot, now());
-    assert!(matches!(plan.steps.as_slice(), [Step::Link, Step::Issue(_)]), "{:?}", plan.steps);
+    assert!(
+        matches!(plan.steps.as_slice(), [Step::Link, Step::Issue(_)]),
+        "{:?}",
+        plan.steps
+    );
     assert_eq!(issue(&plan).held, None);
     assert!(!issue(&plan).force);
 }
@@ -133,7 +141,10 @@ fn plan_secret_with_another_payload_is_written_again() {
 fn plan_secret_of_an_earlier_binding_is_adopted_and_not_fetched() {
     let mut snapshot = settled();
     secret(&mut snapshot).adopted = false;
-    assert!(matches!(plan(&snapshot, now()).steps.as_slice(), [Step::Adopt(_)]));
+    assert!(matches!(
+        plan(&snapshot, now()).steps.as_slice(),
+        [Step::Adopt(_)]
+    ));
 }
 
 #[test]
@@ -156,7 +167,10 @@ fn plan_failed_attempt_waits_for_its_time() {
     assert_eq!(waiting.steps, []);
     assert_eq!(waiting.wake_at, Some(run.next_at));
     assert_eq!(waiting.problem, Some(run.problem));
-    assert!(matches!(plan(&snapshot, run.next_at).steps.as_slice(), [Step::Issue(_)]));
+    assert!(matches!(
+        plan(&snapshot, run.next_at).steps.as_slice(),
+        [Step::Issue(_)]
+    ));
 }
 
 #[test]
@@ -176,7 +190,10 @@ fn plan_changed_inputs_end_the_wait() {
     snapshot.secret = SecretState::Absent;
     fail(&mut snapshot, Reason::TenantNotFound);
     snapshot.binding = Arc::new(binding("web", managed_identity_spec()));
-    assert!(matches!(plan(&snapshot, now()).steps.as_slice(), [Step::Issue(_)]));
+    assert!(matches!(
+        plan(&snapshot, now()).steps.as_slice(),
+        [Step::Issue(_)]
+    ));
 }
 
 #[test]
@@ -189,7 +206,11 @@ fn plan_refresh_request_is_forced_once_and_ends_the_wait() {
     assert_eq!(issue(&requested).request.as_deref(), Some("one"));
 
     snapshot.memory.forced_request = Some("one".to_owned());
-    assert_eq!(plan(&snapshot, now()).steps, [], "failed by force: back to the schedule");
+    assert_eq!(
+        plan(&snapshot, now()).steps,
+        [],
+        "failed by force: back to the schedule"
+    );
 
     secret(&mut snapshot).answered_request = Some("one".to_owned());
     snapshot.memory.failures = None;

@@ -40,7 +40,14 @@ fn secret_name_is_the_peers() {
     assert_eq!(name_for(&whole), format!("acr-pull-{whole}"));
     let long = format!("{}.{}", "a".repeat(232), "b");
     let name = name_for(&long);
-    assert_eq!(name, format!("acr-pull-{}-{}", "a".repeat(232), &inputs::base36_sha224(long.as_bytes())[..10]));
+    assert_eq!(
+        name,
+        format!(
+            "acr-pull-{}-{}",
+            "a".repeat(232),
+            &inputs::base36_sha224(long.as_bytes())[..10]
+        )
+    );
     assert_eq!(name_for(&"a".repeat(253)).len(), 253);
 }
 
@@ -50,7 +57,12 @@ fn secret_label_fits_for_every_name() {
     for name in ["a".repeat(64), format!("{}.{}", "a".repeat(51), "b".repeat(100))] {
         let label = label_for(&name);
         assert!(label.len() <= 63, "{label}");
-        assert!(label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.'), "{label}");
+        assert!(
+            label
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.'),
+            "{label}"
+        );
         assert!(!label.contains(".-"), "{label}");
     }
     assert_ne!(label_for(&"a".repeat(64)), label_for(&"a".repeat(65)));
@@ -74,9 +86,18 @@ fn secret_that_we_wrote_reads_back() {
 #[test]
 fn secret_annotations_of_the_peer_keep_their_form() {
     let annotations = annotations(&workload_identity_spec(), &credential(), None);
-    assert_eq!(annotations["acr.microsoft.com/token.expiry"], "2026-11-21T13:15:00Z");
-    assert_eq!(annotations["acr.microsoft.com/token.refresh"], "2026-11-21T12:00:00Z");
-    assert_eq!(annotations["acr.microsoft.com/token.inputs"], inputs::peer(&workload_identity_spec()));
+    assert_eq!(
+        annotations["acr.microsoft.com/token.expiry"],
+        "2026-11-21T13:15:00Z"
+    );
+    assert_eq!(
+        annotations["acr.microsoft.com/token.refresh"],
+        "2026-11-21T12:00:00Z"
+    );
+    assert_eq!(
+        annotations["acr.microsoft.com/token.inputs"],
+        inputs::peer(&workload_identity_spec())
+    );
     assert!(!annotations.contains_key(REFRESH_REQUESTED));
 }
 
@@ -84,9 +105,15 @@ fn secret_annotations_of_the_peer_keep_their_form() {
 fn secret_of_the_peer_is_ours_without_a_known_credential() {
     let binding = binding("web", workload_identity_spec());
     let mut metadata = written(&binding);
-    metadata.annotations.as_mut().unwrap().retain(|key, _| key.starts_with("acr.microsoft.com/"));
+    metadata
+        .annotations
+        .as_mut()
+        .unwrap()
+        .retain(|key, _| key.starts_with("acr.microsoft.com/"));
     metadata.managed_fields = None;
-    let SecretState::Ours(secret) = judge(&metadata, &binding) else { panic!("foreign") };
+    let SecretState::Ours(secret) = judge(&metadata, &binding) else {
+        panic!("foreign")
+    };
     assert!(secret.adopted);
     assert_eq!(secret.credential, None);
 }
@@ -96,9 +123,15 @@ fn secret_of_an_earlier_binding_is_ours_and_to_be_adopted() {
     let binding = binding("web", workload_identity_spec());
     let mut metadata = written(&binding);
     metadata.owner_references.as_mut().unwrap()[0].uid = "earlier".to_owned();
-    let SecretState::Ours(secret) = judge(&metadata, &binding) else { panic!("foreign") };
+    let SecretState::Ours(secret) = judge(&metadata, &binding) else {
+        panic!("foreign")
+    };
     assert!(!secret.adopted);
-    assert_eq!(secret.credential, Some(credential()), "the credential is still good");
+    assert_eq!(
+        secret.credential,
+        Some(credential()),
+        "the credential is still good"
+    );
 }
 
 #[test]
@@ -151,10 +184,14 @@ fn secret_payload_written_by_somebody_else_is_no_credential() {
 fn secret_slimmed_metadata_is_judged_the_same() {
     let binding = binding("web", workload_identity_spec());
     let mut metadata = written(&binding);
-    metadata.managed_fields.as_mut().unwrap().push(ManagedFieldsEntry {
-        manager: Some("kubectl".to_owned()),
-        ..applied()
-    });
+    metadata
+        .managed_fields
+        .as_mut()
+        .unwrap()
+        .push(ManagedFieldsEntry {
+            manager: Some("kubectl".to_owned()),
+            ..applied()
+        });
     let whole = judge(&metadata, &binding);
     slim(&mut metadata);
     assert_eq!(metadata.managed_fields.as_ref().unwrap().len(), 1);

@@ -27,29 +27,52 @@ struct Verdict {
 
 impl Verdict {
     fn yes(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { status: TRUE, reason, message: message.into() }
+        Self {
+            status: TRUE,
+            reason,
+            message: message.into(),
+        }
     }
 
     fn no(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { status: FALSE, reason, message: message.into() }
+        Self {
+            status: FALSE,
+            reason,
+            message: message.into(),
+        }
     }
 
     fn pending() -> Self {
-        Self { status: UNKNOWN, reason: PENDING, message: "not tried yet".to_owned() }
+        Self {
+            status: UNKNOWN,
+            reason: PENDING,
+            message: "not tried yet".to_owned(),
+        }
     }
 
     fn copy(&self) -> Self {
-        Self { status: self.status, reason: self.reason, message: self.message.clone() }
+        Self {
+            status: self.status,
+            reason: self.reason,
+            message: self.message.clone(),
+        }
     }
 }
 
 /// Ours, computed anew, and those of others as they are.
 pub(super) fn next(before: &[Condition], seen: &Observation<'_>, now: &Time) -> Vec<Condition> {
-    let (issued, synced, linked) = (credential_issued(seen), secret_synced(seen), service_account_linked(seen));
+    let (issued, synced, linked) = (
+        credential_issued(seen),
+        secret_synced(seen),
+        service_account_linked(seen),
+    );
     let ready = [&issued, &synced, &linked]
         .into_iter()
         .find(|part| part.status != TRUE)
-        .map_or_else(|| Verdict::yes("CredentialCurrent", "the Secret holds a valid token"), Verdict::copy);
+        .map_or_else(
+            || Verdict::yes("CredentialCurrent", "the Secret holds a valid token"),
+            Verdict::copy,
+        );
     let ours = [
         (READY, ready),
         (CREDENTIAL_ISSUED, issued),
@@ -57,18 +80,30 @@ pub(super) fn next(before: &[Condition], seen: &Observation<'_>, now: &Time) -> 
         (SERVICE_ACCOUNT_LINKED, linked),
         (REFRESH_DEGRADED, refresh_degraded(seen)),
     ];
-    let theirs = before.iter().filter(|one| ours.iter().all(|(kind, _verdict)| one.type_ != *kind)).cloned();
+    let theirs = before
+        .iter()
+        .filter(|one| ours.iter().all(|(kind, _verdict)| one.type_ != *kind))
+        .cloned();
     let theirs: Vec<_> = theirs.collect();
-    let ours = ours.into_iter().map(|(kind, Verdict { status, reason, message })| Condition {
-        last_transition_time: condition(before, kind)
-            .filter(|earlier| earlier.status == status)
-            .map_or_else(|| now.clone(), |earlier| earlier.last_transition_time.clone()),
-        message,
-        observed_generation: seen.generation,
-        reason: reason.to_owned(),
-        status: status.to_owned(),
-        type_: kind.to_owned(),
-    });
+    let ours = ours.into_iter().map(
+        |(
+            kind,
+            Verdict {
+                status,
+                reason,
+                message,
+            },
+        )| Condition {
+            last_transition_time: condition(before, kind)
+                .filter(|earlier| earlier.status == status)
+                .map_or_else(|| now.clone(), |earlier| earlier.last_transition_time.clone()),
+            message,
+            observed_generation: seen.generation,
+            reason: reason.to_owned(),
+            status: status.to_owned(),
+            type_: kind.to_owned(),
+        },
+    );
     ours.chain(theirs).collect()
 }
 
@@ -78,9 +113,10 @@ fn credential_issued(seen: &Observation<'_>) -> Verdict {
     }
     match seen.problem {
         Some(problem) => Verdict::no(problem.reason.as_str(), problem.message.clone()),
-        None if seen.fitting().is_some() => {
-            Verdict::no(Reason::CredentialExpired.as_str(), Reason::CredentialExpired.title())
-        }
+        None if seen.fitting().is_some() => Verdict::no(
+            Reason::CredentialExpired.as_str(),
+            Reason::CredentialExpired.title(),
+        ),
         None => Verdict::pending(),
     }
 }
@@ -100,14 +136,20 @@ fn secret_synced(seen: &Observation<'_>) -> Verdict {
 fn service_account_linked(seen: &Observation<'_>) -> Verdict {
     let account = seen.account_name;
     match seen.link {
-        Link::Present => Verdict::yes("Linked", format!("ServiceAccount {account} lists {}", seen.secret_name)),
+        Link::Present => Verdict::yes(
+            "Linked",
+            format!("ServiceAccount {account} lists {}", seen.secret_name),
+        ),
         Link::NoAccount => Verdict::no(
             Reason::ServiceAccountNotFound.as_str(),
             format!("ServiceAccount {account} does not exist"),
         ),
         Link::Withheld => Verdict::no(
             Reason::SecretConflict.as_str(),
-            format!("Secret {} belongs to somebody else and is not linked", seen.secret_name),
+            format!(
+                "Secret {} belongs to somebody else and is not linked",
+                seen.secret_name
+            ),
         ),
         Link::Failed(problem) => Verdict::no(problem.reason.as_str(), problem.message.clone()),
         Link::Missing => Verdict::pending(),
@@ -117,9 +159,10 @@ fn service_account_linked(seen: &Observation<'_>) -> Verdict {
 fn refresh_degraded(seen: &Observation<'_>) -> Verdict {
     match seen.problem {
         Some(problem) if seen.is_valid() => Verdict::yes("RefreshFailing", problem.message.clone()),
-        None if seen.degraded && seen.is_valid() => {
-            Verdict::yes("RefreshFailing", "Azure did not renew the token although it was due; it is still valid")
-        }
+        None if seen.degraded && seen.is_valid() => Verdict::yes(
+            "RefreshFailing",
+            "Azure did not renew the token although it was due; it is still valid",
+        ),
         Some(_) | None => Verdict::no("RefreshHealthy", ""),
     }
 }

@@ -43,12 +43,17 @@ pub fn notices(before: &AcrPullBindingStatus, after: &AcrPullBindingStatus) -> V
         note: note.to_owned(),
     };
     // Told again only when it is another failure, or the same one after a recovery.
-    if let Some(failure) = after.last_failure.as_ref().filter(|_failure| after.error.is_some())
+    if let Some(failure) = after
+        .last_failure
+        .as_ref()
+        .filter(|_failure| after.error.is_some())
         && before.last_failure.as_ref() != Some(failure)
     {
         notices.push(warn(&failure.reason, "Issue", &failure.message));
     }
-    if let Some(link) = condition(&after.conditions, SERVICE_ACCOUNT_LINKED).filter(|link| link.status == "False") {
+    if let Some(link) =
+        condition(&after.conditions, SERVICE_ACCOUNT_LINKED).filter(|link| link.status == "False")
+    {
         let earlier = condition(&before.conditions, SERVICE_ACCOUNT_LINKED);
         let is_new = earlier.is_none_or(|earlier| earlier.reason != link.reason);
         // One event is enough when the same reason stops both.

@@ -41,31 +41,54 @@ fn verdict<'a>(status: &'a AcrPullBindingStatus, kind: &str) -> (&'a str, &'a st
 }
 
 fn refused() -> Problem {
-    Problem::new(Reason::RegistryUnauthorized, "the identity has no role on the registry")
+    Problem::new(
+        Reason::RegistryUnauthorized,
+        "the identity has no role on the registry",
+    )
 }
 
 #[test]
 fn status_ready_when_issued_synced_and_linked() {
     let held = credential();
-    let status = status(&Observation { credential: Some(&held), granted_scope: Some("repository:a:pull"), ..nothing() });
+    let status = status(&Observation {
+        credential: Some(&held),
+        granted_scope: Some("repository:a:pull"),
+        ..nothing()
+    });
     assert_eq!(verdict(&status, "Ready"), ("True", "CredentialCurrent"));
     assert_eq!(verdict(&status, "RefreshDegraded"), ("False", "RefreshHealthy"));
     assert_eq!(status.token_expiration_time, Some(Time(now() + 60.minutes())));
     assert_eq!(status.next_refresh_time, Some(Time(now() + 30.minutes())));
     assert_eq!(status.granted_scope.as_deref(), Some("repository:a:pull"));
     assert_eq!(status.error, None);
-    assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(3)));
+    assert!(
+        status
+            .conditions
+            .iter()
+            .all(|condition| condition.observed_generation == Some(3))
+    );
 }
 
 #[test]
 fn status_ready_stays_true_while_the_token_is_valid() {
     let (held, problem) = (credential(), refused());
-    let seen = Observation { credential: Some(&held), problem: Some(&problem), attempts: 2, ..nothing() };
+    let seen = Observation {
+        credential: Some(&held),
+        problem: Some(&problem),
+        attempts: 2,
+        ..nothing()
+    };
     let valid = status(&seen);
     assert_eq!(verdict(&valid, "Ready"), ("True", "CredentialCurrent"));
     assert_eq!(verdict(&valid, "RefreshDegraded"), ("True", "RefreshFailing"));
-    assert_eq!(valid.error.as_deref(), Some("the identity has no role on the registry"));
-    let expired = status(&Observation { now: now() + 61.minutes(), ..seen });
+    assert_eq!(
+        valid.error.as_deref(),
+        Some("the identity has no role on the registry")
+    );
+    let expired = status(&Observation {
+        now: now() + 61.minutes(),
+        ..seen
+    });
     assert_eq!(verdict(&expired, "Ready"), ("False", "RegistryUnauthorized"));
     assert_eq!(verdict(&expired, "RefreshDegraded"), ("False", "RefreshHealthy"));
 }
@@ -73,7 +96,11 @@ fn status_ready_stays_true_while_the_token_is_valid() {
 #[test]
 fn status_broker_that_renews_nothing_is_told() {
     let held = credential();
-    let status = status(&Observation { credential: Some(&held), degraded: true, ..nothing() });
+    let status = status(&Observation {
+        credential: Some(&held),
+        degraded: true,
+        ..nothing()
+    });
     assert_eq!(verdict(&status, "Ready"), ("True", "CredentialCurrent"));
     assert_eq!(verdict(&status, "RefreshDegraded"), ("True", "RefreshFailing"));
 }
@@ -81,27 +108,53 @@ fn status_broker_that_renews_nothing_is_told() {
 #[test]
 fn status_token_for_another_spec_does_not_count() {
     let (held, problem) = (credential(), refused());
-    let seen = Observation { credential: Some(&held), inputs: Some("changed"), problem: Some(&problem), ..nothing() };
+    let seen = Observation {
+        credential: Some(&held),
+        inputs: Some("changed"),
+        problem: Some(&problem),
+        ..nothing()
+    };
     let status = status(&seen);
     assert_eq!(verdict(&status, "Ready"), ("False", "RegistryUnauthorized"));
-    assert_eq!(status.token_expiration_time, Some(Time(now() + 60.minutes())), "what the Secret holds is still told");
+    assert_eq!(
+        status.token_expiration_time,
+        Some(Time(now() + 60.minutes())),
+        "what the Secret holds is still told"
+    );
     assert_eq!(status.next_refresh_time, None);
 }
 
 #[test]
 fn status_link_that_is_missing_makes_unready_and_not_unissued() {
     let held = credential();
-    let status = status(&Observation { credential: Some(&held), link: &Link::NoAccount, ..nothing() });
+    let status = status(&Observation {
+        credential: Some(&held),
+        link: &Link::NoAccount,
+        ..nothing()
+    });
     assert_eq!(verdict(&status, "Ready"), ("False", "ServiceAccountNotFound"));
     assert_eq!(verdict(&status, "CredentialIssued"), ("True", "Issued"));
-    assert_eq!(verdict(&status, "ServiceAccountLinked"), ("False", "ServiceAccountNotFound"));
+    assert_eq!(
+        verdict(&status, "ServiceAccountLinked"),
+        ("False", "ServiceAccountNotFound")
+    );
 }
 
 #[test]
 fn status_foreign_secret_is_a_conflict_everywhere() {
     let problem = Problem::new(Reason::SecretConflict, "taken");
-    let status = status(&Observation { link: &Link::Withheld, problem: Some(&problem), inputs: None, ..nothing() });
-    for kind in ["Ready", "CredentialIssued", "SecretSynced", "ServiceAccountLinked"] {
+    let status = status(&Observation {
+        link: &Link::Withheld,
+        problem: Some(&problem),
+        inputs: None,
+        ..nothing()
+    });
+    for kind in [
+        "Ready",
+        "CredentialIssued",
+        "SecretSynced",
+        "ServiceAccountLinked",
+    ] {
         assert_eq!(verdict(&status, kind), ("False", "SecretConflict"), "{kind}");
     }
 }
@@ -109,7 +162,11 @@ fn status_foreign_secret_is_a_conflict_everywhere() {
 #[test]
 fn status_failure_that_goes_on_is_not_written_again() {
     let problem = refused();
-    let first = status(&Observation { problem: Some(&problem), attempts: 1, ..nothing() });
+    let first = status(&Observation {
+        problem: Some(&problem),
+        attempts: 1,
+        ..nothing()
+    });
     let later = Observation {
         problem: Some(&problem),
         attempts: 2,
@@ -120,35 +177,77 @@ fn status_failure_that_goes_on_is_not_written_again() {
     let second = next(&first, &later);
     assert_eq!(second.last_failure, first.last_failure);
     assert!(!is_due(&first, &second, Some(now()), later.now));
-    assert!(is_due(&first, &second, Some(now()), now() + 10.minutes()), "the count is brought up to date at last");
+    assert!(
+        is_due(&first, &second, Some(now()), now() + 10.minutes()),
+        "the count is brought up to date at last"
+    );
 }
 
 #[test]
 fn status_failure_after_a_recovery_is_a_new_one() {
     let (problem, held) = (refused(), credential());
-    let failed = status(&Observation { problem: Some(&problem), ..nothing() });
-    let recovered = next(&failed, &Observation { credential: Some(&held), now: now() + 1.minute(), ..nothing() });
-    assert_eq!(recovered.last_failure, failed.last_failure, "kept for those who ask later");
+    let failed = status(&Observation {
+        problem: Some(&problem),
+        ..nothing()
+    });
+    let recovered = next(
+        &failed,
+        &Observation {
+            credential: Some(&held),
+            now: now() + 1.minute(),
+            ..nothing()
+        },
+    );
+    assert_eq!(
+        recovered.last_failure, failed.last_failure,
+        "kept for those who ask later"
+    );
     assert_eq!(recovered.error, None);
-    let again = next(&recovered, &Observation { problem: Some(&problem), now: now() + 2.minutes(), ..nothing() });
+    let again = next(
+        &recovered,
+        &Observation {
+            problem: Some(&problem),
+            now: now() + 2.minutes(),
+            ..nothing()
+        },
+    );
     assert_eq!(again.last_failure.unwrap().time, Time(now() + 2.minutes()));
 }
 
 #[test]
 fn status_transition_time_moves_only_with_the_condition() {
     let problem = refused();
-    let first = status(&Observation { problem: Some(&problem), ..nothing() });
+    let first = status(&Observation {
+        problem: Some(&problem),
+        ..nothing()
+    });
     let other = Problem::new(Reason::PolicyDenied, "no grant allows this");
-    let second = next(&first, &Observation { problem: Some(&other), now: now() + 1.minute(), ..nothing() });
+    let second = next(
+        &first,
+        &Observation {
+            problem: Some(&other),
+            now: now() + 1.minute(),
+            ..nothing()
+        },
+    );
     let ready = |status: &AcrPullBindingStatus| condition(&status.conditions, "Ready").unwrap().clone();
-    assert_eq!(ready(&second).last_transition_time, ready(&first).last_transition_time);
+    assert_eq!(
+        ready(&second).last_transition_time,
+        ready(&first).last_transition_time
+    );
     assert_eq!(ready(&second).reason, "PolicyDenied");
 }
 
 #[test]
 fn status_conditions_of_others_stay() {
-    let theirs = Condition { type_: "example.com/Scanned".to_owned(), ..status(&nothing()).conditions[0].clone() };
-    let before = AcrPullBindingStatus { conditions: vec![theirs.clone()], ..AcrPullBindingStatus::default() };
+    let theirs = Condition {
+        type_: "example.com/Scanned".to_owned(),
+        ..status(&nothing()).conditions[0].clone()
+    };
+    let before = AcrPullBindingStatus {
+        conditions: vec![theirs.clone()],
+        ..AcrPullBindingStatus::default()
+    };
     assert!(next(&before, &nothing()).conditions.contains(&theirs));
 }
 
@@ -160,22 +259,48 @@ fn status_patch_says_only_what_changed_and_clears_the_peers_error() {
         token_expiration_time: Some(Time(now() + 60.minutes())),
         ..AcrPullBindingStatus::default()
     };
-    let after = next(&before, &Observation { credential: Some(&held), ..nothing() });
+    let after = next(
+        &before,
+        &Observation {
+            credential: Some(&held),
+            ..nothing()
+        },
+    );
     let patch = merge_patch(&before, &after).unwrap();
     assert_eq!(patch["status"]["error"], Value::Null);
     assert!(patch["status"].as_object().unwrap().contains_key("error"));
-    assert!(!patch["status"].as_object().unwrap().contains_key("tokenExpirationTime"));
+    assert!(
+        !patch["status"]
+            .as_object()
+            .unwrap()
+            .contains_key("tokenExpirationTime")
+    );
     assert_eq!(patch["status"]["conditions"].as_array().unwrap().len(), 5);
 }
 
 #[test]
 fn notices_tell_success_once() {
     let held = credential();
-    let ready = status(&Observation { credential: Some(&held), ..nothing() });
-    let reasons: Vec<_> = notices(&AcrPullBindingStatus::default(), &ready).into_iter().map(|one| one.reason).collect();
+    let ready = status(&Observation {
+        credential: Some(&held),
+        ..nothing()
+    });
+    let reasons: Vec<_> = notices(&AcrPullBindingStatus::default(), &ready)
+        .into_iter()
+        .map(|one| one.reason)
+        .collect();
     assert_eq!(reasons, ["ServiceAccountLinked", "CredentialIssued"]);
-    let refreshed = Credential { refreshed_at: now(), ..held };
-    let later = next(&ready, &Observation { credential: Some(&refreshed), ..nothing() });
+    let refreshed = Credential {
+        refreshed_at: now(),
+        ..held
+    };
+    let later = next(
+        &ready,
+        &Observation {
+            credential: Some(&refreshed),
+            ..nothing()
+        },
+    );
     assert_ne!(later, ready);
     assert_eq!(notices(&ready, &later), []);
 }
@@ -183,20 +308,46 @@ fn notices_tell_success_once() {
 #[test]
 fn notices_tell_a_failure_once() {
     let problem = refused();
-    let failed = status(&Observation { problem: Some(&problem), ..nothing() });
+    let failed = status(&Observation {
+        problem: Some(&problem),
+        ..nothing()
+    });
     let told = notices(&AcrPullBindingStatus::default(), &failed);
-    assert!(told.iter().any(|one| one.warning && one.reason == "RegistryUnauthorized"), "{told:?}");
-    let again = next(&failed, &Observation { problem: Some(&problem), now: now() + 1.minute(), ..nothing() });
+    assert!(
+        told.iter()
+            .any(|one| one.warning && one.reason == "RegistryUnauthorized"),
+        "{told:?}"
+    );
+    let again = next(
+        &failed,
+        &Observation {
+            problem: Some(&problem),
+            now: now() + 1.minute(),
+            ..nothing()
+        },
+    );
     assert_eq!(notices(&failed, &again), []);
 }
 
 #[test]
 fn notices_tell_a_missing_account_and_one_reason_once() {
     let held = credential();
-    let unlinked = status(&Observation { credential: Some(&held), link: &Link::NoAccount, ..nothing() });
+    let unlinked = status(&Observation {
+        credential: Some(&held),
+        link: &Link::NoAccount,
+        ..nothing()
+    });
     let told = notices(&AcrPullBindingStatus::default(), &unlinked);
-    assert!(told.iter().any(|one| one.warning && one.reason == "ServiceAccountNotFound"), "{told:?}");
+    assert!(
+        told.iter()
+            .any(|one| one.warning && one.reason == "ServiceAccountNotFound"),
+        "{told:?}"
+    );
     let taken = Problem::new(Reason::SecretConflict, "taken");
-    let conflict = status(&Observation { problem: Some(&taken), link: &Link::Withheld, ..nothing() });
+    let conflict = status(&Observation {
+        problem: Some(&taken),
+        link: &Link::Withheld,
+        ..nothing()
+    });
     assert_eq!(notices(&AcrPullBindingStatus::default(), &conflict).len(), 1);
 }

@@ -83,7 +83,7 @@ async fn up(issuer: String) -> anyhow::Result<()> {
     let mut interrupted = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
     let mut terminated = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
     let plane = tokio::select! {
-        plane = ControlPlane::start(ControlPlaneOptions { name: "up".to_owned(), issuer }) => plane?,
+        plane = ControlPlane::start(ControlPlaneOptions { name: "up".to_owned(), issuer, always_own: false }) => plane?,
         _ = interrupted.recv() => return Ok(()),
         _ = terminated.recv() => return Ok(()),
     };

@@ -9,6 +9,7 @@ mod kubeconfig;
 mod ports;
 mod processes;
 mod requests;
+mod restartable;
 mod shared;
 
 use std::path::{Path, PathBuf};
@@ -54,6 +55,9 @@ pub struct ControlPlaneOptions {
     pub name: String,
     /// The `iss` of its `ServiceAccount` tokens; an https URL.
     pub issuer: String,
+    /// Never the existing cluster that the environment selects: for tests that need a second cluster, an issuer of
+    /// their own or a restart.
+    pub always_own: bool,
 }
 
 /// A running Kubernetes API with its controllers.
@@ -82,6 +86,7 @@ impl Default for ControlPlaneOptions {
         Self {
             name: "plane".to_owned(),
             issuer: DEFAULT_ISSUER.to_owned(),
+            always_own: false,
         }
     }
 }
@@ -92,7 +97,11 @@ impl ControlPlane {
     /// # Errors
     /// A tool is missing and cannot be built, a process ends early (with its last log lines), or nothing is ready in time.
     pub async fn start(options: ControlPlaneOptions) -> anyhow::Result<Self> {
-        let existing = existing::selected()?;
+        let existing = if options.always_own {
+            None
+        } else {
+            existing::selected()?
+        };
         let tools = Tools::resolve().await?;
         if let Some(kubeconfig) = existing {
             return Self::connect(&options.name, tools, &kubeconfig).await;
@@ -123,7 +132,11 @@ impl ControlPlane {
             issuer: &options.issuer,
             client: &client,
         };
-        let processes = Processes::start(plan).await?;
+        let processes = Processes::start(plan).await.inspect_err(|error| {
+            if !is_port_taken(&error.to_string()) {
+                supervisor.keep_logs();
+            }
+        })?;
         let Credentials {
             ca_pem_path,
             signing_key_path,
@@ -283,8 +296,8 @@ impl ControlPlane {
     }
 
     /// Keeps the logs when the plane ends. A panic does so by itself; a test that fails by returning an error does not.
-    pub fn keep_logs(&self) -> PathBuf {
-        self.supervisor.keep_logs()
+    pub fn keep_logs(&self) {
+        self.supervisor.keep_logs();
     }
 
     /// helm for this cluster, as the administrator.
@@ -335,6 +348,18 @@ impl ControlPlane {
         own.processes
             .restart_api_server(&self.supervisor, &self.client()?)
             .await
+    }
+
+    /// Restarts the controller manager. Its garbage collector looks for new kinds only every 30 s: after CRDs were
+    /// installed, this makes it know them within a second or two. Nothing to do for an existing cluster.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub async fn restart_controller_manager(&self) -> anyhow::Result<()> {
+        match &self.own {
+            Some(own) => own.processes.restart_controller_manager(&self.supervisor).await,
+            None => Ok(()),
+        }
     }
 
     /// Stops the processes in order and removes everything. Dropping does the same without asking them first.

@@ -14,7 +14,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -32,6 +32,7 @@ pub struct Supervisor {
     directory: PathBuf,
     watchdog: Arc<Watchdog>,
     runs: AtomicU64,
+    keeps_logs: AtomicBool,
 }
 
 /// What a program that ran to its end has said.
@@ -64,6 +65,7 @@ impl Supervisor {
             directory: directory.keep(),
             watchdog,
             runs: AtomicU64::new(0),
+            keeps_logs: AtomicBool::new(false),
         };
         if std::env::var_os(KEEP_LOGS_VARIABLE).is_some() {
             supervisor.keep_logs();
@@ -136,31 +138,42 @@ impl Supervisor {
             stdout: read(&stdout_path)?,
             stderr: read(&stderr_path)?,
         };
+        // The standard error stays among the logs, if there is any.
         std::fs::remove_file(&stdout_path).context("failed to remove a program's output")?;
+        if output.stderr.is_empty() {
+            std::fs::remove_file(&stderr_path).context("failed to remove an empty log")?;
+        }
         Ok(output)
     }
 
-    /// Keeps the logs: they are copied to `target/test-logs/<name>-<pid>` when the supervisor ends. Returns that folder.
-    pub fn keep_logs(&self) -> PathBuf {
+    /// Keeps the logs: they are copied to `target/test-logs/<name>-<pid>` when the supervisor ends. Says so on standard
+    /// error, once.
+    pub fn keep_logs(&self) {
+        if self.keeps_logs.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let kept = kept_logs_dir().join(format!("{}-{}", self.name, std::process::id()));
         self.watchdog.keep_logs(&kept);
-        kept
+        // To the stream itself: a test that passes would have its captured output thrown away, logs kept or not.
+        drop(writeln!(
+            std::io::stderr(),
+            "the logs of {} will be kept in {}",
+            self.name,
+            kept.display()
+        ));
     }
 
     /// Kills what still runs and removes the folder. Later calls do nothing; dropping does the same.
     /// While the thread panics, the logs are kept.
     pub fn close(&self) {
         if std::thread::panicking() && self.watchdog.is_open() {
-            let kept = self.keep_logs();
-            // To the stream itself: it is not only captured test threads that end a supervisor.
-            drop(writeln!(
-                std::io::stderr(),
-                "logs of {} are kept in {}",
-                self.name,
-                kept.display()
-            ));
+            self.keep_logs();
         }
         self.watchdog.close();
+        // It is there only if somebody has killed the watchdog; then this is all that can be done.
+        if self.directory.exists() {
+            drop(std::fs::remove_dir_all(&self.directory));
+        }
     }
 
     fn spawn_into(
@@ -212,6 +225,6 @@ fn kept_logs_dir() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()
         .nth(2)
-        .unwrap_or(Path::new("/"));
+        .unwrap_or_else(|| Path::new("/"));
     workspace.join(target).join("test-logs")
 }

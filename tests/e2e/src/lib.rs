@@ -1,1 +1,34 @@
-//! Placeholder until written.
+//! The harness: the whole product on real parts, and nothing of its own in between.
+//!
+//! - [`Stack`] starts everything: control plane, simulated Azure, collector, broker and syncer, the last two as their
+//!   charts say and [`kubelet`] does it.
+//! - [`Team`] is an application team: a namespace, a registry, and the objects that such a team writes.
+//! - [`Azure`] sets the simulated Azure up and knows what was asked of it; [`Images`] puts real registries behind it.
+//! - [`Collector`] receives the spans of both processes.
+//!
+//! It decides nothing that the product decides, and has no way into it but those that a user has. The tests are in
+//! `tests/e2e`; the demo and the benchmarks start the same stack.
+
+mod azure;
+mod binaries;
+mod certificates;
+mod collector;
+mod images;
+pub mod kubelet;
+mod pull_secret;
+mod stack;
+mod team;
+mod wait;
+
+pub use azure::{Application, Azure, SUBSCRIPTION, SimulatorKind, TENANT, VmIdentity};
+pub use binaries::Binaries;
+pub use certificates::ServerCertificate;
+pub use collector::{Collector, Span, Trace};
+pub use images::{IMAGE_FILE, Images};
+pub use kubelet::Pod;
+pub use pull_secret::{PullSecret, RegistryLogin};
+pub use stack::{
+    BROKER_AUDIENCE, CLUSTER, FEDERATION_AUDIENCE, NAMESPACE, SYNCER_SUBJECT, Stack, StackOptions, chart,
+};
+pub use team::{Team, binding};
+pub use wait::{poll, wait_for};

@@ -24,7 +24,7 @@ mod permissions;
 mod refusal;
 mod token;
 
-pub(crate) use backend::Backend;
+pub(crate) use backend::{Backend, BackendError};
 use refusal::Refusal;
 pub(crate) use refusal::throttled_body;
 
@@ -45,7 +45,9 @@ impl OauthBudgets {
         let per_minute = f64::from(registry.oauth_rpm);
         let mut budgets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let bucket = budgets.entry(registry.host.clone()).or_default();
-        bucket.take(per_minute, per_minute / 60.0, real).map_err(Refusal::Throttled)
+        bucket
+            .take(per_minute, per_minute / 60.0, real)
+            .map_err(Refusal::Throttled)
     }
 }
 
@@ -74,7 +76,10 @@ fn admit(
     real: Timestamp,
     steps: &mut Steps,
 ) -> Result<(), Refusal> {
-    let listed = registry.allowed_ips.as_ref().is_none_or(|allowed| allowed.contains(&request.peer));
+    let listed = registry
+        .allowed_ips
+        .as_ref()
+        .is_none_or(|allowed| allowed.contains(&request.peer));
     let reachable = registry.public_network && listed;
     steps.check("network", if reachable { Ok(()) } else { Err(Refusal::Firewall) })?;
     match request.operation {
@@ -107,5 +112,8 @@ fn route(request: &Request, registry: &Registry, scene: &Scene<'_>, steps: &mut 
         _ => challenge::answer(request, registry, scene, steps),
     };
     let answer = result.unwrap_or_else(|refusal| refusal.answer(registry, request, scene));
-    Some(answer.with(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000; includeSubDomains"))
+    Some(answer.with(
+        header::STRICT_TRANSPORT_SECURITY,
+        "max-age=31536000; includeSubDomains",
+    ))
 }

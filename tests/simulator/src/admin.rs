@@ -101,13 +101,20 @@ async fn state(Shared(world): Shared<Arc<World>>) -> Json<State> {
 
 async fn put_state(Shared(world): Shared<Arc<World>>, body: String) -> Result<StatusCode, Refused> {
     let next = parse(&body)?;
-    world.update(|state| *state = next).map_err(|error| unprocessable(&error))?;
+    world
+        .update(|state| *state = next)
+        .map_err(|error| unprocessable(&error))?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn change_clock(Shared(world): Shared<Arc<World>>, body: String) -> Result<Json<ClockSettings>, Refused> {
+async fn change_clock(
+    Shared(world): Shared<Arc<World>>,
+    body: String,
+) -> Result<Json<ClockSettings>, Refused> {
     let change: ClockChange = parse(&body)?;
-    world.update(|state| change.apply(&mut state.clock)).map_err(|error| unprocessable(&error))?;
+    world
+        .update(|state| change.apply(&mut state.clock))
+        .map_err(|error| unprocessable(&error))?;
     Ok(Json(world.state().clock.clone()))
 }
 
@@ -140,7 +147,9 @@ async fn issued(Shared(world): Shared<Arc<World>>) -> Json<Vec<IssuedSecret>> {
 }
 
 async fn sa_token(Shared(world): Shared<Arc<World>>, body: String) -> Result<Json<Value>, Refused> {
-    let token = world.service_account_token(&parse(&body)?).map_err(|error| no_token(&error))?;
+    let token = world
+        .service_account_token(&parse(&body)?)
+        .map_err(|error| no_token(&error))?;
     Ok(Json(json!({"token": token})))
 }
 
@@ -148,7 +157,9 @@ async fn issuer_jwks(
     Shared(world): Shared<Arc<World>>,
     Query(query): Query<OfIssuer>,
 ) -> Result<Response, Refused> {
-    let document = world.issuer_jwks(&query.issuer).map_err(|error| no_token(&error))?;
+    let document = world
+        .issuer_jwks(&query.issuer)
+        .map_err(|error| no_token(&error))?;
     Ok(([(header::CONTENT_TYPE, "application/json")], document).into_response())
 }
 
@@ -167,7 +178,10 @@ fn parse<T: for<'de> Deserialize<'de>>(body: &str) -> Result<T, Refused> {
 }
 
 fn unprocessable(error: &dyn std::error::Error) -> Refused {
-    let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+    let source = error
+        .source()
+        .map(|source| format!(": {source}"))
+        .unwrap_or_default();
     Refused(StatusCode::UNPROCESSABLE_ENTITY, format!("{error}{source}"))
 }
 

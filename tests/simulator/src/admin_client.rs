@@ -54,7 +54,11 @@ impl AdminClient {
         let bad = || AdminError::Address(address.to_string());
         let base = Url::parse(&format!("http://{address}/_sim/")).map_err(|_invalid| bad())?;
         // Nothing but the simulator itself may answer, whatever the environment says about proxies.
-        let http = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build().map_err(|_invalid| bad())?;
+        let http = reqwest::Client::builder()
+            .timeout(TIMEOUT)
+            .no_proxy()
+            .build()
+            .map_err(|_invalid| bad())?;
         Ok(Self { base, http })
     }
 
@@ -97,7 +101,9 @@ impl AdminClient {
     /// # Errors
     /// As [`AdminClient::state`].
     pub async fn add_fault(&self, fault: &Fault) -> Result<String, AdminError> {
-        let answer: Value = self.json(self.request(Method::POST, "faults").json(fault)).await?;
+        let answer: Value = self
+            .json(self.request(Method::POST, "faults").json(fault))
+            .await?;
         Ok(text(&answer, "id"))
     }
 
@@ -122,7 +128,8 @@ impl AdminClient {
     /// # Errors
     /// As [`AdminClient::state`].
     pub async fn log(&self, since: u64) -> Result<Vec<LogEntry>, AdminError> {
-        self.json(self.request(Method::GET, "log").query(&[("since", since)])).await
+        self.json(self.request(Method::GET, "log").query(&[("since", since)]))
+            .await
     }
 
     /// The whole log, to be asked.
@@ -154,7 +161,9 @@ impl AdminClient {
     /// # Errors
     /// As [`AdminClient::state`].
     pub async fn service_account_token(&self, wanted: &ServiceAccountToken) -> Result<String, AdminError> {
-        let answer: Value = self.json(self.request(Method::POST, "sa-token").json(wanted)).await?;
+        let answer: Value = self
+            .json(self.request(Method::POST, "sa-token").json(wanted))
+            .await?;
         Ok(text(&answer, "token"))
     }
 
@@ -163,7 +172,11 @@ impl AdminClient {
     /// # Errors
     /// As [`AdminClient::state`].
     pub async fn issuer_jwks(&self, issuer: &str) -> Result<String, AdminError> {
-        self.text(self.request(Method::GET, "issuer-jwks").query(&[("issuer", issuer)])).await
+        self.text(
+            self.request(Method::GET, "issuer-jwks")
+                .query(&[("issuer", issuer)]),
+        )
+        .await
     }
 
     /// The JWKS document that a real registry must trust.
@@ -183,16 +196,26 @@ impl AdminClient {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let url = self.base.join(path).expect("a path that is written here must fit the base");
+        let url = self
+            .base
+            .join(path)
+            .expect("a path that is written here must fit the base");
         self.http.request(method, url)
     }
 
     async fn text(&self, request: RequestBuilder) -> Result<String, AdminError> {
-        let transport = |source| AdminError::Transport { url: self.base.clone(), source };
+        let transport = |source| AdminError::Transport {
+            url: self.base.clone(),
+            source,
+        };
         let response = request.send().await.map_err(transport)?;
         let (status, url) = (response.status(), response.url().clone());
         let body = response.text().await.map_err(transport)?;
-        if status.is_success() { Ok(body) } else { Err(AdminError::Refused { url, reason: body }) }
+        if status.is_success() {
+            Ok(body)
+        } else {
+            Err(AdminError::Refused { url, reason: body })
+        }
     }
 
     async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, AdminError> {
@@ -209,5 +232,9 @@ impl AdminClient {
 }
 
 fn text(answer: &Value, member: &str) -> String {
-    answer.get(member).and_then(Value::as_str).unwrap_or_default().to_owned()
+    answer
+        .get(member)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
 }

@@ -24,7 +24,10 @@ pub(crate) struct Steps(Vec<String>);
 impl Steps {
     /// Notes how a check ended, and passes its result on.
     pub(crate) fn check<T, E>(&mut self, name: &str, result: Result<T, E>) -> Result<T, E> {
-        self.0.push(format!("{name} {}", if result.is_ok() { "ok" } else { "refused" }));
+        self.0.push(format!(
+            "{name} {}",
+            if result.is_ok() { "ok" } else { "refused" }
+        ));
         result
     }
 
@@ -83,7 +86,13 @@ impl Answer {
     }
 
     fn bare(status: StatusCode, body: Bytes) -> Self {
-        Self { status, headers: HeaderMap::new(), body, trace: Vec::new(), issued: Vec::new() }
+        Self {
+            status,
+            headers: HeaderMap::new(),
+            body,
+            trace: Vec::new(),
+            issued: Vec::new(),
+        }
     }
 }
 

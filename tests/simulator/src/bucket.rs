@@ -13,7 +13,9 @@ pub(crate) struct Bucket {
 impl Bucket {
     /// Takes one request out of a bucket of `capacity` that refills `per_second`, or says how many seconds to wait.
     pub(crate) fn take(&mut self, capacity: f64, per_second: f64, now: Timestamp) -> Result<(), f64> {
-        let passed = self.at.map_or(0.0, |at| now.duration_since(at).as_secs_f64().max(0.0));
+        let passed = self
+            .at
+            .map_or(0.0, |at| now.duration_since(at).as_secs_f64().max(0.0));
         self.at = Some(now);
         self.used = (self.used - passed * per_second).max(0.0);
         if self.used + 1.0 > capacity {

@@ -30,10 +30,14 @@ impl Certificates {
     pub(crate) fn generate() -> anyhow::Result<Self> {
         let key = KeyPair::generate().context("failed to generate the key of the certificate authority")?;
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "Azure simulator");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "Azure simulator");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let authority = params.self_signed(&key).context("failed to sign the certificate authority")?;
+        let authority = params
+            .self_signed(&key)
+            .context("failed to sign the certificate authority")?;
         Ok(Self {
             authority_pem: authority.pem(),
             issuer: Issuer::new(params, key),
@@ -62,13 +66,17 @@ impl Certificates {
     }
 
     fn issue(&self, host: Option<&str>) -> anyhow::Result<ServerConfig> {
-        let names = host.map_or_else(|| WITHOUT_SNI.map(str::to_owned).to_vec(), |host| vec![host.to_owned()]);
+        let names = host.map_or_else(
+            || WITHOUT_SNI.map(str::to_owned).to_vec(),
+            |host| vec![host.to_owned()],
+        );
         let mut params =
             CertificateParams::new(names).with_context(|| format!("{host:?} cannot be in a certificate"))?;
         params.use_authority_key_identifier_extension = true;
         params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
-        let certificate =
-            params.signed_by(&self.host_key, &self.issuer).context("failed to sign a host's certificate")?;
+        let certificate = params
+            .signed_by(&self.host_key, &self.issuer)
+            .context("failed to sign a host's certificate")?;
         let key = PrivateKeyDer::Pkcs8(self.host_key.serialize_der().into());
         let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_protocol_versions(&[&version::TLS13, &version::TLS12])

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use uuid::{Builder, Uuid};
+use uuid::Builder;
 
 /// The source of randomness.
 pub(crate) struct Chance(Mutex<StdRng>);
@@ -14,9 +14,9 @@ pub(crate) struct Draw {
     /// In 0..1.
     pub(crate) coin: f64,
     /// Identifies the request, as trace or correlation ID.
-    pub(crate) request_id: Uuid,
+    pub(crate) request_id: String,
     /// Identifies the token that may come of it.
-    pub(crate) token_id: Uuid,
+    pub(crate) token_id: String,
 }
 
 impl Chance {
@@ -33,8 +33,12 @@ impl Chance {
     /// What one request may need.
     pub(crate) fn draw(&self) -> Draw {
         let mut rng = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut uuid = || Builder::from_random_bytes(rng.random()).into_uuid();
+        let mut uuid = || Builder::from_random_bytes(rng.random()).into_uuid().to_string();
         let (request_id, token_id) = (uuid(), uuid());
-        Draw { coin: rng.random(), request_id, token_id }
+        Draw {
+            coin: rng.random(),
+            request_id,
+            token_id,
+        }
     }
 }

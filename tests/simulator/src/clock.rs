@@ -33,7 +33,10 @@ pub struct ClockChange {
 impl ClockChange {
     /// Moves time by so many seconds.
     pub fn advance_s(seconds: i64) -> Self {
-        Self { advance_s: seconds, settings: None }
+        Self {
+            advance_s: seconds,
+            settings: None,
+        }
     }
 
     pub(crate) fn apply(self, clock: &mut ClockSettings) {
@@ -91,6 +94,11 @@ mod tests {
             offset_s: 1,
             ..ClockSettings::default()
         };
-        assert_eq!(clock.at(Service::Imds, Timestamp::from_second(9_999).unwrap()).as_second(), 501);
+        assert_eq!(
+            clock
+                .at(Service::Imds, Timestamp::from_second(9_999).unwrap())
+                .as_second(),
+            501
+        );
     }
 }

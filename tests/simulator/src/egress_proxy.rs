@@ -37,12 +37,16 @@ pub(crate) async fn tunnel(world: &World, origin: Origin, upstreams: Upstreams, 
         Ok(Ok(head)) => head,
         Ok(Err(_)) | Err(_) => return,
     };
-    let Some((method, target)) = request_line(&head) else { return };
+    let Some((method, target)) = request_line(&head) else {
+        return;
+    };
     let request = as_request(origin, method, target);
     let real = real_now();
     let arrived = (world.state().clock.at(origin.service, real), real);
     let length = u64::try_from(head.len()).unwrap_or(u64::MAX);
-    let (call, _) = world.observation.begin(&request, origin.connection, length, arrived);
+    let (call, _) = world
+        .observation
+        .begin(&request, origin.connection, length, arrived);
     let picked = pick(world, Stage::Request, &request, &request.subject());
     delay(world, origin.service, picked.as_ref()).await;
     let early = match &picked {
@@ -56,12 +60,19 @@ pub(crate) async fn tunnel(world: &World, origin: Origin, upstreams: Upstreams, 
     };
     let upstream = match answer {
         Ok(address) => TcpStream::connect(address).await.map_err(|error| {
-            Answer::text(StatusCode::BAD_GATEWAY, format!("nothing answers at {address}: {error}"))
+            Answer::text(
+                StatusCode::BAD_GATEWAY,
+                format!("nothing answers at {address}: {error}"),
+            )
         }),
         Err(answer) => Err(answer),
     };
-    let status = upstream.as_ref().map_or_else(|answer| answer.status, |_| StatusCode::OK);
-    let trace = upstream.as_ref().map_or_else(|answer| answer.trace.clone(), |_| vec!["tunnel open".to_owned()]);
+    let status = upstream
+        .as_ref()
+        .map_or_else(|answer| answer.status, |_| StatusCode::OK);
+    let trace = upstream
+        .as_ref()
+        .map_or_else(|answer| answer.trace.clone(), |_| vec!["tunnel open".to_owned()]);
     call.finish(&Outcome {
         status: Some(status.as_u16()),
         trace,
@@ -89,12 +100,17 @@ fn route(request: &Request, state: &State, upstreams: Upstreams) -> Result<Socke
     if state.registry(&request.host).is_some() {
         return Ok(upstreams.acr);
     }
-    let text = format!("{} is no authority and no registry of this simulator\n", request.host);
+    let text = format!(
+        "{} is no authority and no registry of this simulator\n",
+        request.host
+    );
     Err(Answer::text(StatusCode::FORBIDDEN, text).because("unknown host"))
 }
 
 async fn carry(mut client: TcpStream, mut upstream: TcpStream) -> io::Result<()> {
-    client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?;
+    client
+        .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        .await?;
     tokio::io::copy_bidirectional(&mut client, &mut upstream).await?;
     Ok(())
 }
@@ -146,8 +162,12 @@ mod tests {
 
     #[test]
     fn request_line_is_taken_apart() {
-        let (method, target) = request_line(b"CONNECT demo.azurecr.io:443 HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
-        assert_eq!((method, target.to_string().as_str()), (Method::CONNECT, "demo.azurecr.io:443"));
+        let (method, target) =
+            request_line(b"CONNECT demo.azurecr.io:443 HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        assert_eq!(
+            (method, target.to_string().as_str()),
+            (Method::CONNECT, "demo.azurecr.io:443")
+        );
         assert!(request_line(b"\r\n\r\n").is_none());
     }
 }

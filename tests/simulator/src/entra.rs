@@ -15,14 +15,16 @@ mod access_token;
 mod assertion;
 mod refusal;
 
-pub(crate) use access_token::{Issued, issue};
+pub(crate) use access_token::{Issued, issue, token_issuer};
 
 /// What fetching an issuer's keys came to.
 pub(crate) type FetchedKeys = Result<JwkSet, String>;
 
 /// The issuer that a token request's assertion names, whose keys are needed to decide it.
 pub(crate) fn issuer_of(request: &Request) -> Option<String> {
-    Parsed::parse(request.form.get("client_assertion")?)?.claim("iss").map(str::to_owned)
+    Parsed::parse(request.form.get("client_assertion")?)?
+        .claim("iss")
+        .map(str::to_owned)
 }
 
 /// Answers a request. `keys` are those of [`issuer_of`] the request.
@@ -50,7 +52,9 @@ fn discovery(request: &Request, scene: &Scene<'_>) -> Answer {
     let name = request.path.split('/').nth(1).unwrap_or_default();
     let Some(tenant) = scene.state.tenant(name) else {
         let refusal = refusal::Refusal::new(90002, "invalid_tenant", format!("Tenant '{name}' not found."));
-        return refusal.answer(None, scene).because(format!("tenant {name} unknown"));
+        return refusal
+            .answer(None, scene)
+            .because(format!("tenant {name} unknown"));
     };
     let base = format!("https://{}/{}", request.authority, tenant.id);
     Answer::json(

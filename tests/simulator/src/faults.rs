@@ -13,7 +13,9 @@ use crate::{Operation, Service, chance::Chance, request::Subject};
 mod action;
 mod shaping;
 
-pub use action::{Action, BodyVariant, CloseAt, ExpiryAs, HangAt, JsonQuirk, RetryAfter, RetryAfterText, TokenFault};
+pub use action::{
+    Action, BodyVariant, CloseAt, ExpiryAs, HangAt, JsonQuirk, RetryAfter, RetryAfterText, TokenFault,
+};
 pub(crate) use action::{Stage, Throttle};
 pub(crate) use shaping::{quirky_json, variant_body};
 
@@ -117,7 +119,11 @@ impl Fault {
 
     /// The service is gone between two instants: connections are closed as soon as they are made.
     pub fn outage(service: Service, from: Option<Timestamp>, to: Option<Timestamp>) -> Self {
-        Self { from, to, ..Self::new(Action::Close { at: CloseAt::Accept }).on_service(service) }
+        Self {
+            from,
+            to,
+            ..Self::new(Action::Close { at: CloseAt::Accept }).on_service(service)
+        }
     }
 
     /// Names it.
@@ -181,7 +187,10 @@ impl Fault {
         let at = match self.action.stage() {
             Stage::Request => return Ok(()),
             Stage::Accept if wanted.host.is_some() => {
-                return Err(FaultError::TooEarly { at: "accept", member: "host" });
+                return Err(FaultError::TooEarly {
+                    at: "accept",
+                    member: "host",
+                });
             }
             Stage::Accept => "accept",
             Stage::Tls => "tls",
@@ -197,7 +206,9 @@ impl Match {
     fn matches(&self, service: Service, operation: Operation, subject: &Subject) -> bool {
         let same = |wanted: &Option<String>, found: &Option<String>| {
             wanted.as_ref().is_none_or(|wanted| {
-                found.as_ref().is_some_and(|found| found.eq_ignore_ascii_case(wanted))
+                found
+                    .as_ref()
+                    .is_some_and(|found| found.eq_ignore_ascii_case(wanted))
             })
         };
         self.service.is_none_or(|wanted| wanted == service)
@@ -221,7 +232,12 @@ impl FaultBook {
             return Err(FaultError::Duplicate(fault.id));
         }
         let id = fault.id.clone();
-        entries.push(Entry { fault, matched: 0, hits: 0, first_hit_at: None });
+        entries.push(Entry {
+            fault,
+            matched: 0,
+            hits: 0,
+            first_hit_at: None,
+        });
         Ok(id)
     }
 
@@ -251,7 +267,14 @@ impl FaultBook {
 impl Entry {
     /// Counts a matching request and tells whether the fault hits it.
     fn hit(&mut self, now: Timestamp, real: Timestamp, chance: &Chance) -> Option<Picked> {
-        let Fault { matching, times, probability, from, to, .. } = &self.fault;
+        let Fault {
+            matching,
+            times,
+            probability,
+            from,
+            to,
+            ..
+        } = &self.fault;
         let in_window = from.is_none_or(|from| from <= now) && to.is_none_or(|to| now < to);
         if !in_window {
             return None;
@@ -266,7 +289,11 @@ impl Entry {
         }
         self.hits += 1;
         let first_hit_at = *self.first_hit_at.get_or_insert(real);
-        Some(Picked { id: self.fault.id.clone(), action: self.fault.action.clone(), first_hit_at })
+        Some(Picked {
+            id: self.fault.id.clone(),
+            action: self.fault.action.clone(),
+            first_hit_at,
+        })
     }
 }
 
@@ -285,8 +312,16 @@ mod tests {
         book.add(fault).unwrap();
         let chance = Chance::seeded(7);
         let at = Timestamp::from_second(1_000).unwrap();
-        let subject = Subject { host: Some("a.azurecr.io".to_owned()), ..Subject::default() };
-        (0..calls).map(|_| book.pick(Stage::Request, CALL, &subject, (at, at), &chance).is_some()).collect()
+        let subject = Subject {
+            host: Some("a.azurecr.io".to_owned()),
+            ..Subject::default()
+        };
+        (0..calls)
+            .map(|_| {
+                book.pick(Stage::Request, CALL, &subject, (at, at), &chance)
+                    .is_some()
+            })
+            .collect()
     }
 
     fn status() -> Fault {
@@ -314,14 +349,45 @@ mod tests {
     #[test]
     fn fault_window_is_half_open() {
         let at = |second| Some(Timestamp::from_second(second).unwrap());
-        assert_eq!(picks(Fault { from: at(1_000), to: at(1_001), ..status() }, 1), [true]);
-        assert_eq!(picks(Fault { to: at(1_000), ..status() }, 1), [false]);
-        assert_eq!(picks(Fault { from: at(1_001), ..status() }, 1), [false]);
+        assert_eq!(
+            picks(
+                Fault {
+                    from: at(1_000),
+                    to: at(1_001),
+                    ..status()
+                },
+                1
+            ),
+            [true]
+        );
+        assert_eq!(
+            picks(
+                Fault {
+                    to: at(1_000),
+                    ..status()
+                },
+                1
+            ),
+            [false]
+        );
+        assert_eq!(
+            picks(
+                Fault {
+                    from: at(1_001),
+                    ..status()
+                },
+                1
+            ),
+            [false]
+        );
     }
 
     #[test]
     fn fault_probability_is_seeded() {
-        let half = || Fault { probability: 0.5, ..status() };
+        let half = || Fault {
+            probability: 0.5,
+            ..status()
+        };
         let first = picks(half(), 64);
         assert_eq!(first, picks(half(), 64));
         assert!(first.contains(&true) && first.contains(&false));
@@ -334,7 +400,10 @@ mod tests {
         book.add(status().named("two")).unwrap();
         let at = Timestamp::from_second(0).unwrap();
         let chance = Chance::seeded(0);
-        let id = || book.pick(Stage::Request, CALL, &Subject::default(), (at, at), &chance).map(|hit| hit.id);
+        let id = || {
+            book.pick(Stage::Request, CALL, &Subject::default(), (at, at), &chance)
+                .map(|hit| hit.id)
+        };
         assert_eq!((id(), id()), (Some("one".to_owned()), Some("two".to_owned())));
     }
 
@@ -342,10 +411,25 @@ mod tests {
     fn fault_too_early_for_its_match_is_refused() {
         let book = FaultBook::default();
         let accept = Fault::new(Action::Hang { at: HangAt::Accept }).host("a");
-        assert_eq!(book.add(accept), Err(FaultError::TooEarly { at: "accept", member: "host" }));
+        assert_eq!(
+            book.add(accept),
+            Err(FaultError::TooEarly {
+                at: "accept",
+                member: "host"
+            })
+        );
         let tls = Fault::new(Action::Hang { at: HangAt::Tls }).on(Service::Acr, Operation::Exchange);
-        assert_eq!(book.add(tls), Err(FaultError::TooEarly { at: "tls", member: "op" }));
+        assert_eq!(
+            book.add(tls),
+            Err(FaultError::TooEarly {
+                at: "tls",
+                member: "op"
+            })
+        );
         assert_eq!(book.add(status().named("x")), Ok("x".to_owned()));
-        assert_eq!(book.add(status().named("x")), Err(FaultError::Duplicate("x".to_owned())));
+        assert_eq!(
+            book.add(status().named("x")),
+            Err(FaultError::Duplicate("x".to_owned()))
+        );
     }
 }

@@ -68,7 +68,13 @@ pub(crate) fn answer(
     }
     let mut steps = Steps::default();
     let mut remembered = memory.0.lock().unwrap_or_else(PoisonError::into_inner);
-    let answer = match decide(request, &mut remembered.bucket, (in_flight, real), scene, &mut steps) {
+    let answer = match decide(
+        request,
+        &mut remembered.bucket,
+        (in_flight, real),
+        scene,
+        &mut steps,
+    ) {
         Ok((principal, resource)) => granted(principal, resource, &mut remembered.cached, scene, &mut steps),
         Err(refusal) => refusal.answer(),
     };
@@ -83,21 +89,45 @@ fn decide<'a, 'r>(
     steps: &mut Steps,
 ) -> Result<(&'a Principal, &'r str), Refusal> {
     let vm = &scene.state.vm;
-    let has_metadata = request.header("metadata").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let has_metadata = request
+        .header("metadata")
+        .is_some_and(|value| value.eq_ignore_ascii_case("true"));
     steps.check(
         "metadata header",
-        Refusal::unless(has_metadata, "bad_request_102", "Required metadata header not specified"),
+        Refusal::unless(
+            has_metadata,
+            "bad_request_102",
+            "Required metadata header not specified",
+        ),
     )?;
     let forwarded = vm.refuse_forwarded && request.header("x-forwarded-for").is_some();
-    steps.check("not forwarded", Refusal::unless(!forwarded, "invalid_request", "Request must not be forwarded"))?;
-    let supported = request.query.get("api-version").is_some_and(|version| version >= OLDEST_API_VERSION);
-    steps.check("api version", Refusal::unless(supported, "invalid_request", "The api-version is not supported"))?;
+    steps.check(
+        "not forwarded",
+        Refusal::unless(!forwarded, "invalid_request", "Request must not be forwarded"),
+    )?;
+    let supported = request
+        .query
+        .get("api-version")
+        .is_some_and(|version| version >= OLDEST_API_VERSION);
+    steps.check(
+        "api version",
+        Refusal::unless(supported, "invalid_request", "The api-version is not supported"),
+    )?;
     let resource = steps.check("resource", known_resource(request, scene))?;
 
     let within = in_flight <= u64::from(vm.imds_concurrency);
-    steps.check("concurrency", if within { Ok(()) } else { Err(Refusal::throttled(vm.throttle_retry_after_s)) })?;
+    steps.check(
+        "concurrency",
+        if within {
+            Ok(())
+        } else {
+            Err(Refusal::throttled(vm.throttle_retry_after_s))
+        },
+    )?;
     let rate = f64::from(vm.imds_rps);
-    let taken = bucket.take(rate, rate, real).map_err(|_wait| Refusal::throttled(vm.throttle_retry_after_s));
+    let taken = bucket
+        .take(rate, rate, real)
+        .map_err(|_wait| Refusal::throttled(vm.throttle_retry_after_s));
     steps.check("rate", taken)?;
     let principal = steps.check("identity", identity(request, scene))?;
     Ok((principal, resource))
@@ -106,9 +136,16 @@ fn decide<'a, 'r>(
 /// A resource that some cloud of this state knows: the machine's own cloud is the one of its identities.
 fn known_resource<'r>(request: &'r Request, scene: &Scene<'_>) -> Result<&'r str, Refusal> {
     let text = "AADSTS50001: The application was not found in the tenant.";
-    let refusal = || Refusal { error: "invalid_resource", ..Refusal::bad_request(text) };
+    let refusal = || Refusal {
+        error: "invalid_resource",
+        ..Refusal::bad_request(text)
+    };
     let resource = request.query.get("resource").ok_or_else(refusal)?;
-    let known = scene.state.clouds.iter().any(|cloud| cloud.knows_audience(resource));
+    let known = scene
+        .state
+        .clouds
+        .iter()
+        .any(|cloud| cloud.knows_audience(resource));
     if known { Ok(resource) } else { Err(refusal()) }
 }
 
@@ -119,13 +156,24 @@ fn identity<'a>(request: &Request, scene: &Scene<'a>) -> Result<&'a Principal, R
     let user: Vec<&Principal> = vm
         .user_assigned
         .iter()
-        .filter_map(|id| state.principals.iter().find(|principal| principal.has_resource_id(id)))
+        .filter_map(|id| {
+            state
+                .principals
+                .iter()
+                .find(|principal| principal.has_resource_id(id))
+        })
         .collect();
-    let system = state.principals.iter().find(|principal| Some(&principal.object_id) == system);
+    let system = state
+        .principals
+        .iter()
+        .find(|principal| Some(&principal.object_id) == system);
     let query = &request.query;
     let resource_id = query.get("msi_res_id").or_else(|| query.get("mi_res_id"));
     let selected = |wanted: &dyn Fn(&Principal) -> bool| {
-        user.iter().copied().chain(system).find(|principal| wanted(principal))
+        user.iter()
+            .copied()
+            .chain(system)
+            .find(|principal| wanted(principal))
     };
     let found = match (query.get("client_id"), query.get("object_id"), resource_id) {
         (Some(id), _, _) => selected(&|principal| principal.client_id.eq_ignore_ascii_case(id)),
@@ -143,7 +191,9 @@ fn identity<'a>(request: &Request, scene: &Scene<'a>) -> Result<&'a Principal, R
             (None, _) => None,
         },
     };
-    found.filter(|principal| principal.enabled).ok_or_else(|| Refusal::bad_request("Identity not found"))
+    found
+        .filter(|principal| principal.enabled)
+        .ok_or_else(|| Refusal::bad_request("Identity not found"))
 }
 
 /// The cached token while it lasts, else a new one.
@@ -162,10 +212,24 @@ fn granted(
     };
     let (cached, is_new) = match cache.get(&key).filter(usable) {
         Some(cached) => (cached.clone(), false),
-        None => (Cached { issued: issue(principal, resource, scene), issued_at_s: now }, true),
+        None => (
+            Cached {
+                issued: issue(principal, resource, scene),
+                issued_at_s: now,
+            },
+            true,
+        ),
     };
-    steps.note(if is_new { "token issued" } else { "token from cache" });
-    let Issued { token, validity, secret } = &cached.issued;
+    steps.note(if is_new {
+        "token issued"
+    } else {
+        "token from cache"
+    });
+    let Issued {
+        token,
+        validity,
+        secret,
+    } = &cached.issued;
     let expires_in = match vm.expires_in {
         ExpiresIn::Remaining => validity.exp - now,
         ExpiresIn::Lifetime => validity.exp - cached.issued_at_s,
@@ -193,21 +257,40 @@ fn granted(
 
 impl Refusal {
     fn bad_request(text: &'static str) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, error: "invalid_request", text, retry_after_s: None }
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            error: "invalid_request",
+            text,
+            retry_after_s: None,
+        }
     }
 
     fn unless(met: bool, error: &'static str, text: &'static str) -> Result<(), Self> {
-        if met { Ok(()) } else { Err(Self { error, ..Self::bad_request(text) }) }
+        if met {
+            Ok(())
+        } else {
+            Err(Self {
+                error,
+                ..Self::bad_request(text)
+            })
+        }
     }
 
     fn throttled(retry_after_s: Option<u32>) -> Self {
         let text = "Too many requests";
-        Self { status: StatusCode::TOO_MANY_REQUESTS, error: "too_many_requests", text, retry_after_s }
+        Self {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            error: "too_many_requests",
+            text,
+            retry_after_s,
+        }
     }
 
     fn answer(&self) -> Answer {
-        let mut answer =
-            Answer::json(self.status, &json!({"error": self.error, "error_description": self.text}));
+        let mut answer = Answer::json(
+            self.status,
+            &json!({"error": self.error, "error_description": self.text}),
+        );
         if let Some(seconds) = self.retry_after_s {
             answer.set(header::RETRY_AFTER, &seconds.to_string());
         }

@@ -37,8 +37,13 @@ impl IssuerDocuments {
             IssuerKeys::Inline(document) => {
                 serde_json::from_value(document.clone()).map_err(|error| format!("its JWKS is none: {error}"))
             }
-            IssuerKeys::Url { url, ca_pem, bearer_token } => {
-                self.fetched(url, ca_pem.as_deref(), bearer_token.as_deref()).await
+            IssuerKeys::Url {
+                url,
+                ca_pem,
+                bearer_token,
+            } => {
+                self.fetched(url, ca_pem.as_deref(), bearer_token.as_deref())
+                    .await
             }
         }
     }
@@ -49,17 +54,25 @@ impl IssuerDocuments {
     }
 
     async fn fetched(&self, url: &str, ca_pem: Option<&str>, bearer_token: Option<&str>) -> FetchedKeys {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(url).cloned();
+        let known = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(url)
+            .cloned();
         if let Some((at, document)) = known
             && at.elapsed() < REMEMBERED
         {
             return Ok(document);
         }
-        let document = fetch(url, ca_pem, bearer_token).await.map_err(|error| {
-            format!("failed to fetch {url}: {}", chain(error.as_ref()))
-        })?;
+        let document = fetch(url, ca_pem, bearer_token)
+            .await
+            .map_err(|error| format!("failed to fetch {url}: {}", chain(error.as_ref())))?;
         let entry = (Instant::now(), document.clone());
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(url.to_owned(), entry);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(url.to_owned(), entry);
         Ok(document)
     }
 }

@@ -67,7 +67,11 @@ impl SigningKey {
             n: BASE64_URL_SAFE_NO_PAD.encode(n),
             e: BASE64_URL_SAFE_NO_PAD.encode(e),
         };
-        Ok(Self { kid: kid.to_owned(), pair, public })
+        Ok(Self {
+            kid: kid.to_owned(),
+            pair,
+            public,
+        })
     }
 
     /// The public half.
@@ -85,7 +89,12 @@ impl SigningKey {
         let input = signing_input(header, claims);
         let mut signature = vec![0; self.pair.public_modulus_len()];
         self.pair
-            .sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), input.as_bytes(), &mut signature)
+            .sign(
+                &RSA_PKCS1_SHA256,
+                &SystemRandom::new(),
+                input.as_bytes(),
+                &mut signature,
+            )
             .expect("a key that was generated here must sign");
         format!("{input}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
     }
@@ -99,10 +108,16 @@ impl SigningKey {
 impl Jwk {
     fn verifies(&self, token: &Parsed) -> bool {
         let decode = |part: &str| BASE64_URL_SAFE_NO_PAD.decode(part.trim_end_matches('=')).ok();
-        let (Some(n), Some(e)) = (decode(&self.n), decode(&self.e)) else { return false };
+        let (Some(n), Some(e)) = (decode(&self.n), decode(&self.e)) else {
+            return false;
+        };
         token.text("alg") == Some("RS256")
             && RsaPublicKeyComponents { n, e }
-                .verify(&RSA_PKCS1_2048_8192_SHA256, token.signing_input.as_bytes(), &token.signature)
+                .verify(
+                    &RSA_PKCS1_2048_8192_SHA256,
+                    token.signing_input.as_bytes(),
+                    &token.signature,
+                )
                 .is_ok()
     }
 }
@@ -162,7 +177,10 @@ impl Parsed {
 
 /// A token without a signature.
 pub(crate) fn unsigned(claims: &Value) -> String {
-    format!("{}.", signing_input(&json!({"alg": "none", "typ": "JWT"}), claims))
+    format!(
+        "{}.",
+        signing_input(&json!({"alg": "none", "typ": "JWT"}), claims)
+    )
 }
 
 fn signing_input(header: &Value, claims: &Value) -> String {
@@ -186,9 +204,18 @@ fn der_element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
         (usize::from(length), rest)
     } else {
         let (bytes, rest) = rest.split_at_checked(usize::from(length & 0x7f))?;
-        (bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
+        (
+            bytes
+                .iter()
+                .fold(0, |length, byte| length << 8 | usize::from(*byte)),
+            rest,
+        )
     };
-    if found == tag { rest.split_at_checked(length) } else { None }
+    if found == tag {
+        rest.split_at_checked(length)
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]
@@ -201,7 +228,9 @@ mod tests {
         let other = SigningKey::generate("k1").unwrap();
         let token = key.sign(&json!({"sub": "a", "exp": 5}));
         let parsed = Parsed::parse(&token).unwrap();
-        let set = JwkSet { keys: vec![key.public().clone()] };
+        let set = JwkSet {
+            keys: vec![key.public().clone()],
+        };
         assert!(set.verifies(&parsed));
         assert!(!other.signed(&parsed));
         assert_eq!((parsed.claim("sub"), parsed.time("exp")), (Some("a"), Some(5)));
@@ -216,7 +245,12 @@ mod tests {
     fn token_with_unpublished_kid_does_not_verify() {
         let key = SigningKey::generate("k1").unwrap();
         let token = key.sign_with_header(&json!({"alg": "RS256", "kid": "k2"}), &json!({}));
-        assert!(!JwkSet { keys: vec![key.public().clone()] }.verifies(&Parsed::parse(&token).unwrap()));
+        assert!(
+            !JwkSet {
+                keys: vec![key.public().clone()]
+            }
+            .verifies(&Parsed::parse(&token).unwrap())
+        );
     }
 
     #[test]

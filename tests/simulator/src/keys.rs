@@ -28,7 +28,9 @@ impl Keys {
 
     /// The key that a real registry must trust.
     pub(crate) fn acr_jwks(&self) -> JwkSet {
-        JwkSet { keys: vec![self.acr.public().clone()] }
+        JwkSet {
+            keys: vec![self.acr.public().clone()],
+        }
     }
 
     /// The key of a simulated issuer, made now if it is the first time.
@@ -46,6 +48,8 @@ impl Keys {
     /// The keys that a simulated issuer publishes.
     pub(crate) fn issuer_jwks(&self, issuer: &str, kids: &[String]) -> Result<JwkSet, KeyError> {
         let public = |kid: &String| self.of_issuer(issuer, kid).map(|key| key.public().clone());
-        Ok(JwkSet { keys: kids.iter().map(public).collect::<Result<_, _>>()? })
+        Ok(JwkSet {
+            keys: kids.iter().map(public).collect::<Result<_, _>>()?,
+        })
     }
 }

@@ -35,15 +35,18 @@ pub use admin::ServiceAccountToken;
 pub use admin_client::{AdminClient, AdminError};
 pub use clock::{ClockChange, ClockSettings};
 pub use faults::{
-    Action, BodyVariant, CloseAt, ExpiryAs, Fault, FaultError, HangAt, JsonQuirk, Match, RetryAfter, RetryAfterText,
-    TokenFault,
+    Action, BodyVariant, CloseAt, ExpiryAs, Fault, FaultError, HangAt, JsonQuirk, Match, RetryAfter,
+    RetryAfterText, TokenFault,
 };
-pub use observation::{CallCount, Calls, Counters, InFlight, IssuedSecret, LogEntry, SecretSeen, ServiceCount};
+pub use observation::{
+    CallCount, Calls, Counters, InFlight, IssuedSecret, LogEntry, SecretSeen, ServiceCount,
+};
 pub use service::{Operation, Service};
 pub use simulator::{Addresses, Builder, Handle, Simulator};
 pub use state::{
-    ACR_AUDIENCE, AccessTokenAsBasic, ArmPolicy, ChallengeService, Cloud, Condition, ExpiresIn, FederatedCredential,
-    InsufficientScope, Issuer, IssuerKeys, PasswordGrant, Principal, PrincipalKind, Registry, RegistrySwitches, Role,
-    RoleAssignment, RoleMode, ShortLived, State, StateError, Tenant, VirtualMachine,
+    ACR_AUDIENCE, AccessTokenAsBasic, ArmPolicy, ChallengeService, Cloud, Condition, ExpiresIn,
+    FederatedCredential, InsufficientScope, Issuer, IssuerKeys, PasswordGrant, Principal, PrincipalKind,
+    Registry, RegistrySwitches, Role, RoleAssignment, RoleMode, ShortLived, State, StateError, Tenant,
+    VirtualMachine,
 };
 pub use world::TokenError;

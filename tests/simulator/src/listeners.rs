@@ -15,7 +15,6 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::LazyConfigAcceptor;
-use uuid::Uuid;
 
 use crate::{
     Action, CloseAt, HangAt, Service,
@@ -47,8 +46,12 @@ pub(crate) async fn accept(world: Arc<World>, service: Service, upstreams: Upstr
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                world.observation.connection(service);
-                let origin = Origin { service, connection: Uuid::new_v4(), peer: peer.ip() };
+                let connection_number = world.observation.connection(service);
+                let origin = Origin {
+                    service,
+                    connection: connection_number,
+                    peer: peer.ip(),
+                };
                 connections.spawn(connection(Arc::clone(&world), origin, upstreams, stream));
             }
             Err(error) => {
@@ -61,7 +64,9 @@ pub(crate) async fn accept(world: Arc<World>, service: Service, upstreams: Upstr
 }
 
 async fn connection(world: Arc<World>, origin: Origin, upstreams: Upstreams, stream: TcpStream) {
-    let Some(stream) = before_tls(&world, origin, stream).await else { return };
+    let Some(stream) = before_tls(&world, origin, stream).await else {
+        return;
+    };
     match origin.service {
         Service::Imds => http(world, origin, stream).await,
         Service::Proxy => egress_proxy::tunnel(&world, origin, upstreams, stream).await,
@@ -72,7 +77,9 @@ async fn connection(world: Arc<World>, origin: Origin, upstreams: Upstreams, str
 /// Lets faults at `accept` act. `None`: the connection is over.
 async fn before_tls(world: &World, origin: Origin, mut stream: TcpStream) -> Option<TcpStream> {
     let request = Request::connection(origin.service, "", origin.peer);
-    let Some(picked) = pick(world, Stage::Accept, &request, &Subject::default()) else { return Some(stream) };
+    let Some(picked) = pick(world, Stage::Accept, &request, &Subject::default()) else {
+        return Some(stream);
+    };
     let real = real_now();
     let arrived = (world.state().clock.at(origin.service, real), real);
     let (call, _) = world.observation.begin(&request, origin.connection, 0, arrived);
@@ -84,7 +91,10 @@ async fn before_tls(world: &World, origin: Origin, mut stream: TcpStream) -> Opt
             if let Err(error) = stream.set_zero_linger() {
                 tracing::debug!(%error, "cannot reset the connection");
             }
-            call.finish(&Outcome { fault: Some(picked.id), ..Outcome::default() });
+            call.finish(&Outcome {
+                fault: Some(picked.id),
+                ..Outcome::default()
+            });
         }
     }
     None
@@ -92,11 +102,18 @@ async fn before_tls(world: &World, origin: Origin, mut stream: TcpStream) -> Opt
 
 /// Reads the client's hello, lets faults at `tls` act, and serves HTTP over TLS.
 async fn tls(world: Arc<World>, origin: Origin, stream: TcpStream) {
-    let hello = timeout(HANDSHAKE_TIMEOUT, LazyConfigAcceptor::new(Acceptor::default(), stream)).await;
+    let hello = timeout(
+        HANDSHAKE_TIMEOUT,
+        LazyConfigAcceptor::new(Acceptor::default(), stream),
+    )
+    .await;
     let Ok(Ok(mut start)) = hello else { return };
     let host = start.client_hello().server_name().map(str::to_owned);
     let request = Request::connection(origin.service, host.as_deref().unwrap_or_default(), origin.peer);
-    let subject = Subject { host: host.clone(), ..Subject::default() };
+    let subject = Subject {
+        host: host.clone(),
+        ..Subject::default()
+    };
     if let Some(picked) = pick(&world, Stage::Tls, &request, &subject) {
         let real = real_now();
         let arrived = (world.state().clock.at(origin.service, real), real);
@@ -104,7 +121,10 @@ async fn tls(world: Arc<World>, origin: Origin, stream: TcpStream) {
         call.silenced_by(&picked.id);
         match picked.action {
             Action::Close { at: CloseAt::Tls } => {
-                call.finish(&Outcome { fault: Some(picked.id), ..Outcome::default() });
+                call.finish(&Outcome {
+                    fault: Some(picked.id),
+                    ..Outcome::default()
+                });
             }
             _ => wait_for_the_end(&mut start.io).await,
         }
@@ -113,7 +133,11 @@ async fn tls(world: Arc<World>, origin: Origin, stream: TcpStream) {
     let config = match world.certificates.server_config(host.as_deref()) {
         Ok(config) => config,
         Err(error) => {
-            tracing::warn!(host, error = format!("{error:#}"), "no certificate for the host asked for");
+            tracing::warn!(
+                host,
+                error = format!("{error:#}"),
+                "no certificate for the host asked for"
+            );
             return;
         }
     };
@@ -124,7 +148,11 @@ async fn tls(world: Arc<World>, origin: Origin, stream: TcpStream) {
     }
 }
 
-async fn http(world: Arc<World>, origin: Origin, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+async fn http(
+    world: Arc<World>,
+    origin: Origin,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) {
     let service = service_fn(move |request| serve(Arc::clone(&world), origin, request));
     let server = auto::Builder::new(TokioExecutor::new());
     if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {

@@ -41,7 +41,11 @@ async fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
-            let code = if error.use_stderr() { ExitCode::from(BAD_INPUT) } else { ExitCode::SUCCESS };
+            let code = if error.use_stderr() {
+                ExitCode::from(BAD_INPUT)
+            } else {
+                ExitCode::SUCCESS
+            };
             // A screen that cannot be written to leaves nobody to tell.
             drop(error.print());
             return code;
@@ -73,7 +77,10 @@ async fn run(args: Args) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(&log_level)
         .with_context(|| format!("--log-level {log_level:?} is no filter"))
         .map_err(Failure::BadInput)?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     let state = state.map_or_else(|| Ok(State::default()), load_state)?;
     let addresses = Addresses {
         entra: entra_address,
@@ -83,8 +90,12 @@ async fn run(args: Args) -> Result<(), Failure> {
         admin: admin_address,
     };
     // Before the ready line: whoever reads it may tell us to stop at once.
-    let mut terminated = signal(SignalKind::terminate()).context("no SIGTERM").map_err(Failure::Other)?;
-    let mut interrupted = signal(SignalKind::interrupt()).context("no SIGINT").map_err(Failure::Other)?;
+    let mut terminated = signal(SignalKind::terminate())
+        .context("no SIGTERM")
+        .map_err(Failure::Other)?;
+    let mut interrupted = signal(SignalKind::interrupt())
+        .context("no SIGINT")
+        .map_err(Failure::Other)?;
     let builder = Simulator::builder().state(state).seed(seed).addresses(addresses);
     let mut handle = builder.start().await.map_err(Failure::Other)?;
     announce(&handle, ca_file, jwks_file, ready_file).map_err(Failure::Other)?;
@@ -137,7 +148,9 @@ fn announce(
             write_file(&draft, &line)?;
             std::fs::rename(&draft, &path).with_context(|| format!("failed to write {}", path.display()))
         }
-        None => std::io::stdout().write_all(line.as_bytes()).context("failed to write the ready line"),
+        None => std::io::stdout()
+            .write_all(line.as_bytes())
+            .context("failed to write the ready line"),
     }
 }
 

@@ -9,7 +9,6 @@ use std::{
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::{Operation, Service, request::Request};
 
@@ -48,6 +47,7 @@ pub(crate) struct Observation(Mutex<Collected>);
 #[derive(Default)]
 struct Collected {
     last_seq: u64,
+    last_connection: u64,
     log: VecDeque<LogEntry>,
     counters: Counters,
     issued: VecDeque<IssuedSecret>,
@@ -79,16 +79,19 @@ pub(crate) struct Outcome {
 }
 
 impl Observation {
-    /// A connection was accepted.
-    pub(crate) fn connection(&self, service: Service) {
-        self.lock().counters.of(service).connections += 1;
+    /// A connection was accepted. Returns its number.
+    pub(crate) fn connection(&self, service: Service) -> u64 {
+        let mut collected = self.lock();
+        collected.counters.of(service).connections += 1;
+        collected.last_connection += 1;
+        collected.last_connection
     }
 
     /// A call has arrived. The second value is how many of its kind are in flight, itself included.
     pub(crate) fn begin(
         &self,
         request: &Request,
-        connection: Uuid,
+        connection: u64,
         bytes_in: u64,
         (sim, real): (Timestamp, Timestamp),
     ) -> (OpenCall<'_>, u64) {
@@ -97,12 +100,26 @@ impl Observation {
         let seq = collected.last_seq;
         collected.counters.of(request.service).bytes_in += bytes_in;
         let in_flight = collected.counters.enter(request.service, request.operation);
-        collected.log.push_back(LogEntry::new(seq, request, connection, sim, real));
+        collected
+            .log
+            .push_back(LogEntry::new(seq, request, connection, sim, real));
         if collected.log.len() > LOG_ENTRIES {
             collected.log.pop_front();
         }
-        let id = CallId { seq, service: request.service, operation: request.operation };
-        (OpenCall { observation: self, id, started: Instant::now(), finished: false }, in_flight)
+        let id = CallId {
+            seq,
+            service: request.service,
+            operation: request.operation,
+        };
+        (
+            OpenCall {
+                observation: self,
+                id,
+                started: Instant::now(),
+                finished: false,
+            },
+            in_flight,
+        )
     }
 
     /// Secrets have been handed out.
@@ -127,7 +144,12 @@ impl Observation {
 
     /// Log entries after `since`.
     pub(crate) fn log_since(&self, since: u64) -> Vec<LogEntry> {
-        self.lock().log.iter().filter(|entry| entry.seq > since).cloned().collect()
+        self.lock()
+            .log
+            .iter()
+            .filter(|entry| entry.seq > since)
+            .cloned()
+            .collect()
     }
 
     /// The counters.
@@ -202,7 +224,15 @@ impl Drop for OpenCall<'_> {
         }
         let mut collected = self.observation.lock();
         let fault = collected.entry(self.id.seq).and_then(|entry| entry.fault.clone());
-        collected.end(self.id, self.started, &Outcome { fault, ..Outcome::default() }, true);
+        collected.end(
+            self.id,
+            self.started,
+            &Outcome {
+                fault,
+                ..Outcome::default()
+            },
+            true,
+        );
     }
 }
 
@@ -211,8 +241,12 @@ mod tests {
     use super::*;
 
     fn begin(observation: &Observation) -> (OpenCall<'_>, u64) {
-        let request = Request::sample(Service::Acr, "https://a.azurecr.io/oauth2/token", &[("refresh_token", "hush")]);
-        observation.begin(&request, Uuid::nil(), 10, (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH))
+        let request = Request::sample(
+            Service::Acr,
+            "https://a.azurecr.io/oauth2/token",
+            &[("refresh_token", "hush")],
+        );
+        observation.begin(&request, 1, 10, (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH))
     }
 
     #[test]
@@ -220,11 +254,18 @@ mod tests {
         let observation = Observation::default();
         let (call, in_flight) = begin(&observation);
         assert_eq!(in_flight, 1);
-        call.finish(&Outcome { status: Some(200), bytes_out: 7, ..Outcome::default() });
+        call.finish(&Outcome {
+            status: Some(200),
+            bytes_out: 7,
+            ..Outcome::default()
+        });
         let counters = observation.counters();
         assert_eq!(counters.calls(Service::Acr, Operation::Token), 1);
         let totals = counters.services[&Service::Acr];
-        assert_eq!((totals.bytes_in, totals.bytes_out, totals.aborted_by_client), (10, 7, 0));
+        assert_eq!(
+            (totals.bytes_in, totals.bytes_out, totals.aborted_by_client),
+            (10, 7, 0)
+        );
         assert_eq!(observation.log_since(0)[0].status, Some(200));
     }
 
@@ -237,7 +278,10 @@ mod tests {
         let entry = &observation.log_since(0)[0];
         assert!(entry.client_closed_early && entry.status.is_none());
         assert_eq!(entry.fault.as_deref(), Some("f1"));
-        assert_eq!(observation.counters().services[&Service::Acr].aborted_by_client, 1);
+        assert_eq!(
+            observation.counters().services[&Service::Acr].aborted_by_client,
+            1
+        );
         assert_eq!(begin(&observation).1, 1);
     }
 
@@ -245,6 +289,10 @@ mod tests {
     fn log_holds_no_secret() {
         let observation = Observation::default();
         drop(begin(&observation));
-        assert!(!serde_json::to_string(&observation.log_since(0)).unwrap().contains("hush"));
+        assert!(
+            !serde_json::to_string(&observation.log_since(0))
+                .unwrap()
+                .contains("hush")
+        );
     }
 }

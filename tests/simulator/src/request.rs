@@ -9,8 +9,13 @@ use http::{HeaderMap, Method, header, request::Parts};
 use crate::{Operation, Service, jwt::Parsed};
 
 /// Names of parameters whose values are secrets.
-const SECRET_PARAMETERS: [&str; 5] =
-    ["client_assertion", "access_token", "refresh_token", "password", "client_secret"];
+const SECRET_PARAMETERS: [&str; 5] = [
+    "client_assertion",
+    "access_token",
+    "refresh_token",
+    "password",
+    "client_secret",
+];
 
 /// Names and values of a query or a form, in order.
 #[derive(Debug, Clone, Default)]
@@ -50,12 +55,18 @@ impl Parameters {
 
     /// The first value, unless it is empty.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.all(name).next().filter(|value| !value.is_empty())
+        let first = self.0.iter().find(|(key, _)| key == name);
+        first
+            .map(|(_, value)| value.as_str())
+            .filter(|value| !value.is_empty())
     }
 
     /// Every value.
     pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .filter(move |(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// Whether the parameter of this name is a secret.
@@ -68,7 +79,10 @@ impl Request {
     /// From a request's head and its body, which may be empty for requests that are passed on as a stream.
     pub(crate) fn new(service: Service, head: &Parts, body: &Bytes, peer: IpAddr) -> Self {
         let authority = head.uri.authority().map(ToString::to_string).or_else(|| {
-            head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned)
+            head.headers
+                .get(header::HOST)
+                .and_then(|host| host.to_str().ok())
+                .map(str::to_owned)
         });
         let authority = authority.unwrap_or_default();
         let path = head.uri.path().to_owned();
@@ -80,7 +94,11 @@ impl Request {
             authority,
             path,
             query: Parameters::decode(head.uri.query().unwrap_or_default().as_bytes()),
-            form: if is_form(&head.headers) { Parameters::decode(body) } else { Parameters::default() },
+            form: if is_form(&head.headers) {
+                Parameters::decode(body)
+            } else {
+                Parameters::default()
+            },
             headers: head.headers.clone(),
             peer,
         }
@@ -144,7 +162,12 @@ impl Request {
 
     /// Whom and what it is about.
     pub(crate) fn subject(&self) -> Subject {
-        let parameter = |name| self.form.get(name).or_else(|| self.query.get(name)).map(str::to_owned);
+        let parameter = |name| {
+            self.form
+                .get(name)
+                .or_else(|| self.query.get(name))
+                .map(str::to_owned)
+        };
         let tenant = match self.service {
             Service::Entra => self.path.split('/').nth(1).map(str::to_owned),
             Service::Acr => parameter("tenant"),
@@ -160,7 +183,12 @@ impl Request {
             Service::Acr => presented(),
             Service::Entra | Service::Imds | Service::Proxy => parameter("client_id"),
         };
-        Subject { tenant, client_id, host: Some(self.host.clone()), grant_type: parameter("grant_type") }
+        Subject {
+            tenant,
+            client_id,
+            host: Some(self.host.clone()),
+            grant_type: parameter("grant_type"),
+        }
     }
 }
 
@@ -183,7 +211,11 @@ fn without_port(authority: &str) -> &str {
 impl Request {
     /// A request as a test needs it: `POST` with a form if there is one.
     pub(crate) fn sample(service: Service, url: &str, form: &[(&str, &str)]) -> Self {
-        let method = if form.is_empty() { Method::GET } else { Method::POST };
+        let method = if form.is_empty() {
+            Method::GET
+        } else {
+            Method::POST
+        };
         let (head, ()) = http::Request::builder()
             .method(method)
             .uri(url)
@@ -191,7 +223,9 @@ impl Request {
             .body(())
             .unwrap()
             .into_parts();
-        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        let body = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(form)
+            .finish();
         Self::new(service, &head, &Bytes::from(body), IpAddr::from([127, 0, 0, 1]))
     }
 }
@@ -203,16 +237,30 @@ mod tests {
     #[test]
     fn request_host_has_no_port_and_is_lower_case() {
         let request = Request::sample(Service::Acr, "https://Demo.AzureCR.io:10443/v2/", &[]);
-        assert_eq!((request.host.as_str(), request.authority.as_str()), ("demo.azurecr.io", "Demo.AzureCR.io:10443"));
+        assert_eq!(
+            (request.host.as_str(), request.authority.as_str()),
+            ("demo.azurecr.io", "Demo.AzureCR.io:10443")
+        );
     }
 
     #[test]
     fn request_secrets_are_found_in_form_and_header() {
-        let mut request =
-            Request::sample(Service::Acr, "https://a/oauth2/token?service=a", &[("refresh_token", "r"), ("scope", "s")]);
-        request.headers.insert("authorization", "Basic dTpw".parse().unwrap());
+        let mut request = Request::sample(
+            Service::Acr,
+            "https://a/oauth2/token?service=a",
+            &[("refresh_token", "r"), ("scope", "s")],
+        );
+        request
+            .headers
+            .insert("authorization", "Basic dTpw".parse().unwrap());
         let secrets = request.secrets();
-        assert_eq!(secrets, [("refresh_token".into(), "r".into()), ("authorization".into(), "p".into())]);
+        assert_eq!(
+            secrets,
+            [
+                ("refresh_token".into(), "r".into()),
+                ("authorization".into(), "p".into())
+            ]
+        );
     }
 
     #[test]

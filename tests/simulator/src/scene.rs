@@ -23,7 +23,6 @@ pub(crate) mod sample {
     use std::sync::LazyLock;
 
     use serde_json::json;
-    use uuid::Uuid;
 
     use super::*;
     use crate::{Issuer, Principal, Registry, Role, jwt::JwkSet};
@@ -49,17 +48,28 @@ pub(crate) mod sample {
     }
 
     pub(crate) fn draw() -> Draw {
-        Draw { coin: 0.5, request_id: Uuid::from_u128(1), token_id: Uuid::from_u128(2) }
+        Draw {
+            coin: 0.5,
+            request_id: "request-1".to_owned(),
+            token_id: "token-1".to_owned(),
+        }
     }
 
     pub(crate) fn scene<'a>(state: &'a State, draw: &'a Draw) -> Scene<'a> {
         let now = Timestamp::from_second(NOW).unwrap();
-        Scene { state, keys: &KEYS, now, draw, token_fault: None }
+        Scene {
+            state,
+            keys: &KEYS,
+            now,
+            draw,
+            token_fault: None,
+        }
     }
 
     /// A ServiceAccount token, changed by the caller.
     pub(crate) fn assertion(change: impl FnOnce(&mut serde_json::Value)) -> String {
-        let mut claims = json!({"iss": ISSUER, "sub": SUBJECT, "aud": [AUDIENCE], "nbf": NOW - 10, "exp": NOW + 600});
+        let mut claims =
+            json!({"iss": ISSUER, "sub": SUBJECT, "aud": [AUDIENCE], "nbf": NOW - 10, "exp": NOW + 600});
         change(&mut claims);
         KEYS.of_issuer(ISSUER, "k1").unwrap().sign(&claims)
     }

@@ -8,7 +8,6 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use serde_json::json;
-use uuid::Uuid;
 
 use crate::{
     Action, CloseAt, HangAt, Service, acr,
@@ -37,7 +36,7 @@ pub(crate) type AnswerBody = UnsyncBoxBody<Bytes, BodyError>;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Origin {
     pub(crate) service: Service,
-    pub(crate) connection: Uuid,
+    pub(crate) connection: u64,
     pub(crate) peer: IpAddr,
 }
 
@@ -69,18 +68,27 @@ pub(crate) async fn serve(
     // What a real registry will read must not be read here.
     let is_passed_on = service == Service::Acr
         && draft.path.starts_with("/v2")
-        && world.state().registry(&draft.host).is_some_and(|registry| registry.backend.is_some());
+        && world
+            .state()
+            .registry(&draft.host)
+            .is_some_and(|registry| registry.backend.is_some());
     let (request, body, bytes_in) = if is_passed_on {
         (draft, Some(body), 0)
     } else {
-        let read = Limited::new(body, LARGEST_BODY_BYTES).collect().await.map_err(|_unread| Closed)?.to_bytes();
+        let read = Limited::new(body, LARGEST_BODY_BYTES)
+            .collect()
+            .await
+            .map_err(|_unread| Closed)?
+            .to_bytes();
         let length = u64::try_from(read.len()).unwrap_or(u64::MAX);
         (Request::new(service, &head, &read, origin.peer), None, length)
     };
 
     let real = real_now();
     let arrived = (world.state().clock.at(service, real), real);
-    let (call, in_flight) = world.observation.begin(&request, origin.connection, bytes_in, arrived);
+    let (call, in_flight) = world
+        .observation
+        .begin(&request, origin.connection, bytes_in, arrived);
     let picked = pick(&world, Stage::Request, &request, &request.subject());
     delay(&world, service, picked.as_ref()).await;
     let early = match &picked {
@@ -107,9 +115,14 @@ pub(crate) async fn serve(
         }
         (None, Some(body)) => {
             let state = world.state();
-            let address = state.registry(&request.host).and_then(|registry| registry.backend.as_deref());
+            let address = state
+                .registry(&request.host)
+                .and_then(|registry| registry.backend.as_deref());
             let request_on = http::Request::from_parts(head, body);
-            let passed = world.backend.pass_on(request_on, address.unwrap_or_default(), &request.authority).await;
+            let passed = world
+                .backend
+                .pass_on(request_on, address.unwrap_or_default(), &request.authority)
+                .await;
             let (response, trace) = match passed {
                 Ok(response) => (response, vec!["answered by the registry behind".to_owned()]),
                 Err(error) => (bad_gateway(&error), vec![error.to_string()]),
@@ -118,8 +131,14 @@ pub(crate) async fn serve(
             Ok(response)
         }
         (None, None) => {
-            let reason = format!("no registry {}: closed, where DNS would know no such name", request.host);
-            call.finish(&Outcome { trace: vec![reason], ..Outcome::default() });
+            let reason = format!(
+                "no registry {}: closed, where DNS would know no such name",
+                request.host
+            );
+            call.finish(&Outcome {
+                trace: vec![reason],
+                ..Outcome::default()
+            });
             Err(Closed)
         }
     }
@@ -129,12 +148,23 @@ pub(crate) async fn serve(
 pub(crate) fn pick(world: &World, stage: Stage, request: &Request, subject: &Subject) -> Option<Picked> {
     let real = real_now();
     let now = world.state().clock.at(request.service, real);
-    world.faults.pick(stage, (request.service, request.operation), subject, (now, real), &world.chance)
+    world.faults.pick(
+        stage,
+        (request.service, request.operation),
+        subject,
+        (now, real),
+        &world.chance,
+    )
 }
 
 /// Waits as long as the service takes, and as a fault adds.
 pub(crate) async fn delay(world: &World, service: Service, picked: Option<&Picked>) {
-    let usual_ms = world.state().latency_ms.get(&service).copied().unwrap_or_default();
+    let usual_ms = world
+        .state()
+        .latency_ms
+        .get(&service)
+        .copied()
+        .unwrap_or_default();
     let added = match picked.map(|picked| &picked.action) {
         Some(Action::Latency { ms, jitter_ms }) => {
             Duration::from_millis(*ms) + Duration::from_millis(*jitter_ms).mul_f64(world.chance.coin())
@@ -155,7 +185,12 @@ pub(crate) async fn act_first(
     call: &OpenCall<'_>,
 ) -> Result<Option<Answer>, Closed> {
     match &picked.action {
-        Action::Status { code, body, content_type, headers } => {
+        Action::Status {
+            code,
+            body,
+            content_type,
+            headers,
+        } => {
             let status = StatusCode::from_u16(*code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             let mut answer = Answer::empty(status);
             answer.body = Bytes::from(body.clone());
@@ -169,7 +204,10 @@ pub(crate) async fn act_first(
             }
             Ok(Some(answer))
         }
-        Action::Throttle { retry_after, countdown } => {
+        Action::Throttle {
+            retry_after,
+            countdown,
+        } => {
             let throttle = Throttle {
                 retry_after: *retry_after,
                 countdown: *countdown,
@@ -181,21 +219,28 @@ pub(crate) async fn act_first(
             }
             Ok(Some(answer))
         }
-        Action::Redirect { to } => {
-            Ok(Some(Answer::empty(StatusCode::TEMPORARY_REDIRECT).with(header::LOCATION, to)))
-        }
-        Action::Hang { at: HangAt::BeforeHeaders } => {
+        Action::Redirect { to } => Ok(Some(
+            Answer::empty(StatusCode::TEMPORARY_REDIRECT).with(header::LOCATION, to),
+        )),
+        Action::Hang {
+            at: HangAt::BeforeHeaders,
+        } => {
             call.silenced_by(&picked.id);
             std::future::pending().await
         }
-        Action::Close { at: CloseAt::BeforeHeaders } => {
+        Action::Close {
+            at: CloseAt::BeforeHeaders,
+        } => {
             call.silenced_by(&picked.id);
             Err(Closed)
         }
         Action::Flip { pointer, value } => match world.flip(pointer, value) {
             Ok(()) => Ok(None),
             // A fault that does not fit the state is a mistake of the test: say so where it will be seen.
-            Err(error) => Ok(Some(Answer::text(StatusCode::NOT_IMPLEMENTED, format!("flip: {error}")))),
+            Err(error) => Ok(Some(Answer::text(
+                StatusCode::NOT_IMPLEMENTED,
+                format!("flip: {error}"),
+            ))),
         },
         Action::Hang { .. }
         | Action::Close { .. }
@@ -220,15 +265,30 @@ async fn decide(world: &World, request: &Request, in_flight: u64, picked: Option
         _ => None,
     };
     let now = state.clock.at(request.service, real);
-    let scene = Scene { state: &state, keys: &world.keys, now, draw: &draw, token_fault };
+    let scene = Scene {
+        state: &state,
+        keys: &world.keys,
+        now,
+        draw: &draw,
+        token_fault,
+    };
     match request.service {
         Service::Entra => {
             let issuer = entra::issuer_of(request);
-            let keys = world.documents.keys_of(issuer.as_deref(), &state, &world.keys).await;
+            let keys = world
+                .documents
+                .keys_of(issuer.as_deref(), &state, &world.keys)
+                .await;
             Some(entra::answer(request, &keys, &scene))
         }
         Service::Imds => Some(imds::answer(request, &world.imds, (in_flight, real), &scene)),
-        Service::Acr => acr::answer(request, state.registry(&request.host)?, &world.budgets, real, &scene),
+        Service::Acr => acr::answer(
+            request,
+            state.registry(&request.host)?,
+            &world.budgets,
+            real,
+            &scene,
+        ),
         // The proxy has a protocol and a listener of its own.
         Service::Proxy => None,
     }
@@ -250,11 +310,17 @@ fn bad_gateway(error: &acr::BackendError) -> Response<AnswerBody> {
     let body = http_body_util::Full::new(Bytes::from(error.to_string())).map_err(|never| match never {});
     let mut response = Response::new(body.boxed_unsync());
     *response.status_mut() = StatusCode::BAD_GATEWAY;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     response
 }
 
 fn content_length(response: &Response<AnswerBody>) -> usize {
-    let length = response.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    let length = response
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok());
     length.and_then(|length| length.parse().ok()).unwrap_or_default()
 }

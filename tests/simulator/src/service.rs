@@ -85,7 +85,11 @@ mod tests {
     fn operation_follows_from_service_and_path() {
         for (service, path, expected) in [
             (Service::Entra, "/t/oauth2/v2.0/token", Operation::Token),
-            (Service::Entra, "/t/v2.0/.well-known/openid-configuration", Operation::Discovery),
+            (
+                Service::Entra,
+                "/t/v2.0/.well-known/openid-configuration",
+                Operation::Discovery,
+            ),
             (Service::Imds, "/metadata/identity/oauth2/token", Operation::Token),
             (Service::Imds, "/metadata/instance", Operation::Other),
             (Service::Acr, "/oauth2/exchange", Operation::Exchange),

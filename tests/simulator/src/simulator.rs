@@ -18,8 +18,8 @@ use tokio::{
 };
 
 use crate::{
-    Calls, ClockChange, Counters, Fault, FaultError, IssuedSecret, LogEntry, Service, ServiceAccountToken, State,
-    StateError, TokenError, admin,
+    Calls, ClockChange, Counters, Fault, FaultError, IssuedSecret, LogEntry, Service, ServiceAccountToken,
+    State, StateError, TokenError, admin,
     listeners::{Upstreams, accept},
     world::World,
 };
@@ -72,9 +72,18 @@ pub struct Handle {
 impl Simulator {
     /// Starts describing one.
     pub fn builder() -> Builder {
-        let addresses =
-            Addresses { entra: ANY_PORT, acr: ANY_PORT, imds: ANY_PORT, proxy: ANY_PORT, admin: ANY_PORT };
-        Builder { state: State::default(), seed: 0, addresses }
+        let addresses = Addresses {
+            entra: ANY_PORT,
+            acr: ANY_PORT,
+            imds: ANY_PORT,
+            proxy: ANY_PORT,
+            admin: ANY_PORT,
+        };
+        Builder {
+            state: State::default(),
+            seed: 0,
+            addresses,
+        }
     }
 }
 
@@ -105,7 +114,11 @@ impl Builder {
     /// # Errors
     /// When the state contradicts itself, or an address cannot be listened on.
     pub async fn start(self) -> anyhow::Result<Handle> {
-        let Self { state, seed, addresses } = self;
+        let Self {
+            state,
+            seed,
+            addresses,
+        } = self;
         let world = tokio::task::spawn_blocking(move || World::new(state, seed))
             .await
             .context("the keys were not made")??;
@@ -117,7 +130,12 @@ impl Builder {
             .build()
             .context("the simulator has no threads")?;
         match listen(&runtime, &world, addresses).await {
-            Ok((addresses, ended)) => Ok(Handle { addresses, world, runtime: Some(runtime), ended }),
+            Ok((addresses, ended)) => Ok(Handle {
+                addresses,
+                world,
+                runtime: Some(runtime),
+                ended,
+            }),
             Err(error) => {
                 runtime.shutdown_background();
                 Err(error)
@@ -142,7 +160,10 @@ async fn listen(
         ])
     };
     // A socket belongs to the runtime on which it was bound.
-    let [entra, acr, imds, proxy, admin] = runtime.spawn(bind).await.context("the listeners were not bound")??;
+    let [entra, acr, imds, proxy, admin] = runtime
+        .spawn(bind)
+        .await
+        .context("the listeners were not bound")??;
     let addresses = Addresses {
         entra: entra.local_addr()?,
         acr: acr.local_addr()?,
@@ -150,7 +171,10 @@ async fn listen(
         proxy: proxy.local_addr()?,
         admin: admin.local_addr()?,
     };
-    let upstreams = Upstreams { entra: addresses.entra, acr: addresses.acr };
+    let upstreams = Upstreams {
+        entra: addresses.entra,
+        acr: addresses.acr,
+    };
     let router = admin::router(Arc::clone(world));
     let serve = |service, listener| accept(Arc::clone(world), service, upstreams, listener);
     let listeners = (
@@ -292,7 +316,9 @@ impl Handle {
 
     /// Waits until a listener ends by itself, which it never should, and says which.
     pub async fn failure(&mut self) -> String {
-        (&mut self.ended).await.unwrap_or_else(|_dropped| "the simulator's threads ended".to_owned())
+        (&mut self.ended)
+            .await
+            .unwrap_or_else(|_dropped| "the simulator's threads ended".to_owned())
     }
 }
 

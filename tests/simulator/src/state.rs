@@ -116,7 +116,11 @@ impl State {
     /// Adds a tenant of the named cloud.
     #[must_use]
     pub fn with_tenant_in(mut self, id: &str, cloud: &str) -> Self {
-        self.tenants.push(Tenant { id: id.to_owned(), domains: Vec::new(), cloud: cloud.to_owned() });
+        self.tenants.push(Tenant {
+            id: id.to_owned(),
+            domains: Vec::new(),
+            cloud: cloud.to_owned(),
+        });
         self
     }
 
@@ -152,8 +156,9 @@ impl State {
     /// Makes every call to the three services take this long.
     #[must_use]
     pub fn with_latency_ms(mut self, latency_ms: u64) -> Self {
-        self.latency_ms =
-            [Service::Entra, Service::Imds, Service::Acr].map(|service| (service, latency_ms)).into();
+        self.latency_ms = [Service::Entra, Service::Imds, Service::Acr]
+            .map(|service| (service, latency_ms))
+            .into();
         self
     }
 
@@ -164,19 +169,26 @@ impl State {
 
     /// The same, for a change.
     pub fn registry_mut(&mut self, host: &str) -> Option<&mut Registry> {
-        self.registries.iter_mut().find(|registry| registry.answers_to(host))
+        self.registries
+            .iter_mut()
+            .find(|registry| registry.answers_to(host))
     }
 
     /// The principal with this client ID, in any tenant, for a change.
     pub fn principal_mut(&mut self, client_id: &str) -> Option<&mut Principal> {
-        self.principals.iter_mut().find(|principal| principal.client_id == client_id)
+        self.principals
+            .iter_mut()
+            .find(|principal| principal.client_id == client_id)
     }
 
     /// The tenant with this ID or domain.
     pub fn tenant(&self, name: &str) -> Option<&Tenant> {
         self.tenants.iter().find(|tenant| {
             tenant.id.eq_ignore_ascii_case(name)
-                || tenant.domains.iter().any(|domain| domain.eq_ignore_ascii_case(name))
+                || tenant
+                    .domains
+                    .iter()
+                    .any(|domain| domain.eq_ignore_ascii_case(name))
         })
     }
 
@@ -199,25 +211,46 @@ impl State {
         unique("issuer", self.issuers.iter().map(|issuer| issuer.url.as_str()))?;
         unique("tenant", self.tenants.iter().map(|tenant| tenant.id.as_str()))?;
         unique("registry host", self.registries.iter().flat_map(Registry::hosts))?;
-        unique("object ID", self.principals.iter().map(|principal| principal.object_id.as_str()))?;
+        unique(
+            "object ID",
+            self.principals
+                .iter()
+                .map(|principal| principal.object_id.as_str()),
+        )?;
         for tenant in &self.tenants {
             let from = format!("tenant {}", tenant.id);
             present(from, "cloud", &tenant.cloud, self.cloud(&tenant.cloud).is_some())?;
         }
         for principal in &self.principals {
             let from = format!("principal {}", principal.client_id);
-            present(from, "tenant", &principal.tenant, self.tenant(&principal.tenant).is_some())?;
+            present(
+                from,
+                "tenant",
+                &principal.tenant,
+                self.tenant(&principal.tenant).is_some(),
+            )?;
         }
         for registry in &self.registries {
             let from = || format!("registry {}", registry.host);
-            present(from(), "tenant", &registry.tenant, self.tenant(&registry.tenant).is_some())?;
+            present(
+                from(),
+                "tenant",
+                &registry.tenant,
+                self.tenant(&registry.tenant).is_some(),
+            )?;
             for role in &registry.roles {
-                let known = self.principals.iter().any(|principal| principal.object_id == role.object_id);
+                let known = self
+                    .principals
+                    .iter()
+                    .any(|principal| principal.object_id == role.object_id);
                 present(from(), "object ID", &role.object_id, known)?;
             }
         }
         for id in &self.vm.user_assigned {
-            let known = self.principals.iter().any(|principal| principal.has_resource_id(id));
+            let known = self
+                .principals
+                .iter()
+                .any(|principal| principal.has_resource_id(id));
             present("vm".to_owned(), "resource ID", id, known)?;
         }
         for id in &self.vm.system_assigned {
@@ -232,14 +265,25 @@ fn unique<'a>(kind: &'static str, names: impl Iterator<Item = &'a str>) -> Resul
     let mut seen = std::collections::BTreeSet::new();
     for name in names {
         if !seen.insert(name) {
-            return Err(StateError::Duplicate { kind, name: name.to_owned() });
+            return Err(StateError::Duplicate {
+                kind,
+                name: name.to_owned(),
+            });
         }
     }
     Ok(())
 }
 
 fn present(from: String, kind: &'static str, name: &str, known: bool) -> Result<(), StateError> {
-    if known { Ok(()) } else { Err(StateError::Missing { from, kind, name: name.to_owned() }) }
+    if known {
+        Ok(())
+    } else {
+        Err(StateError::Missing {
+            from,
+            kind,
+            name: name.to_owned(),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -270,7 +314,10 @@ mod tests {
             .with_tenant("t1")
             .with_registry(Registry::new("a.azurecr.io", "t1").with_role("ghost", Role::AcrPull));
         let error = state.check().unwrap_err();
-        assert_eq!(error.to_string(), r#"registry a.azurecr.io refers to object ID "ghost", which is not there"#);
+        assert_eq!(
+            error.to_string(),
+            r#"registry a.azurecr.io refers to object ID "ghost", which is not there"#
+        );
     }
 
     #[test]
@@ -279,6 +326,12 @@ mod tests {
             .with_tenant("t1")
             .with_registry(Registry::new("a.azurecr.io", "t1"))
             .with_registry(Registry::new("a.azurecr.io", "t1"));
-        assert!(matches!(state.check(), Err(StateError::Duplicate { kind: "registry host", .. })));
+        assert!(matches!(
+            state.check(),
+            Err(StateError::Duplicate {
+                kind: "registry host",
+                ..
+            })
+        ));
     }
 }

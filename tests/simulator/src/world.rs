@@ -51,7 +51,9 @@ pub enum ChangeError {
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// Only simulated issuers have their keys here.
-    #[error("the simulator does not hold the keys of issuer {0:?}: add it to the state with keys \"simulated\"")]
+    #[error(
+        "the simulator does not hold the keys of issuer {0:?}: add it to the state with keys \"simulated\""
+    )]
     Issuer(String),
     /// Its key could not be made.
     #[error("the issuer has no key")]
@@ -95,7 +97,9 @@ impl World {
     /// Puts a value at a JSON pointer.
     pub(crate) fn flip(&self, pointer: &str, value: &Value) -> Result<(), ChangeError> {
         let mut json = serde_json::to_value(&*self.state()).map_err(ChangeError::Value)?;
-        let place = json.pointer_mut(pointer).ok_or_else(|| ChangeError::Pointer(pointer.to_owned()))?;
+        let place = json
+            .pointer_mut(pointer)
+            .ok_or_else(|| ChangeError::Pointer(pointer.to_owned()))?;
         place.clone_from(value);
         let next: State = serde_json::from_value(json).map_err(ChangeError::Value)?;
         Ok(self.update(|state| *state = next)?)
@@ -122,8 +126,15 @@ impl World {
         let Some(IssuerKeys::Simulated { kids }) = issuer.map(|issuer| &issuer.keys) else {
             return Err(TokenError::Issuer(wanted.issuer.clone()));
         };
-        let kid = wanted.kid.as_ref().or(kids.last()).ok_or_else(|| TokenError::Issuer(wanted.issuer.clone()))?;
-        let key = self.keys.of_issuer(&wanted.issuer, kid).map_err(|error: KeyError| TokenError::Key(error.into()))?;
+        let kid = wanted
+            .kid
+            .as_ref()
+            .or(kids.last())
+            .ok_or_else(|| TokenError::Issuer(wanted.issuer.clone()))?;
+        let key = self
+            .keys
+            .of_issuer(&wanted.issuer, kid)
+            .map_err(|error: KeyError| TokenError::Key(error.into()))?;
         let now = state.clock.of_clusters(real_now()).as_second();
         let subject = format!("system:serviceaccount:{}:{}", wanted.ns, wanted.sa);
         let mut claims = json!({
@@ -156,7 +167,10 @@ impl World {
         let Some(IssuerKeys::Simulated { kids }) = issuer.map(|issuer| &issuer.keys) else {
             return Err(TokenError::Issuer(url.to_owned()));
         };
-        let set = self.keys.issuer_jwks(url, kids).map_err(|error| TokenError::Key(error.into()))?;
+        let set = self
+            .keys
+            .issuer_jwks(url, kids)
+            .map_err(|error| TokenError::Key(error.into()))?;
         Ok(json!(set).to_string())
     }
 }

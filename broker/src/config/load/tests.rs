@@ -1,1 +1,170 @@
-//! Tests.
+//! A good file loads; each way to break it is refused by the name of the field.
+
+use tempfile::TempDir;
+
+use super::*;
+
+const GOOD: &str = r#"
+apiVersion: config.acrpull.dev/v1alpha1
+kind: BrokerConfiguration
+clusters:
+- name: weu-7
+  issuer: https://kubernetes.default.svc.cluster.local
+  jwks: {file: keys.json}
+  callerAudiences: [acrpull-broker]
+  subjectAudiences: ["api://AzureCRTokenExchange"]
+  syncers: ["system:serviceaccount:acrpull-system:acrpull-syncer"]
+  defaultTenant: 22222222-2222-2222-2222-222222222222
+identities:
+- name: team-web
+  tenant: 22222222-2222-2222-2222-222222222222
+  clientId: 33333333-3333-3333-3333-000000000001
+  source: imds
+grants:
+- name: web
+  clusters: [weu-7]
+  namespaces: [web]
+  serviceAccounts: ["*"]
+  identity: team-web
+  registries: [prod.azurecr.io]
+  repositories: ["team/*"]
+egress:
+  hostOverrides: {"*.azurecr.io": "127.0.0.1:10444"}
+"#;
+/// The RSA key of RFC 7517 appendix A.1, shortened to what is needed.
+const KEYS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","kid":"1","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}"#;
+
+fn load_text(text: &str) -> Result<Config, ConfigError> {
+    load(&written(text).path().join("config.yaml"))
+}
+
+fn written(text: &str) -> TempDir {
+    let directory = TempDir::new().unwrap();
+    std::fs::write(directory.path().join("keys.json"), KEYS).unwrap();
+    std::fs::write(directory.path().join("config.yaml"), text).unwrap();
+    directory
+}
+
+#[test]
+fn load_good_file_resolves_everything() {
+    let config = load_text(GOOD).unwrap();
+    assert_eq!(&*config.clusters[0].name, "weu-7");
+    assert_eq!(config.policy.grants[0].actions, ["pull"]);
+    assert_eq!(&*config.policy.identities[0].cloud.name, "PublicCloud");
+    assert_eq!(config.egress.imds_endpoint.as_str(), "http://169.254.169.254/");
+    assert!(config.egress.host_overrides[0].host.matches("prod.azurecr.io"));
+}
+
+#[test]
+fn load_broken_content_names_the_field() {
+    for (from, to, named) in [
+        ("v1alpha1", "v2", "apiVersion"),
+        ("kind: BrokerConfiguration", "kind: Broker", "kind"),
+        ("clusters:\n- name: weu-7", "clusters:\n- nam: weu-7", "nam"),
+        ("issuer: https:", "issuer: http:", "clusters[0].issuer"),
+        ("jwks: {file: keys.json}", "jwks: {}", "clusters[0].jwks"),
+        (
+            "jwks: {file: keys.json}",
+            "jwks: {inline: '{}'}",
+            "clusters[0].jwks.inline",
+        ),
+        (
+            "jwks: {file: keys.json}",
+            "jwks: {url: 'http://x/'}",
+            "clusters[0].jwks.url",
+        ),
+        (
+            "callerAudiences: [acrpull-broker]",
+            "callerAudiences: []",
+            "clusters[0].callerAudiences",
+        ),
+        (
+            "callerAudiences: [acrpull-broker]",
+            "callerAudiences: ['api://AzureCRTokenExchange']",
+            "subjectAudiences",
+        ),
+        (
+            "system:serviceaccount:acrpull-system:acrpull-syncer",
+            "admin",
+            "clusters[0].syncers",
+        ),
+        (
+            "defaultTenant: 22222222-2222-2222-2222-222222222222",
+            "defaultTenant: common",
+            "clusters[0].defaultTenant",
+        ),
+        (
+            "clientId: 33333333-3333-3333-3333-000000000001",
+            "clientId: web",
+            "identities[0].clientId",
+        ),
+        (
+            "  clientId: 33333333-3333-3333-3333-000000000001\n",
+            "",
+            "identities[0]",
+        ),
+        ("source: imds", "source: magic", "magic"),
+        (
+            "source: imds",
+            "source: imds\n  cloud: Mars",
+            "identities[0].cloud",
+        ),
+        ("clusters: [weu-7]", "clusters: [weu-8]", "grants[0].clusters"),
+        ("identity: team-web", "identity: team-x", "grants[0].identity"),
+        ("namespaces: [web]", "namespaces: []", "grants[0].namespaces"),
+        (
+            "registries: [prod.azurecr.io]",
+            "registries: ['https://prod.azurecr.io']",
+            "grants[0].registries",
+        ),
+        (
+            "repositories: [\"team/*\"]",
+            "repositories: []",
+            "grants[0].repositories",
+        ),
+        ("\"*.azurecr.io\"", "\"a.*.io\"", "egress.hostOverrides"),
+        (
+            "egress:",
+            "egress:\n  imdsEndpoint: ftp://x",
+            "egress.imdsEndpoint",
+        ),
+        ("name: weu-7", "name: weu-7\n  name: again", "name"),
+    ] {
+        assert!(GOOD.contains(from), "{from}");
+        let error = load_text(&GOOD.replacen(from, to, 1)).unwrap_err();
+        assert!(matches!(error, ConfigError::Content { .. }), "{to}: {error:?}");
+        assert!(error.to_string().contains(named), "{to}: {error}");
+    }
+}
+
+#[test]
+fn load_file_that_is_missing_is_not_a_matter_of_content() {
+    for (from, to) in [
+        ("jwks: {file: keys.json}", "jwks: {file: none.json}"),
+        ("egress:", "egress:\n  caBundle: none.pem"),
+        (
+            "jwks: {file: keys.json}",
+            "jwks: {url: 'https://x/', caBundle: none.pem}",
+        ),
+    ] {
+        let error = load_text(&GOOD.replacen(from, to, 1)).unwrap_err();
+        assert!(matches!(error, ConfigError::Read { .. }), "{to}: {error:?}");
+    }
+}
+
+#[test]
+fn a4_two_clusters_with_one_key_are_refused() {
+    let second = GOOD.replacen(
+        "identities:",
+        "- name: neu-1\n  issuer: https://kubernetes.default.svc.cluster.local\n  jwks: {file: keys.json}\n  callerAudiences: [acrpull-broker]\n  subjectAudiences: [\"api://AzureCRTokenExchange\"]\n  syncers: [\"system:serviceaccount:acrpull-system:acrpull-syncer\"]\nidentities:",
+        1,
+    );
+    let error = load_text(&second).unwrap_err().to_string();
+    assert!(error.contains("share a signing key"), "{error}");
+}
+
+#[test]
+fn a4_no_cluster_is_refused() {
+    let text = "apiVersion: config.acrpull.dev/v1alpha1\nkind: BrokerConfiguration\n";
+    assert!(load_text(text).unwrap_err().to_string().starts_with("clusters"));
+}

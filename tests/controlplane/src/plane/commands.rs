@@ -67,7 +67,7 @@ pub(super) fn api_server(
         ),
         "--authorization-mode=RBAC",
         &format!("--token-auth-file={}", credentials.token_file_path.display()),
-        // Nobody but this process renews a lease or an endpoint here.
+        // The API refuses an endpoint on loopback, and the server would log so every few seconds.
         "--endpoint-reconciler-type=none",
         "--profiling=false",
     ])

@@ -1,7 +1,5 @@
 //! One control plane for all tests of a test binary.
 
-use std::io::Write as _;
-
 use tokio::sync::OnceCell;
 
 use super::{ControlPlane, ControlPlaneOptions};
@@ -36,12 +34,7 @@ fn keep_logs_on_panic() {
     let previous = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if let Some(plane) = SHARED.get() {
-            let kept = plane.keep_logs();
-            drop(writeln!(
-                std::io::stderr(),
-                "logs of the shared plane will be kept in {}",
-                kept.display()
-            ));
+            plane.keep_logs();
         }
         previous(panic);
     }));

@@ -121,21 +121,34 @@ impl Tool {
 
     /// The linker flags: without stamps Kubernetes and helm report versions that charts and skew checks refuse.
     pub(super) fn linker_flags(self, version: Version) -> String {
-        let stamps = match self {
-            Self::KubeApiserver | Self::KubeControllerManager | Self::Kubectl => {
-                let package = "k8s.io/component-base/version";
-                let Version { major, minor, .. } = version;
-                format!(
-                    " -X {package}.gitVersion=v{version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}"
-                )
-            }
-            Self::Helm => format!(" -X helm.sh/helm/v3/internal/version.version=v{version}"),
-            Self::Registry => {
-                format!(" -X github.com/distribution/distribution/v3/version.version=v{version}")
-            }
-            Self::Etcd | Self::Crane => String::new(),
+        let mut flags = "-s -w".to_owned();
+        let mut stamp = |variable: &str, value: &dyn std::fmt::Display| {
+            flags.push_str(" -X ");
+            flags.push_str(variable);
+            flags.push('=');
+            flags.push_str(&value.to_string());
         };
-        format!("-s -w{stamps}")
+        let tag = format!("v{version}");
+        match self {
+            Self::KubeApiserver | Self::KubeControllerManager | Self::Kubectl => {
+                stamp("k8s.io/component-base/version.gitVersion", &tag);
+                stamp("k8s.io/component-base/version.gitMajor", &version.major);
+                stamp("k8s.io/component-base/version.gitMinor", &version.minor);
+            }
+            Self::Helm => {
+                stamp("helm.sh/helm/v3/internal/version.version", &tag);
+                // What `template` and `lint`, which ask no cluster, check a chart's kubeVersion against.
+                if let Some(kubernetes) = Self::KubeApiserver.pinned() {
+                    for package in ["helm.sh/helm/v3/pkg/chartutil", "helm.sh/helm/v3/pkg/lint/rules"] {
+                        stamp(&format!("{package}.k8sVersionMajor"), &kubernetes.major);
+                        stamp(&format!("{package}.k8sVersionMinor"), &kubernetes.minor);
+                    }
+                }
+            }
+            Self::Registry => stamp("github.com/distribution/distribution/v3/version.version", &tag),
+            Self::Etcd | Self::Crane => {}
+        }
+        flags
     }
 
     /// How long it took to build from an empty build cache on two cores; only announced, never relied upon.

@@ -17,7 +17,7 @@ use super::version::Version;
 /// A binary that takes longer to tell its version is none of ours.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// To be raised when `build.rs` changes what it builds from unchanged modules.
+/// To be raised when `build.rs` changes what it builds from unchanged modules with unchanged linker flags.
 const RECIPE: &str = "1";
 
 /// The places that are searched and written.
@@ -58,19 +58,17 @@ impl Places {
         for part in tool.module().content() {
             context.update(part.as_bytes());
         }
+        context.update(tool.linker_flags(pinned).as_bytes());
         context.update(RECIPE.as_bytes());
-        let digest = context.finish();
-        let short = digest
+        let digest = context
+            .finish()
             .as_ref()
             .first_chunk()
             .map_or(0, |bytes| u64::from_be_bytes(*bytes));
-        let (os, arch) = (env::consts::OS, env::consts::ARCH);
-        let folder = match tool.module().folder {
-            // Three tools of three versions: only the digest can name it.
-            "tools" => format!("tools-{os}-{arch}-{short:016x}"),
-            name => format!("{name}-{pinned}-{os}-{arch}-{short:016x}"),
-        };
-        self.cache.join(folder).join(tool.name())
+        let (name, os, arch) = (tool.name(), env::consts::OS, env::consts::ARCH);
+        self.cache
+            .join(format!("{name}-{pinned}-{os}-{arch}-{digest:016x}"))
+            .join(name)
     }
 
     /// An executable on `PATH`.

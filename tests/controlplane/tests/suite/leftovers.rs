@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, ensure};
-use controlplane::{ControlPlane, ControlPlaneOptions};
+use controlplane::{ControlPlane, ControlPlaneOptions, DEFAULT_ISSUER};
+use rustix::process::{Signal, kill_process};
 
-use crate::waiting::{processes_mentioning, until_nothing_is_left};
+use crate::waiting::{kept_logs, pid_of_process_mentioning, processes_mentioning, until_nothing_is_left};
 
 /// etcd, the API server, the controller manager, and the watchdog.
 const PROCESSES_OF_A_PLANE: usize = 4;
@@ -24,6 +25,8 @@ impl Up {
     pub(crate) fn start(environment: &[(&str, &Path)]) -> anyhow::Result<Self> {
         let mut child = Command::new(env!("CARGO_BIN_EXE_controlplane"))
             .arg("up")
+            .env_remove("ACRPULL_E2E_CLUSTER")
+            .env_remove("ACRPULL_KEEP_LOGS")
             .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -61,9 +64,11 @@ impl Drop for Up {
 async fn drop_of_a_plane_leaves_nothing() -> anyhow::Result<()> {
     let plane = ControlPlane::start(ControlPlaneOptions {
         name: "dropped".to_owned(),
+        always_own: true,
         ..Default::default()
     })
     .await?;
+    assert_eq!(plane.issuer(), DEFAULT_ISSUER);
     let folder = plane.directory().to_owned();
     ensure!(plane.pids().len() == 3, "{:?}", plane.pids());
     ensure!(
@@ -77,8 +82,8 @@ async fn drop_of_a_plane_leaves_nothing() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn kill_of_the_owner_leaves_nothing() -> anyhow::Result<()> {
-    let mut up = Up::start(&[])?;
+async fn kill_of_the_owner_leaves_nothing_but_the_logs_that_were_asked_for() -> anyhow::Result<()> {
+    let mut up = Up::start(&[("ACRPULL_KEEP_LOGS", Path::new("1"))])?;
     let folder = up.folder()?;
     ensure!(
         processes_mentioning(&folder).len() == PROCESSES_OF_A_PLANE,
@@ -87,23 +92,25 @@ async fn kill_of_the_owner_leaves_nothing() -> anyhow::Result<()> {
     );
     up.child.kill()?;
     up.child.wait()?;
-    until_nothing_is_left(&folder).await
+    until_nothing_is_left(&folder).await?;
+    let kept = kept_logs("up", up.child.id());
+    for process in ["etcd", "kube-apiserver", "kube-controller-manager"] {
+        ensure!(
+            kept.join(format!("{process}.log")).is_file(),
+            "{process} in {}",
+            kept.display()
+        );
+    }
+    std::fs::remove_dir_all(kept)?;
+    Ok(())
 }
 
 #[tokio::test]
 async fn death_of_a_part_ends_the_owner_with_its_name_and_leaves_nothing() -> anyhow::Result<()> {
     let mut up = Up::start(&[])?;
     let folder = up.folder()?;
-    let etcd = std::fs::read_dir("/proc")?
-        .flatten()
-        .find(|entry| {
-            let line = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-            line.contains(&folder.join("etcd").display().to_string())
-        })
-        .and_then(|entry| entry.file_name().to_string_lossy().parse().ok())
-        .and_then(rustix::process::Pid::from_raw)
-        .context("etcd is not there")?;
-    rustix::process::kill_process(etcd, rustix::process::Signal::KILL)?;
+    let etcd = pid_of_process_mentioning(&folder.join("etcd")).context("etcd is not there")?;
+    kill_process(etcd, Signal::KILL)?;
     let status = tokio::task::spawn_blocking(move || up.child.wait()).await??;
     assert_eq!(status.code(), Some(1));
     until_nothing_is_left(&folder).await

@@ -4,21 +4,37 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use controlplane::{ControlPlane, ControlPlaneOptions, DEFAULT_ISSUER, Release};
+use controlplane::{ControlPlane, ControlPlaneOptions, Release};
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, ObjectMeta, PostParams,
+};
 use kube::config::Kubeconfig;
 use kube::{Api, Client, Resource as _};
 use serde_json::Value;
 
 use crate::leftovers::Up;
-use crate::waiting::until;
+use crate::waiting::{kept_logs, until};
 
 const AUDIENCE: &str = "api://AzureCRTokenExchange";
 const LIFETIME: Duration = Duration::from_mins(10);
+
+/// A kind that the plane does not know yet.
+const PAINT_DEFINITION: &str = r#"
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata:
+  name: paints.test.example
+spec:
+  group: test.example
+  scope: Namespaced
+  names: {kind: Paint, plural: paints}
+  versions:
+  - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}
+"#;
 
 fn verify(token: &str, jwks: &str, issuer: &str) -> anyhow::Result<Value> {
     let keys: JwkSet = serde_json::from_str(jwks)?;
@@ -54,7 +70,6 @@ async fn token_of_a_service_account_verifies_with_the_published_keys() -> anyhow
     let claims = verify(&token, plane.jwks(), plane.issuer())?;
     let subject = format!("system:serviceaccount:{}:default", namespace.name());
     assert_eq!(claims.get("sub").and_then(Value::as_str), Some(subject.as_str()));
-    assert_eq!(plane.issuer(), DEFAULT_ISSUER);
     let error = plane
         .service_account_token(namespace.name(), "nobody", &[AUDIENCE], LIFETIME)
         .await;
@@ -212,6 +227,7 @@ async fn second_plane_is_distinct_and_survives_a_restart_of_its_api_server() -> 
     let second = ControlPlane::start(ControlPlaneOptions {
         name: "second".to_owned(),
         issuer: issuer.to_owned(),
+        always_own: true,
     })
     .await?;
 
@@ -258,12 +274,70 @@ async fn second_plane_is_distinct_and_survives_a_restart_of_its_api_server() -> 
     second.restart_api_server().await?;
     assert_ne!(second.pids(), pids);
     ensure!(maps.get_opt("kept").await?.is_some(), "the objects must survive");
+    collects_what_an_object_of_a_new_kind_owned(&second).await?;
     let still_fine = tokio::time::timeout(Duration::from_millis(300), second.failed()).await;
     ensure!(
         still_fine.is_err(),
         "a restart on purpose is no failure: {still_fine:?}"
     );
     second.stop().await;
+    Ok(())
+}
+
+/// Within a few seconds, because the controller manager is restarted after the CRD; by itself it would take up to 40 s.
+async fn collects_what_an_object_of_a_new_kind_owned(plane: &ControlPlane) -> anyhow::Result<()> {
+    let definition = plane.directory().join("paint-crd.yaml");
+    std::fs::write(&definition, PAINT_DEFINITION)?;
+    plane
+        .kubectl(&["apply", "--filename", &definition.display().to_string()])
+        .await?;
+    plane
+        .kubectl(&["wait", "--for=condition=established", "crd/paints.test.example"])
+        .await?;
+    plane.restart_controller_manager().await?;
+    // Longer than the garbage collector takes to start, much shorter than its search for new kinds.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+
+    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("test.example", "v1", "Paint"));
+    let paints: Api<DynamicObject> = Api::namespaced_with(plane.client()?, "default", &kind);
+    let paint = paints
+        .create(&PostParams::default(), &DynamicObject::new("blue", &kind))
+        .await?;
+    let reference = paint
+        .controller_owner_ref(&kind)
+        .context("the owner has no UID")?;
+    let maps: Api<ConfigMap> = Api::namespaced(plane.client()?, "default");
+    maps.create(&PostParams::default(), &config_map("painted", Some(reference)))
+        .await?;
+    paints.delete("blue", &DeleteParams::default()).await?;
+    let gone = until("the owned object is gone", async || {
+        matches!(maps.get_opt("painted").await, Ok(None))
+    });
+    tokio::time::timeout(Duration::from_secs(10), gone)
+        .await
+        .context("it was not gone within 10 s")?
+}
+
+#[tokio::test]
+async fn start_process_that_dies_is_an_error_with_its_last_words() -> anyhow::Result<()> {
+    let name = "broken";
+    let options = ControlPlaneOptions {
+        name: name.to_owned(),
+        issuer: "http://[".to_owned(),
+        always_own: true,
+    };
+    let Err(error) = ControlPlane::start(options).await else {
+        anyhow::bail!("it must not start")
+    };
+    let error = format!("{error:#}");
+    assert!(
+        error.contains("kube-apiserver ended unexpectedly (exit status: 1)"),
+        "{error}"
+    );
+    assert!(error.contains("service-account-issuer"), "{error}");
+    let kept = kept_logs(name, std::process::id());
+    assert!(std::fs::read_to_string(kept.join("kube-apiserver.log"))?.contains("service-account-issuer"));
+    std::fs::remove_dir_all(kept)?;
     Ok(())
 }
 

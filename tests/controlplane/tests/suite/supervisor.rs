@@ -1,13 +1,15 @@
 //! Supervised processes: their output, their end, and their groups.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use controlplane::{Program, Supervisor};
+use rustix::process::{Signal, kill_process};
 
-use crate::waiting::{processes_mentioning, until, until_nothing_is_left};
+use crate::waiting::{
+    kept_logs, pid_of_process_mentioning, processes_mentioning, until, until_nothing_is_left,
+};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -185,14 +187,30 @@ async fn panic_of_the_owner_keeps_the_logs_and_leaves_nothing_else() -> anyhow::
     });
     assert!(ended.join().is_err());
     assert!(!folder.exists());
-    let kept = kept_logs(name);
+    let kept = kept_logs(name, std::process::id());
     assert_eq!(std::fs::read_to_string(kept.join("talker.log"))?, "evidence\n");
     std::fs::remove_dir_all(kept)?;
     Ok(())
 }
 
-fn kept_logs(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
-        .with_file_name("test-logs")
-        .join(format!("{name}-{}", std::process::id()))
+#[tokio::test]
+async fn watchdog_that_is_killed_lets_nothing_be_started_and_the_folder_still_goes() -> anyhow::Result<()> {
+    let supervisor = Supervisor::new("unwatched")?;
+    let folder = supervisor.directory().to_owned();
+    let watchdog = pid_of_process_mentioning(&folder).context("there is no watchdog")?;
+    kill_process(watchdog, Signal::KILL)?;
+    let proof = folder.join("started");
+    let program = shell(&format!("touch {}", proof.display()));
+    // The pipe breaks when the watchdog is gone, which the signal only begins.
+    until("nothing is started any more", async || {
+        drop(std::fs::remove_file(&proof));
+        let Ok(process) = supervisor.spawn("unwatched", &program) else {
+            return false;
+        };
+        process.exited().await.is_some_and(|status| !status.success()) && !proof.exists()
+    })
+    .await?;
+    drop(supervisor);
+    assert!(!folder.exists());
+    Ok(())
 }

@@ -13,7 +13,7 @@ use crate::waiting::{processes_mentioning, until};
 /// `go build -trimpath -ldflags FLAGS -o TARGET PACKAGE`: notes the call, writes half a binary, waits while there is a file
 /// named `hold`, and writes the rest.
 const FAKE_GO: &str = r#"#!/bin/sh
-here=$(dirname "$0")
+here=${0%/*}
 for package; do :; done
 echo "$package $GOFLAGS $CGO_ENABLED" >>"$here/calls"
 while [ "$1" != -o ]; do shift; done
@@ -29,12 +29,22 @@ struct Machine {
 }
 
 impl Machine {
-    /// A machine with our Go, the shell's own tools, and an empty cache.
+    /// A machine with our Go, what it and the watchdog need, nothing else, and an empty cache.
     fn with_go() -> anyhow::Result<Self> {
         let machine = Self {
             root: tempfile::tempdir()?,
         };
         fs::create_dir(machine.bin())?;
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        for name in ["cp", "mkdir", "rm", "sleep"] {
+            let found = std::env::split_paths(&path)
+                .map(|folder| folder.join(name))
+                .find(|path| path.is_file());
+            std::os::unix::fs::symlink(
+                found.with_context(|| format!("{name} is not on PATH"))?,
+                machine.bin().join(name),
+            )?;
+        }
         write_executable(&machine.bin().join("go"), FAKE_GO)?;
         Ok(machine)
     }
@@ -49,10 +59,10 @@ impl Machine {
 
     fn tools(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_controlplane"));
-        // The script needs sleep and dirname; etcd and its like are in neither of these folders.
+        // Not the whole PATH of this machine: it may have a helm that fits.
         command
             .arg("tools")
-            .env("PATH", format!("{}:/usr/bin:/bin", self.bin().display()))
+            .env("PATH", self.bin())
             .env("XDG_CACHE_HOME", self.root.path().join("cache"))
             .env_remove("KUBEBUILDER_ASSETS")
             .stdout(Stdio::piped())

@@ -11,8 +11,13 @@ use hyper_util::{
 use crate::serve::{AnswerBody, BodyError};
 
 /// Concern one connection only, and must not be passed on (RFC 9110, 7.6.1).
-const HOP_BY_HOP: [header::HeaderName; 5] =
-    [header::CONNECTION, header::TE, header::TRAILER, header::TRANSFER_ENCODING, header::UPGRADE];
+const HOP_BY_HOP: [header::HeaderName; 5] = [
+    header::CONNECTION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
 
 /// Connections to real registries.
 pub(crate) struct Backend(Client<HttpConnector, Incoming>);
@@ -50,7 +55,10 @@ impl Backend {
     ) -> Result<Response<AnswerBody>, BackendError> {
         let bad_address = || BackendError::Address(address.to_owned());
         let (mut head, body) = request.into_parts();
-        let mut target = address.parse::<Uri>().map_err(|_invalid| bad_address())?.into_parts();
+        let mut target = address
+            .parse::<Uri>()
+            .map_err(|_invalid| bad_address())?
+            .into_parts();
         target.path_and_query = head.uri.path_and_query().cloned();
         target.scheme.get_or_insert(uri::Scheme::HTTP);
         head.uri = Uri::from_parts(target).map_err(|_invalid| bad_address())?;
@@ -60,14 +68,25 @@ impl Backend {
         }
         let host = HeaderValue::from_str(authority).map_err(|_invalid| bad_address())?;
         head.headers.insert(header::HOST, host);
-        head.headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
-        let unreachable = |source| BackendError::Unreachable { address: address.to_owned(), source };
-        let answer = self.0.request(Request::from_parts(head, body)).await.map_err(unreachable)?;
+        head.headers
+            .insert("x-forwarded-proto", HeaderValue::from_static("https"));
+        let unreachable = |source| BackendError::Unreachable {
+            address: address.to_owned(),
+            source,
+        };
+        let answer = self
+            .0
+            .request(Request::from_parts(head, body))
+            .await
+            .map_err(unreachable)?;
         let (mut head, body) = answer.into_parts();
         for name in HOP_BY_HOP {
             head.headers.remove(name);
         }
         head.version = Version::default();
-        Ok(Response::from_parts(head, body.map_err(BodyError::from).boxed_unsync()))
+        Ok(Response::from_parts(
+            head,
+            body.map_err(BodyError::from).boxed_unsync(),
+        ))
     }
 }

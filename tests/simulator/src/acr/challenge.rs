@@ -24,7 +24,10 @@ pub(super) fn answer(
     steps: &mut Steps,
 ) -> Result<Answer, Refusal> {
     let wanted = wanted_scope(request);
-    steps.check("bearer token", authorized(request, wanted.as_ref(), registry, scene))?;
+    steps.check(
+        "bearer token",
+        authorized(request, wanted.as_ref(), registry, scene),
+    )?;
     match request.operation {
         Operation::Challenge => Ok(Answer::json(StatusCode::OK, &json!({}))),
         Operation::Catalog => {
@@ -38,9 +41,9 @@ pub(super) fn answer(
         | Operation::Blob
         | Operation::Discovery
         | Operation::Keys
-        | Operation::Other => {
-            Err(Refusal::NameUnknown(repository(request).unwrap_or_default().to_owned()))
-        }
+        | Operation::Other => Err(Refusal::NameUnknown(
+            repository(request).unwrap_or_default().to_owned(),
+        )),
     }
 }
 
@@ -62,25 +65,37 @@ fn authorized(
     registry: &Registry,
     scene: &Scene<'_>,
 ) -> Result<(), Refusal> {
-    let challenge = |invalid_token| Refusal::Challenge { scope: wanted.cloned(), invalid_token };
+    let challenge = |invalid_token| Refusal::Challenge {
+        scope: wanted.cloned(),
+        invalid_token,
+    };
     let token = request.bearer().ok_or_else(|| challenge(false))?;
     let credential = verify(token, registry, scene).map_err(|_refusal| challenge(true))?;
     let access = credential.access.ok_or_else(|| challenge(true))?;
     let holds = |scope: &Scope, action: &String| {
-        access.iter().any(|own| own.kind == scope.kind && own.name == scope.name && own.actions.contains(action))
+        access
+            .iter()
+            .any(|own| own.kind == scope.kind && own.name == scope.name && own.actions.contains(action))
     };
     let enough = wanted.is_none_or(|scope| scope.actions.iter().all(|action| holds(scope, action)));
     let anonymous = || {
         let everyone = Permissions::anonymous(registry);
         wanted.is_some_and(|scope| scope.actions.iter().all(|action| everyone.allows(scope, action)))
     };
-    if enough || anonymous() { Ok(()) } else { Err(challenge(false)) }
+    if enough || anonymous() {
+        Ok(())
+    } else {
+        Err(challenge(false))
+    }
 }
 
 /// An index that lists no images: the name and the tag are all there is.
 fn manifest(request: &Request, registry: &Registry) -> Result<Answer, Refusal> {
     let name = repository(request).unwrap_or_default();
-    let tags = registry.repositories.get(name).ok_or_else(|| Refusal::NameUnknown(name.to_owned()))?;
+    let tags = registry
+        .repositories
+        .get(name)
+        .ok_or_else(|| Refusal::NameUnknown(name.to_owned()))?;
     let tag = request.path.rsplit('/').next().unwrap_or_default();
     if !tags.iter().any(|known| known == tag) {
         return Err(Refusal::ManifestUnknown(tag.to_owned()));
@@ -96,7 +111,10 @@ fn manifest(request: &Request, registry: &Registry) -> Result<Answer, Refusal> {
 /// `team/app` of `/v2/team/app/manifests/v1`.
 fn repository(request: &Request) -> Option<&str> {
     let path = request.path.strip_prefix("/v2/")?;
-    ["/manifests/", "/blobs/", "/tags/"].iter().find_map(|part| path.split_once(part)).map(|(name, _)| name)
+    ["/manifests/", "/blobs/", "/tags/"]
+        .iter()
+        .find_map(|part| path.split_once(part))
+        .map(|(name, _)| name)
 }
 
 #[cfg(test)]

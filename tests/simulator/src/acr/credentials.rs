@@ -48,7 +48,10 @@ pub(super) fn verify(token: &str, registry: &Registry, scene: &Scene<'_>) -> Res
         return Err(Refusal::Unauthorized);
     }
     let text = |name| parsed.claim(name).unwrap_or_default().to_owned();
-    let holder = Holder { object_id: text("sub"), client_id: text("appid") };
+    let holder = Holder {
+        object_id: text("sub"),
+        client_id: text("appid"),
+    };
     let access = match parsed.claim("grant_type") {
         Some(REFRESH) => None,
         _ => Some(scopes_of(&parsed)),
@@ -59,9 +62,10 @@ pub(super) fn verify(token: &str, registry: &Registry, scene: &Scene<'_>) -> Res
 /// Refuses a bearer token that was issued under another role mode.
 pub(super) fn current_mode(request: &Request, registry: &Registry) -> Result<(), Refusal> {
     match request.bearer().and_then(Parsed::parse) {
-        Some(token) if !of_mode(&token, registry) => {
-            Err(Refusal::Challenge { scope: None, invalid_token: true })
-        }
+        Some(token) if !of_mode(&token, registry) => Err(Refusal::Challenge {
+            scope: None,
+            invalid_token: true,
+        }),
         Some(_) | None => Ok(()),
     }
 }
@@ -73,11 +77,23 @@ pub(super) fn refresh_token(
     service: &str,
     scene: &Scene<'_>,
 ) -> (String, IssuedSecret) {
-    let ttl_s = scene.state.short_lived.refresh_s.unwrap_or(registry.refresh_ttl_s);
+    let ttl_s = scene
+        .state
+        .short_lived
+        .refresh_s
+        .unwrap_or(registry.refresh_ttl_s);
     let validity = Validity::from_now(scene.now, ttl_s, scene.token_fault);
     let permissions = json!({"Actions": ["read"], "NotActions": null});
     let claims = [("grant_type", json!(REFRESH)), ("permissions", permissions)];
-    issue("acr_refresh_token", holder, claims.into(), validity, registry, service, scene)
+    issue(
+        "acr_refresh_token",
+        holder,
+        claims.into(),
+        validity,
+        registry,
+        service,
+        scene,
+    )
 }
 
 /// Makes an access token for scopes. `exp` is given where it must be that of another token.
@@ -91,10 +107,21 @@ pub(super) fn access_token(
 ) -> (String, IssuedSecret) {
     let ttl_s = scene.state.short_lived.access_s.unwrap_or(registry.access_ttl_s);
     let validity = Validity::from_now(scene.now, ttl_s, scene.token_fault);
-    let validity = Validity { exp: exp.unwrap_or(validity.exp), ..validity };
+    let validity = Validity {
+        exp: exp.unwrap_or(validity.exp),
+        ..validity
+    };
     let access: Vec<Value> = scopes.iter().map(Scope::claim).collect();
     let claims = [("grant_type", json!(ACCESS)), ("access", json!(access))];
-    issue("acr_access_token", holder, claims.into(), validity, registry, service, scene)
+    issue(
+        "acr_access_token",
+        holder,
+        claims.into(),
+        validity,
+        registry,
+        service,
+        scene,
+    )
 }
 
 fn issue(
@@ -119,9 +146,17 @@ fn issue(
         ("roles", json!([])),
         ("mode_epoch", json!(registry.mode_epoch)),
     ];
-    let claims: Map<String, Value> =
-        common.into_iter().chain(own).map(|(name, value)| (name.to_owned(), value)).collect();
-    let token = mint(&scene.keys.acr, claims, validity.backdated(registry.backdate_s), scene.token_fault);
+    let claims: Map<String, Value> = common
+        .into_iter()
+        .chain(own)
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+    let token = mint(
+        &scene.keys.acr,
+        claims,
+        validity.backdated(registry.backdate_s),
+        scene.token_fault,
+    );
     let secret = IssuedSecret {
         kind: kind.to_owned(),
         subject: holder.client_id.clone(),
@@ -132,10 +167,16 @@ fn issue(
 }
 
 fn of_mode(token: &Parsed, registry: &Registry) -> bool {
-    token.time("mode_epoch").is_none_or(|epoch| u64::try_from(epoch) == Ok(registry.mode_epoch))
+    token
+        .time("mode_epoch")
+        .is_none_or(|epoch| u64::try_from(epoch) == Ok(registry.mode_epoch))
 }
 
 fn scopes_of(token: &Parsed) -> Vec<Scope> {
     let claims = token.claims.get("access").and_then(Value::as_array);
-    claims.into_iter().flatten().filter_map(Scope::from_claim).collect()
+    claims
+        .into_iter()
+        .flatten()
+        .filter_map(Scope::from_claim)
+        .collect()
 }

@@ -40,7 +40,11 @@ impl Scope {
 
     /// The whole catalog.
     pub(super) fn catalog() -> Self {
-        Self { kind: "registry".to_owned(), name: "catalog".to_owned(), actions: vec!["*".to_owned()] }
+        Self {
+            kind: "registry".to_owned(),
+            name: "catalog".to_owned(),
+            actions: vec!["*".to_owned()],
+        }
     }
 
     /// As in the `access` claim.
@@ -55,15 +59,25 @@ impl Scope {
         Some(Self {
             kind: text("type")?,
             name: text("name")?,
-            actions: actions.filter_map(|action| action.as_str().map(str::to_owned)).collect(),
+            actions: actions
+                .filter_map(|action| action.as_str().map(str::to_owned))
+                .collect(),
         })
     }
 
     /// The same scope with those of its actions that are allowed.
     #[must_use]
     pub(super) fn limited_to(&self, allowed: impl Fn(&str) -> bool) -> Self {
-        let actions = self.actions.iter().filter(|action| allowed(action)).cloned().collect();
-        Self { actions, ..self.clone() }
+        let actions = self
+            .actions
+            .iter()
+            .filter(|action| allowed(action))
+            .cloned()
+            .collect();
+        Self {
+            actions,
+            ..self.clone()
+        }
     }
 }
 
@@ -78,13 +92,23 @@ impl FromStr for Scope {
             return Err(());
         }
         let actions = actions.split(',').map(str::to_owned).collect();
-        Ok(Self { kind: kind.to_owned(), name: name.to_owned(), actions })
+        Ok(Self {
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            actions,
+        })
     }
 }
 
 impl fmt::Display for Scope {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}:{}:{}", self.kind, self.name, self.actions.join(","))
+        write!(
+            formatter,
+            "{}:{}:{}",
+            self.kind,
+            self.name,
+            self.actions.join(",")
+        )
     }
 }
 
@@ -92,17 +116,25 @@ impl<'a> Permissions<'a> {
     /// Of a principal.
     pub(super) fn of(object_id: &str, registry: &'a Registry, now: Timestamp) -> Self {
         let own = |role: &&RoleAssignment| role.object_id == object_id && role.in_force(now);
-        Self { registry, roles: registry.roles.iter().filter(own).collect() }
+        Self {
+            registry,
+            roles: registry.roles.iter().filter(own).collect(),
+        }
     }
 
     /// Of nobody in particular.
     pub(super) fn anonymous(registry: &'a Registry) -> Self {
-        Self { registry, roles: Vec::new() }
+        Self {
+            registry,
+            roles: Vec::new(),
+        }
     }
 
     /// Whether there is anything at all that it may do with the content.
     pub(super) fn any(&self) -> bool {
-        self.roles.iter().any(|role| !self.repository_actions(role).is_empty() || self.lists(role))
+        self.roles
+            .iter()
+            .any(|role| !self.repository_actions(role).is_empty() || self.lists(role))
     }
 
     /// Whether it may do this.
@@ -113,7 +145,8 @@ impl<'a> Permissions<'a> {
             "repository" | "artifact-repository" if !scope.name.contains('*') => {
                 (self.registry.anonymous_pull && action == "pull")
                     || self.roles.iter().any(|role| {
-                        self.condition_met(role, &scope.name) && self.repository_actions(role).contains(&action)
+                        self.condition_met(role, &scope.name)
+                            && self.repository_actions(role).contains(&action)
                     })
             }
             _ => false,
@@ -123,7 +156,10 @@ impl<'a> Permissions<'a> {
     /// Conditions exist in mode `rbac-abac` only.
     fn condition_met(&self, role: &RoleAssignment, repository: &str) -> bool {
         self.registry.mode == RoleMode::Rbac
-            || role.condition.as_ref().is_none_or(|condition| condition.allows(repository))
+            || role
+                .condition
+                .as_ref()
+                .is_none_or(|condition| condition.allows(repository))
     }
 
     fn repository_actions(&self, role: &RoleAssignment) -> &'static [&'static str] {
@@ -134,7 +170,12 @@ impl<'a> Permissions<'a> {
             (RoleMode::Rbac, Role::RepoReader | Role::RepoWriter | Role::CatalogLister)
             | (
                 RoleMode::RbacAbac,
-                Role::AcrPull | Role::AcrPush | Role::Owner | Role::Contributor | Role::Reader | Role::CatalogLister,
+                Role::AcrPull
+                | Role::AcrPush
+                | Role::Owner
+                | Role::Contributor
+                | Role::Reader
+                | Role::CatalogLister,
             ) => &[],
         }
     }
@@ -155,15 +196,28 @@ mod tests {
     fn allows(registry: &Registry, scope: &str) -> bool {
         let scope: Scope = scope.parse().unwrap();
         let permissions = Permissions::of("o", registry, Timestamp::UNIX_EPOCH);
-        scope.actions.iter().all(|action| permissions.allows(&scope, action))
+        scope
+            .actions
+            .iter()
+            .all(|action| permissions.allows(&scope, action))
     }
 
     #[test]
     fn scope_survives_its_text() {
-        for text in ["repository:team/app:pull", "repository:host:5000/app:pull,push", "registry:catalog:*"] {
+        for text in [
+            "repository:team/app:pull",
+            "repository:host:5000/app:pull,push",
+            "registry:catalog:*",
+        ] {
             assert_eq!(text.parse::<Scope>().unwrap().to_string(), text);
         }
-        for text in ["", "repository", "repository:app", "repository::pull", "repository:app:"] {
+        for text in [
+            "",
+            "repository",
+            "repository:app",
+            "repository::pull",
+            "repository:app:",
+        ] {
             assert!(text.parse::<Scope>().is_err(), "{text:?}");
         }
     }

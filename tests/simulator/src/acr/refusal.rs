@@ -37,7 +37,7 @@ pub(super) enum Refusal {
 impl Refusal {
     /// The answer in ACR's words.
     pub(super) fn answer(&self, registry: &Registry, request: &Request, scene: &Scene<'_>) -> Answer {
-        let id = scene.draw.request_id;
+        let id = &scene.draw.request_id;
         match self {
             Self::Firewall => {
                 let message = format!(
@@ -59,17 +59,32 @@ impl Refusal {
                 unauthorized(&format!("{UNAUTHORIZED} CorrelationId: {id}"), None)
                     .with(header::WWW_AUTHENTICATE, &realm)
             }
-            Self::Forbidden => {
-                envelope(StatusCode::FORBIDDEN, "DENIED", "retrieving permissions failed", None)
+            Self::Forbidden => envelope(
+                StatusCode::FORBIDDEN,
+                "DENIED",
+                "retrieving permissions failed",
+                None,
+            ),
+            Self::Challenge { scope, invalid_token } => {
+                challenge(scope.as_ref(), *invalid_token, registry, request)
             }
-            Self::Challenge { scope, invalid_token } => challenge(scope.as_ref(), *invalid_token, registry, request),
             Self::NameUnknown(name) => {
                 let detail = json!({"name": name});
-                envelope(StatusCode::NOT_FOUND, "NAME_UNKNOWN", "repository name not known to registry", Some(detail))
+                envelope(
+                    StatusCode::NOT_FOUND,
+                    "NAME_UNKNOWN",
+                    "repository name not known to registry",
+                    Some(detail),
+                )
             }
             Self::ManifestUnknown(tag) => {
                 let message = format!("manifest tagged by \"{tag}\" is not found");
-                envelope(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", &message, Some(json!({"Tag": tag})))
+                envelope(
+                    StatusCode::NOT_FOUND,
+                    "MANIFEST_UNKNOWN",
+                    &message,
+                    Some(json!({"Tag": tag})),
+                )
             }
         }
     }
@@ -87,7 +102,10 @@ pub(crate) fn throttled_body() -> Value {
 fn challenge(scope: Option<&Scope>, invalid_token: bool, registry: &Registry, request: &Request) -> Answer {
     // Clients come back to the host and port that they asked.
     let realm = format!("https://{}/oauth2/token", request.authority);
-    let mut value = format!("Bearer realm=\"{realm}\",service=\"{}\"", registry.service(&request.host));
+    let mut value = format!(
+        "Bearer realm=\"{realm}\",service=\"{}\"",
+        registry.service(&request.host)
+    );
     let mut detail = None;
     if let Some(scope) = scope {
         value = format!("{value},scope=\"{scope}\"");
@@ -103,7 +121,10 @@ fn challenge(scope: Option<&Scope>, invalid_token: bool, registry: &Registry, re
             header::ACCESS_CONTROL_EXPOSE_HEADERS,
             "Docker-Content-Digest, WWW-Authenticate, Link, X-Ms-Correlation-Request-Id",
         )
-        .with(http::HeaderName::from_static("docker-distribution-api-version"), "registry/2.0")
+        .with(
+            http::HeaderName::from_static("docker-distribution-api-version"),
+            "registry/2.0",
+        )
 }
 
 fn unauthorized(message: &str, detail: Option<Value>) -> Answer {

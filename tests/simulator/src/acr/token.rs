@@ -43,7 +43,12 @@ pub(super) fn by_form(
     };
     steps.check("service", service(form, registry))?;
     // Without a scope the endpoint has been seen to answer an empty 400.
-    let scopes = steps.check("scope", scopes(form).filter(|scopes| !scopes.is_empty()).ok_or(Refusal::BadRequest))?;
+    let scopes = steps.check(
+        "scope",
+        scopes(form)
+            .filter(|scopes| !scopes.is_empty())
+            .ok_or(Refusal::BadRequest),
+    )?;
     issue(&basis, &scopes, request, registry, scene, steps)
 }
 
@@ -75,7 +80,11 @@ fn by_password(form: &Parameters, registry: &Registry, scene: &Scene<'_>) -> Res
 }
 
 fn anonymous(registry: &Registry) -> Result<Basis, Refusal> {
-    if registry.anonymous_pull { Ok(Basis::Anonymous) } else { Err(Refusal::Unauthorized) }
+    if registry.anonymous_pull {
+        Ok(Basis::Anonymous)
+    } else {
+        Err(Refusal::Unauthorized)
+    }
 }
 
 /// The null GUID with a token of ours.
@@ -92,13 +101,19 @@ fn basic(user: &str, password: &str, registry: &Registry, scene: &Scene<'_>) -> 
 }
 
 fn service(parameters: &Parameters, registry: &Registry) -> Result<(), Refusal> {
-    let known = parameters.get("service").is_some_and(|service| registry.answers_to(service));
+    let known = parameters
+        .get("service")
+        .is_some_and(|service| registry.answers_to(service));
     if known { Ok(()) } else { Err(Refusal::Unauthorized) }
 }
 
 /// Several parameters, each with several scopes. `None` if one is malformed.
 fn scopes(parameters: &Parameters) -> Option<Vec<Scope>> {
-    parameters.all("scope").flat_map(str::split_whitespace).map(|scope| scope.parse().ok()).collect()
+    parameters
+        .all("scope")
+        .flat_map(str::split_whitespace)
+        .map(|scope| scope.parse().ok())
+        .collect()
 }
 
 fn issue(
@@ -120,7 +135,9 @@ fn issue(
     let within_limit = |scope: &Scope, action: &str| {
         limit.is_none_or(|limit| {
             limit.iter().any(|own| {
-                own.kind == scope.kind && own.name == scope.name && own.actions.iter().any(|own| own == action)
+                own.kind == scope.kind
+                    && own.name == scope.name
+                    && own.actions.iter().any(|own| own == action)
             })
         })
     };
@@ -139,10 +156,18 @@ fn issue(
     steps.check("permission", sufficient)?;
 
     let exp = match (basis, registry.switches.access_token_as_basic) {
-        (Basis::Credential(Credential { exp, access: Some(_), .. }), AccessTokenAsBasic::ReissueSameExp) => Some(*exp),
+        (
+            Basis::Credential(Credential {
+                exp, access: Some(_), ..
+            }),
+            AccessTokenAsBasic::ReissueSameExp,
+        ) => Some(*exp),
         _ => None,
     };
-    let granted: Vec<Scope> = granted.into_iter().filter(|scope| !scope.actions.is_empty()).collect();
+    let granted: Vec<Scope> = granted
+        .into_iter()
+        .filter(|scope| !scope.actions.is_empty())
+        .collect();
     let service = registry.service(&request.host);
     let (token, secret) = access_token(&holder, &granted, exp, registry, service, scene);
     let mut answer = Answer::json(StatusCode::OK, &json!({"access_token": token}));
@@ -153,7 +178,11 @@ fn issue(
 impl Credential {
     /// Refuses an access token.
     fn unlimited(self) -> Result<Self, Refusal> {
-        if self.access.is_none() { Ok(self) } else { Err(Refusal::Unauthorized) }
+        if self.access.is_none() {
+            Ok(self)
+        } else {
+            Err(Refusal::Unauthorized)
+        }
     }
 }
 

@@ -28,7 +28,10 @@ pub(crate) struct Issued {
 pub(crate) fn issue(principal: &Principal, audience: &str, scene: &Scene<'_>) -> Issued {
     let fault = scene.token_fault;
     let validity = Validity::from_now(scene.now, lifetime_s(principal, scene), fault);
-    let validity = Validity { nbf: validity.nbf - NOT_BEFORE_S, ..validity };
+    let validity = Validity {
+        nbf: validity.nbf - NOT_BEFORE_S,
+        ..validity
+    };
     let mut claims = Map::new();
     for (name, value) in [
         ("aud", json!(audience)),
@@ -54,7 +57,11 @@ pub(crate) fn issue(principal: &Principal, audience: &str, scene: &Scene<'_>) ->
         audience: audience.to_owned(),
         secret: token.clone(),
     };
-    Issued { token, validity, secret }
+    Issued {
+        token,
+        validity,
+        secret,
+    }
 }
 
 /// `iss` of a tenant's access tokens.
@@ -63,13 +70,22 @@ pub(crate) fn token_issuer(tenant: &str) -> String {
 }
 
 fn lifetime_s(principal: &Principal, scene: &Scene<'_>) -> u64 {
-    scene.state.short_lived.entra_s.or(principal.token_ttl_s).unwrap_or_else(|| match principal.kind {
-        PrincipalKind::Uami => MANAGED_IDENTITY_TTL_S,
-        PrincipalKind::App => random_app_ttl_s(scene.draw.coin),
-    })
+    scene
+        .state
+        .short_lived
+        .entra_s
+        .or(principal.token_ttl_s)
+        .unwrap_or_else(|| match principal.kind {
+            PrincipalKind::Uami => MANAGED_IDENTITY_TTL_S,
+            PrincipalKind::App => random_app_ttl_s(scene.draw.coin),
+        })
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a coin in 0..1 keeps it in the range")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a coin in 0..1 keeps it in the range"
+)]
 fn random_app_ttl_s(coin: f64) -> u64 {
     (APP_TTL_S.start + coin * (APP_TTL_S.end - APP_TTL_S.start)) as u64
 }

@@ -50,12 +50,25 @@ fn decide<'a>(
     steps: &mut Steps,
 ) -> Result<Grant<'a>, Refusal> {
     let form = &request.form;
-    steps.check("content type", if request.has_form() { Ok(()) } else { Err(Refusal::missing("grant_type")) })?;
+    steps.check(
+        "content type",
+        if request.has_form() {
+            Ok(())
+        } else {
+            Err(Refusal::missing("grant_type"))
+        },
+    )?;
     let tenant = steps.check("tenant", tenant(request, scene))?;
     let cloud = steps.check("cloud", cloud(request, tenant, scene))?;
     steps.check("grant type", grant_type(form))?;
     let (client_id, assertion) = steps.check("parameters", parameters(form))?;
-    let malformed = || Refusal::new(50027, "invalid_request", "Invalid JWT token. Token format not valid.");
+    let malformed = || {
+        Refusal::new(
+            50027,
+            "invalid_request",
+            "Invalid JWT token. Token format not valid.",
+        )
+    };
     let assertion = steps.check("assertion", Parsed::parse(assertion).ok_or_else(malformed))?;
     steps.check("header", header(&assertion))?;
     let principal = steps.check("principal", principal(client_id, tenant, scene))?;
@@ -93,7 +106,11 @@ fn cloud<'a>(request: &Request, tenant: &Tenant, scene: &Scene<'a>) -> Result<&'
 fn grant_type(form: &Parameters) -> Result<(), Refusal> {
     match required(form, "grant_type")? {
         "client_credentials" => Ok(()),
-        _ => Err(Refusal::new(9_002_313, "invalid_request", "Invalid request. Request is malformed or invalid.")),
+        _ => Err(Refusal::new(
+            9_002_313,
+            "invalid_request",
+            "Invalid request. Request is malformed or invalid.",
+        )),
     }
 }
 
@@ -108,17 +125,22 @@ fn parameters(form: &Parameters) -> Result<(&str, &str), Refusal> {
 
 fn principal<'a>(client_id: &str, tenant: &Tenant, scene: &Scene<'a>) -> Result<&'a Principal, Refusal> {
     let found = scene.state.principals.iter().find(|principal| {
-        principal.client_id.eq_ignore_ascii_case(client_id) && principal.tenant.eq_ignore_ascii_case(&tenant.id)
+        principal.client_id.eq_ignore_ascii_case(client_id)
+            && principal.tenant.eq_ignore_ascii_case(&tenant.id)
     });
     let directory = &tenant.id;
     match found {
         Some(principal) if principal.enabled => Ok(principal),
         Some(_) => {
-            let text = format!("The client application {client_id} is missing service principal in the tenant {directory}.");
+            let text = format!(
+                "The client application {client_id} is missing service principal in the tenant {directory}."
+            );
             Err(Refusal::new(7_000_229, "invalid_client", text))
         }
         None => {
-            let text = format!("Application with identifier '{client_id}' was not found in the directory '{directory}'.");
+            let text = format!(
+                "Application with identifier '{client_id}' was not found in the directory '{directory}'."
+            );
             Err(Refusal::new(700_016, "unauthorized_client", text))
         }
     }
@@ -151,19 +173,33 @@ fn federated(principal: &Principal, assertion: &Parsed, scene: &Scene<'_>) -> Re
     };
     let issuer = assertion.claim("iss").unwrap_or_default();
     let subject = assertion.claim("sub").unwrap_or_default();
-    let by_issuer: Vec<_> = principal.fics.iter().filter(seen).filter(|fic| fic.issuer == issuer).collect();
+    let by_issuer: Vec<_> = principal
+        .fics
+        .iter()
+        .filter(seen)
+        .filter(|fic| fic.issuer == issuer)
+        .collect();
     if by_issuer.is_empty() {
         return Err(Refusal::no_federated_credential(700_211, "issuer", issuer));
     }
-    let by_audience: Vec<_> = by_issuer.into_iter().filter(|fic| assertion.is_for(&fic.audience)).collect();
+    let by_audience: Vec<_> = by_issuer
+        .into_iter()
+        .filter(|fic| assertion.is_for(&fic.audience))
+        .collect();
     if by_audience.is_empty() {
-        let audience = assertion.claims.get("aud").map(ToString::to_string).unwrap_or_default();
+        let audience = assertion
+            .claims
+            .get("aud")
+            .map(ToString::to_string)
+            .unwrap_or_default();
         return Err(Refusal::no_federated_credential(700_212, "audience", &audience));
     }
     if by_audience.iter().any(|fic| fic.subject == subject) {
         return Ok(());
     }
-    let only_case = by_audience.iter().any(|fic| fic.subject.eq_ignore_ascii_case(subject));
+    let only_case = by_audience
+        .iter()
+        .any(|fic| fic.subject.eq_ignore_ascii_case(subject));
     let code = if only_case { 7_002_138 } else { 700_213 };
     Err(Refusal::no_federated_credential(code, "subject", subject))
 }
@@ -176,7 +212,11 @@ fn signature(assertion: &Parsed, keys: &FetchedKeys) -> Result<(), Refusal> {
             "invalid_client",
             "Client assertion failed signature validation. The key was not found, or the signature does not match.",
         )),
-        Err(_) => Err(Refusal::new(50166, "invalid_request", "Request to External OIDC endpoint failed.")),
+        Err(_) => Err(Refusal::new(
+            50166,
+            "invalid_request",
+            "Request to External OIDC endpoint failed.",
+        )),
     }
 }
 
@@ -200,7 +240,9 @@ fn validity(assertion: &Parsed, cloud: &Cloud, scene: &Scene<'_>) -> Result<(), 
 /// The one resource that is asked for.
 fn audience(form: &Parameters) -> Result<String, Refusal> {
     let scope = required(form, "scope")?;
-    let mut resources = scope.split_whitespace().filter(|scope| !IGNORED_SCOPES.contains(scope));
+    let mut resources = scope
+        .split_whitespace()
+        .filter(|scope| !IGNORED_SCOPES.contains(scope));
     let malformed = || {
         let text = format!("The provided value for the input parameter 'scope' is not valid: '{scope}'.");
         Refusal::new(70011, "invalid_scope", text)
@@ -221,7 +263,11 @@ fn known_audience(audience: &str, cloud: &Cloud) -> Result<(), Refusal> {
         return Ok(());
     }
     let text = format!("The resource principal named {audience} was not found in the tenant.");
-    Err(Refusal::new(if cloud.disconnected { 50001 } else { 500_011 }, "invalid_resource", text))
+    Err(Refusal::new(
+        if cloud.disconnected { 50001 } else { 500_011 },
+        "invalid_resource",
+        text,
+    ))
 }
 
 fn granted(grant: &Grant<'_>, scene: &Scene<'_>) -> Answer {
@@ -250,7 +296,9 @@ fn cloud_of<'a>(request: &Request, scene: &Scene<'a>) -> Option<&'a Cloud> {
 fn with_request_ids(mut answer: Answer, request: &Request, scene: &Scene<'_>) -> Answer {
     let name = http::HeaderName::from_static("x-ms-request-id");
     answer.set(name, &scene.draw.request_id.to_string());
-    let wants_echo = request.header("return-client-request-id").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let wants_echo = request
+        .header("return-client-request-id")
+        .is_some_and(|value| value.eq_ignore_ascii_case("true"));
     if let Some(id) = request.header("client-request-id").filter(|_| wants_echo) {
         answer.set(http::HeaderName::from_static("client-request-id"), id);
     }

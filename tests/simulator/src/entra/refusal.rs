@@ -16,14 +16,16 @@ pub(super) struct Refusal {
 
 impl Refusal {
     pub(super) fn new(code: u32, error: &'static str, text: impl Into<String>) -> Self {
-        Self { code, error, text: text.into() }
+        Self {
+            code,
+            error,
+            text: text.into(),
+        }
     }
 
     /// A parameter of the form is missing.
     pub(super) fn missing(parameter: &str) -> Self {
-        let text = format!(
-            "The request body must contain the following parameter: '{parameter}'."
-        );
+        let text = format!("The request body must contain the following parameter: '{parameter}'.");
         Self::new(900_144, "invalid_request", text)
     }
 
@@ -44,16 +46,23 @@ impl Refusal {
             .and_then(|cloud| cloud.error_status.get(&code))
             .and_then(|status| StatusCode::from_u16(*status).ok())
             .unwrap_or_else(|| self.usual_status());
-        let separator = if cloud.is_some_and(|cloud| cloud.legacy_crlf_errors) { "\r\n" } else { " " };
-        let (trace, correlation) = (scene.draw.request_id, scene.draw.token_id);
+        let separator = if cloud.is_some_and(|cloud| cloud.legacy_crlf_errors) {
+            "\r\n"
+        } else {
+            " "
+        };
+        let (trace, correlation) = (&scene.draw.request_id, &scene.draw.token_id);
         let timestamp = timestamp(scene.now);
         let trailer = [
             format!("Trace ID: {trace}"),
             format!("Correlation ID: {correlation}"),
             format!("Timestamp: {timestamp}"),
         ];
-        let description =
-            format!("AADSTS{code}: {}{separator}{}", self.text, trailer.join(separator));
+        let description = format!(
+            "AADSTS{code}: {}{separator}{}",
+            self.text,
+            trailer.join(separator)
+        );
         let authority = cloud.map_or("login.microsoftonline.com", |cloud| &cloud.authority);
         let body = json!({
             "error": self.error,

@@ -249,20 +249,32 @@ pub(crate) struct Throttle {
 impl Action {
     /// A bare status.
     pub fn status(code: u16) -> Self {
-        Self::Status { code, body: String::new(), content_type: None, headers: BTreeMap::new() }
+        Self::Status {
+            code,
+            body: String::new(),
+            content_type: None,
+            headers: BTreeMap::new(),
+        }
     }
 
     /// A throttled answer with `Retry-After` in seconds.
     pub fn throttle_s(seconds: i64) -> Self {
-        Self::Throttle { retry_after: Some(RetryAfter::Seconds(seconds)), countdown: false }
+        Self::Throttle {
+            retry_after: Some(RetryAfter::Seconds(seconds)),
+            countdown: false,
+        }
     }
 
     pub(crate) fn stage(&self) -> Stage {
         match self {
             Self::Hang { at: HangAt::Accept } | Self::Close { at: CloseAt::Accept } => Stage::Accept,
             Self::Hang { at: HangAt::Tls } | Self::Close { at: CloseAt::Tls } => Stage::Tls,
-            Self::Hang { at: HangAt::BeforeHeaders | HangAt::MidBody }
-            | Self::Close { at: CloseAt::BeforeHeaders | CloseAt::MidBody }
+            Self::Hang {
+                at: HangAt::BeforeHeaders | HangAt::MidBody,
+            }
+            | Self::Close {
+                at: CloseAt::BeforeHeaders | CloseAt::MidBody,
+            }
             | Self::Status { .. }
             | Self::Throttle { .. }
             | Self::Latency { .. }
@@ -305,19 +317,37 @@ mod tests {
     use super::*;
 
     fn header(json: &str, passed: i64) -> Option<String> {
-        let Action::Throttle { retry_after, countdown } = serde_json::from_str(json).unwrap() else {
+        let Action::Throttle {
+            retry_after,
+            countdown,
+        } = serde_json::from_str(json).unwrap()
+        else {
             panic!("{json} is no throttle");
         };
         let first_hit_at = Timestamp::from_second(1_000_000_000).unwrap();
         let real = Timestamp::from_second(1_000_000_000 + passed).unwrap();
-        Throttle { retry_after, countdown, first_hit_at }.header(real)
+        Throttle {
+            retry_after,
+            countdown,
+            first_hit_at,
+        }
+        .header(real)
     }
 
     #[test]
     fn throttle_takes_every_form_of_retry_after() {
-        assert_eq!(header(r#"{"type":"throttle","retry_after":7}"#, 3).as_deref(), Some("7"));
-        assert_eq!(header(r#"{"type":"throttle","retry_after":-1}"#, 0).as_deref(), Some("-1"));
-        assert_eq!(header(r#"{"type":"throttle","retry_after":"garbage"}"#, 0).as_deref(), Some("soon"));
+        assert_eq!(
+            header(r#"{"type":"throttle","retry_after":7}"#, 3).as_deref(),
+            Some("7")
+        );
+        assert_eq!(
+            header(r#"{"type":"throttle","retry_after":-1}"#, 0).as_deref(),
+            Some("-1")
+        );
+        assert_eq!(
+            header(r#"{"type":"throttle","retry_after":"garbage"}"#, 0).as_deref(),
+            Some("soon")
+        );
         assert_eq!(header(r#"{"type":"throttle","retry_after":null}"#, 0), None);
         assert_eq!(
             header(r#"{"type":"throttle","retry_after":"http-date"}"#, 0).as_deref(),

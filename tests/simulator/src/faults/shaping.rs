@@ -30,7 +30,9 @@ pub(crate) fn variant_body(variant: &BodyVariant, own: &Bytes) -> Bytes {
 
 /// `own` with oddities, or unchanged if it is no JSON object.
 pub(crate) fn quirky_json(quirk: &JsonQuirk, own: &Bytes) -> Bytes {
-    let Ok(Value::Object(mut members)) = serde_json::from_slice::<Value>(own) else { return own.clone() };
+    let Ok(Value::Object(mut members)) = serde_json::from_slice::<Value>(own) else {
+        return own.clone();
+    };
     for (name, value) in &mut members {
         match (name.as_str(), &*value) {
             ("expires_in", Value::Number(number)) if quirk.expires_in_string => {
@@ -49,10 +51,17 @@ pub(crate) fn quirky_json(quirk: &JsonQuirk, own: &Bytes) -> Bytes {
     }
     members.retain(|name, _| !quirk.missing.contains(name));
     if quirk.extra_fields {
-        members.insert("x_unheard_of".to_owned(), serde_json::json!({"nested": [1, 2, 3]}));
+        members.insert(
+            "x_unheard_of".to_owned(),
+            serde_json::json!({"nested": [1, 2, 3]}),
+        );
     }
     let text = Value::Object(members).to_string();
-    Bytes::from(if quirk.unicode_escapes { text.replace('\'', "\\u0027") } else { text })
+    Bytes::from(if quirk.unicode_escapes {
+        text.replace('\'', "\\u0027")
+    } else {
+        text
+    })
 }
 
 #[cfg(test)]
@@ -61,7 +70,8 @@ mod tests {
 
     #[test]
     fn quirks_change_what_they_name() {
-        let own = Bytes::from_static(br#"{"access_token":"t","expires_in":10,"expires_on":"99","resource":"r"}"#);
+        let own =
+            Bytes::from_static(br#"{"access_token":"t","expires_in":10,"expires_on":"99","resource":"r"}"#);
         let quirk = JsonQuirk {
             expires_in_string: true,
             expires_on_number: true,
@@ -78,7 +88,11 @@ mod tests {
     #[test]
     fn quirks_of_escapes_keep_the_meaning() {
         let own = Bytes::from_static(br#"{"error_description":"subject 'a'. Trace ID: 1"}"#);
-        let quirk = JsonQuirk { crlf_description: true, unicode_escapes: true, ..JsonQuirk::default() };
+        let quirk = JsonQuirk {
+            crlf_description: true,
+            unicode_escapes: true,
+            ..JsonQuirk::default()
+        };
         let text = quirky_json(&quirk, &own);
         assert!(text.windows(6).any(|window| window == b"\\u0027"));
         let value: Value = serde_json::from_slice(&text).unwrap();
@@ -88,7 +102,10 @@ mod tests {
     #[test]
     fn variants_are_what_they_say() {
         let own = Bytes::from_static(br#"{"a":1}"#);
-        assert_eq!(variant_body(&BodyVariant::DuplicateKeys, &own), r#"{"a":1,"a":1}"#);
+        assert_eq!(
+            variant_body(&BodyVariant::DuplicateKeys, &own),
+            r#"{"a":1,"a":1}"#
+        );
         assert_eq!(variant_body(&BodyVariant::Huge(100), &own).len(), 100);
         assert!(variant_body(&BodyVariant::Empty, &own).is_empty());
         assert!(std::str::from_utf8(&variant_body(&BodyVariant::InvalidUtf8, &own)).is_err());

@@ -102,9 +102,16 @@ impl Calls {
     pub fn shortest_gap_after_throttle(&self) -> Option<Duration> {
         let gap = |throttled: &LogEntry| {
             let at = throttled.answered_at()?;
-            let next = self.0.iter().find(|entry| entry.seq > throttled.seq && entry.at_real >= at)?;
+            let next = self
+                .0
+                .iter()
+                .find(|entry| entry.seq > throttled.seq && entry.at_real >= at)?;
             Duration::try_from(next.at_real.duration_since(at)).ok()
         };
-        self.0.iter().filter(|entry| entry.status == Some(429)).filter_map(gap).min()
+        self.0
+            .iter()
+            .filter(|entry| entry.status == Some(429))
+            .filter_map(gap)
+            .min()
     }
 }

@@ -82,7 +82,11 @@ impl Counters {
     }
 
     fn sum(&self, wanted: impl Fn(&CallCount) -> bool) -> u64 {
-        self.calls.iter().filter(|count| wanted(count)).map(|count| count.calls).sum()
+        self.calls
+            .iter()
+            .filter(|count| wanted(count))
+            .map(|count| count.calls)
+            .sum()
     }
 
     pub(super) fn of(&mut self, service: Service) -> &mut ServiceCount {
@@ -90,9 +94,17 @@ impl Counters {
     }
 
     pub(super) fn enter(&mut self, service: Service, op: Operation) -> u64 {
-        let index = self.in_flight.iter().position(|one| one.service == service && one.op == op);
+        let index = self
+            .in_flight
+            .iter()
+            .position(|one| one.service == service && one.op == op);
         let index = index.unwrap_or_else(|| {
-            self.in_flight.push(InFlight { service, op, now: 0, max: 0 });
+            self.in_flight.push(InFlight {
+                service,
+                op,
+                now: 0,
+                max: 0,
+            });
             self.in_flight.len() - 1
         });
         self.in_flight.get_mut(index).map_or(1, |one| {
@@ -103,13 +115,23 @@ impl Counters {
     }
 
     pub(super) fn leave(&mut self, service: Service, op: Operation) {
-        if let Some(one) = self.in_flight.iter_mut().find(|one| one.service == service && one.op == op) {
+        if let Some(one) = self
+            .in_flight
+            .iter_mut()
+            .find(|one| one.service == service && one.op == op)
+        {
             one.now = one.now.saturating_sub(1);
         }
     }
 
     pub(super) fn count(&mut self, key: CallCount) {
-        match self.calls.binary_search_by(|known| CallCount { calls: 0, ..known.clone() }.cmp(&key)) {
+        match self.calls.binary_search_by(|known| {
+            CallCount {
+                calls: 0,
+                ..known.clone()
+            }
+            .cmp(&key)
+        }) {
             Ok(index) => {
                 if let Some(known) = self.calls.get_mut(index) {
                     known.calls += 1;
@@ -149,7 +171,10 @@ mod tests {
             counters.count(key);
         }
         assert_eq!(counters.calls(Service::Acr, Operation::Exchange), 4);
-        assert_eq!(counters.calls_with_status(Service::Acr, Operation::Exchange, 200), 3);
+        assert_eq!(
+            counters.calls_with_status(Service::Acr, Operation::Exchange, 200),
+            3
+        );
         assert_eq!(counters.calls(Service::Acr, Operation::Token), 0);
         assert_eq!(counters.calls.len(), 3);
     }

@@ -4,7 +4,6 @@ use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use uuid::Uuid;
 
 use super::counters::CallCount;
 use crate::{
@@ -22,8 +21,8 @@ pub struct LogEntry {
     pub at_real: Timestamp,
     /// Arrival by the service's clock.
     pub at_sim: Timestamp,
-    /// The connection it came on.
-    pub connection: Uuid,
+    /// Number of the connection it came on.
+    pub connection: u64,
     /// The service.
     pub service: Service,
     /// What was wanted.
@@ -72,14 +71,21 @@ pub struct SecretSeen {
 impl SecretSeen {
     pub(crate) fn of(place: String, secret: &str) -> Self {
         let claims = Parsed::parse(secret).map(|token| token.claims);
-        Self { place, sha256: sha256_hex(secret.as_bytes()), claims }
+        Self {
+            place,
+            sha256: sha256_hex(secret.as_bytes()),
+            claims,
+        }
     }
 }
 
 impl LogEntry {
-    pub(super) fn new(seq: u64, request: &Request, connection: Uuid, sim: Timestamp, real: Timestamp) -> Self {
+    pub(super) fn new(seq: u64, request: &Request, connection: u64, sim: Timestamp, real: Timestamp) -> Self {
         let subject = request.subject();
-        let secrets = request.secrets().into_iter().map(|(place, secret)| SecretSeen::of(place, &secret));
+        let secrets = request
+            .secrets()
+            .into_iter()
+            .map(|(place, secret)| SecretSeen::of(place, &secret));
         Self {
             seq,
             at_real: real,
@@ -96,7 +102,12 @@ impl LogEntry {
                 .headers
                 .iter()
                 .filter(|(name, _)| name.as_str() != "authorization")
-                .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+                .map(|(name, value)| {
+                    (
+                        name.to_string(),
+                        String::from_utf8_lossy(value.as_bytes()).into_owned(),
+                    )
+                })
                 .collect(),
             secrets: secrets.collect(),
             tenant: subject.tenant,
@@ -130,12 +141,23 @@ impl LogEntry {
 
 fn without_secrets(parameters: &Parameters) -> Vec<(String, String)> {
     let shown = |(name, value): &(String, String)| {
-        (name.clone(), if Parameters::is_secret(name) { "(secret)".to_owned() } else { value.clone() })
+        (
+            name.clone(),
+            if Parameters::is_secret(name) {
+                "(secret)".to_owned()
+            } else {
+                value.clone()
+            },
+        )
     };
     parameters.0.iter().map(shown).collect()
 }
 
 /// SHA-256 in hexadecimal.
 pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
-    digest(&SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    digest(&SHA256, bytes)
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }

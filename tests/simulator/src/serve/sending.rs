@@ -27,6 +27,12 @@ struct Watched {
     complete: bool,
 }
 
+impl Watched {
+    fn finish(&mut self) {
+        self.complete = true;
+    }
+}
+
 impl Drop for Watched {
     fn drop(&mut self) {
         if !self.complete {
@@ -42,7 +48,11 @@ pub(super) fn send(
     world: &Arc<World>,
     call: CallId,
 ) -> Result<Response<AnswerBody>, Closed> {
-    let watched = || Watched { world: Arc::clone(world), call, complete: false };
+    let watched = || Watched {
+        world: Arc::clone(world),
+        call,
+        complete: false,
+    };
     let full = answer.body.len();
     let mut announced = None;
     let body = match action {
@@ -62,7 +72,10 @@ pub(super) fn send(
             wrong_realm(&mut answer, &host);
             whole(answer.body)
         }
-        Some(Action::Truncate { bytes, keep_content_length }) => {
+        Some(Action::Truncate {
+            bytes,
+            keep_content_length,
+        }) => {
             let kept = answer.body.slice(..bytes.min(full));
             if keep_content_length {
                 announced = Some(full);
@@ -89,7 +102,9 @@ pub(super) fn send(
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
     if let Some(length) = announced {
-        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     Ok(response)
 }
@@ -124,24 +139,35 @@ fn slow(body: Bytes, bytes_per_s: u64, watched: Watched) -> AnswerBody {
     let pause = Duration::from_secs(1)
         .mul_f64(f64::from(u32::try_from(slice).unwrap_or(u32::MAX)))
         .div_f64(f64::from(u32::try_from(bytes_per_s.max(1)).unwrap_or(u32::MAX)));
-    streamed(stream::unfold((body, watched), move |(mut rest, mut watched)| async move {
-        if rest.is_empty() {
-            watched.complete = true;
-            return None;
-        }
-        tokio::time::sleep(pause).await;
-        let piece = rest.split_to(slice.min(rest.len()));
-        Some((Ok(piece), (rest, watched)))
-    }))
+    streamed(stream::unfold(
+        (body, watched),
+        move |(mut rest, mut watched)| async move {
+            if rest.is_empty() {
+                watched.finish();
+                return None;
+            }
+            tokio::time::sleep(pause).await;
+            let piece = rest.split_to(slice.min(rest.len()));
+            Some((Ok(piece), (rest, watched)))
+        },
+    ))
 }
 
 /// Replaces the host of the realm in a challenge.
 fn wrong_realm(answer: &mut Answer, host: &str) {
-    let Some(challenge) = answer.headers.get(header::WWW_AUTHENTICATE).and_then(|value| value.to_str().ok()) else {
+    let Some(challenge) = answer
+        .headers
+        .get(header::WWW_AUTHENTICATE)
+        .and_then(|value| value.to_str().ok())
+    else {
         return;
     };
-    let Some((before, rest)) = challenge.split_once("realm=\"https://") else { return };
-    let Some((_, after)) = rest.split_once('/') else { return };
+    let Some((before, rest)) = challenge.split_once("realm=\"https://") else {
+        return;
+    };
+    let Some((_, after)) = rest.split_once('/') else {
+        return;
+    };
     let challenge = format!("{before}realm=\"https://{host}/{after}");
     answer.set(header::WWW_AUTHENTICATE, &challenge);
 }

@@ -154,7 +154,10 @@ impl Cloud {
     /// Azure public.
     pub fn public() -> Self {
         Self {
-            audiences: audiences(&["https://management.azure.com/", "https://management.core.windows.net/"]),
+            audiences: audiences(&[
+                "https://management.azure.com/",
+                "https://management.core.windows.net/",
+            ]),
             ..Self::named("public", "login.microsoftonline.com", "azurecr.io")
         }
     }
@@ -201,13 +204,18 @@ impl Cloud {
     /// Whether this host is the cloud's authority.
     pub fn answers_to(&self, host: &str) -> bool {
         self.authority.eq_ignore_ascii_case(host)
-            || self.authority_aliases.iter().any(|alias| alias.eq_ignore_ascii_case(host))
+            || self
+                .authority_aliases
+                .iter()
+                .any(|alias| alias.eq_ignore_ascii_case(host))
     }
 
     /// Whether Entra issues tokens for this audience. A trailing slash makes no difference.
     pub fn knows_audience(&self, audience: &str) -> bool {
         let bare = audience.trim_end_matches('/');
-        self.audiences.iter().any(|known| known.trim_end_matches('/') == bare)
+        self.audiences
+            .iter()
+            .any(|known| known.trim_end_matches('/') == bare)
     }
 }
 
@@ -257,14 +265,21 @@ impl Principal {
 
     /// Resource IDs compare without regard to case.
     pub fn has_resource_id(&self, id: &str) -> bool {
-        self.resource_id.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(id))
+        self.resource_id
+            .as_ref()
+            .is_some_and(|own| own.eq_ignore_ascii_case(id))
     }
 }
 
 impl Issuer {
     /// An issuer whose key the simulator holds.
     pub fn simulated(url: &str) -> Self {
-        Self::with_keys(url, IssuerKeys::Simulated { kids: vec!["k1".to_owned()] })
+        Self::with_keys(
+            url,
+            IssuerKeys::Simulated {
+                kids: vec!["k1".to_owned()],
+            },
+        )
     }
 
     /// An issuer with the given JWKS document.
@@ -274,16 +289,31 @@ impl Issuer {
 
     /// An issuer whose keys are fetched.
     pub fn fetched(url: &str, jwks_url: &str, ca_pem: Option<String>, bearer_token: Option<String>) -> Self {
-        Self::with_keys(url, IssuerKeys::Url { url: jwks_url.to_owned(), ca_pem, bearer_token })
+        Self::with_keys(
+            url,
+            IssuerKeys::Url {
+                url: jwks_url.to_owned(),
+                ca_pem,
+                bearer_token,
+            },
+        )
     }
 
     fn with_keys(url: &str, keys: IssuerKeys) -> Self {
-        Self { url: url.to_owned(), keys, reachable: true }
+        Self {
+            url: url.to_owned(),
+            keys,
+            reachable: true,
+        }
     }
 }
 
 fn audiences(arm: &[&str]) -> Vec<String> {
-    arm.iter().copied().chain([ACR_AUDIENCE]).map(str::to_owned).collect()
+    arm.iter()
+        .copied()
+        .chain([ACR_AUDIENCE])
+        .map(str::to_owned)
+        .collect()
 }
 
 fn acr_audience() -> String {

@@ -253,7 +253,10 @@ impl Registry {
     /// Adds a repository with tags.
     #[must_use]
     pub fn with_repository(mut self, name: &str, tags: &[&str]) -> Self {
-        self.repositories.insert(name.to_owned(), tags.iter().map(|tag| (*tag).to_owned()).collect());
+        self.repositories.insert(
+            name.to_owned(),
+            tags.iter().map(|tag| (*tag).to_owned()).collect(),
+        );
         self
     }
 
@@ -283,7 +286,9 @@ impl Registry {
 
     /// Every host it answers under.
     pub fn hosts(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(&self.host).chain(&self.aliases).map(String::as_str)
+        std::iter::once(&self.host)
+            .chain(&self.aliases)
+            .map(String::as_str)
     }
 
     /// Whether it answers under this host.
@@ -312,9 +317,9 @@ impl Condition {
     pub fn allows(&self, repository: &str) -> bool {
         match self {
             Self::Equals(name) => name.eq_ignore_ascii_case(repository),
-            Self::StartsWith(prefix) => {
-                repository.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-            }
+            Self::StartsWith(prefix) => repository
+                .get(..prefix.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(prefix)),
         }
     }
 }

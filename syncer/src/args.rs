@@ -1,0 +1,110 @@
+//! The command line. The only place that reads it; everything else gets typed values.
+
+use std::{net::SocketAddr, num::NonZeroU16, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use runtime::{build_info::VERSION, telemetry::TelemetryArgs};
+
+/// Keeps pull Secrets and ServiceAccounts in step with AcrPullBinding objects.
+///
+/// For every binding the syncer asks the broker for a token of an Azure Container Registry, keeps it in a pull Secret,
+/// and lists that Secret in a ServiceAccount. It reaches Kubernetes through $KUBECONFIG or, in a Pod, through the
+/// Pod's own ServiceAccount. Traces are exported when the standard OTEL_* variables say where to.
+#[derive(Debug, Parser)]
+#[command(name = "syncer", version = VERSION)]
+pub struct SyncerArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run until told to stop.
+    Run(Box<RunArgs>),
+    /// Print the CustomResourceDefinitions as YAML, for kubectl apply.
+    Crd,
+}
+
+/// How to run.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Address of the broker, such as https://acrpull-broker.acrpull-system.svc:8443.
+    #[arg(long, value_name = "URL", env = "ACRPULL_BROKER_ADDRESS")]
+    pub broker_address: String,
+    /// Certificates (PEM) that the broker's must chain to. Without it, those of the system.
+    #[arg(long, value_name = "FILE", env = "ACRPULL_BROKER_CA_FILE")]
+    pub broker_ca_file: Option<PathBuf>,
+    /// This process's own ServiceAccount token for the broker; read again as it is renewed.
+    #[arg(long, value_name = "FILE", env = "ACRPULL_BROKER_TOKEN_FILE")]
+    pub broker_token_file: PathBuf,
+    /// Audience of the tokens that are requested for workload identities.
+    #[arg(long, value_name = "AUDIENCE", default_value = "api://AzureCRTokenExchange",
+          value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub service_account_token_audience: String,
+    /// Work only on bindings with these labels, such as team=web,stage!=test.
+    #[arg(long, value_name = "SELECTOR")]
+    pub label_selector: Option<String>,
+    /// Bindings that are worked on at a time; waiting for the broker does not count.
+    #[arg(long, value_name = "COUNT", default_value = "16")]
+    pub workers: NonZeroU16,
+    /// Address for /livez, /readyz and /metrics (plain HTTP).
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8081")]
+    pub admin_address: SocketAddr,
+    /// Logs.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn args_are_consistent() {
+        SyncerArgs::command().debug_assert();
+    }
+
+    #[test]
+    fn args_defaults_are_those_of_the_peer_where_it_has_them() {
+        let parsed = SyncerArgs::try_parse_from([
+            "syncer",
+            "run",
+            "--broker-address",
+            "https://broker:8443",
+            "--broker-token-file",
+            "/token",
+        ]);
+        let Command::Run(run) = parsed.unwrap().command else {
+            panic!("not run")
+        };
+        assert_eq!(run.service_account_token_audience, "api://AzureCRTokenExchange");
+        assert_eq!(run.workers.get(), 16);
+        assert_eq!(run.label_selector, None);
+    }
+
+    #[test]
+    fn args_that_cannot_work_are_refused() {
+        let base = [
+            "syncer",
+            "run",
+            "--broker-address",
+            "https://b",
+            "--broker-token-file",
+            "/t",
+        ];
+        for bad in [
+            ["--workers", "0"],
+            ["--admin-address", "nowhere"],
+            ["--service-account-token-audience", ""],
+        ] {
+            assert!(
+                SyncerArgs::try_parse_from(base.iter().chain(&bad)).is_err(),
+                "{bad:?}"
+            );
+        }
+    }
+}

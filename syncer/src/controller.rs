@@ -1,0 +1,154 @@
+//! The two loops: passes over bindings, and links of ServiceAccounts. Both take what the watches wake them for, one
+//! pass at a time per object, as many objects at a time as there are.
+//!
+//! The number of passes is not bounded here, on purpose: a pass that waits costs a task and no worker (see
+//! [`crate::context::Limits`]), while a bound would let a few hundred bindings of a silent registry use it up.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt as _, channel::mpsc};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::{
+    ResourceExt as _,
+    runtime::{
+        applier,
+        controller::{self, Action},
+        reflector::{ObjectRef, Store},
+    },
+};
+use runtime::{error_chain::ErrorChain, tasks};
+use tokio::task::JoinError;
+use tracing::Instrument as _;
+
+use crate::{context::Context, crd::AcrPullBinding, metrics::PassResult, reconcile, watches::Stores};
+
+/// Changes that come within this time are looked at together: our own writes come back as changes.
+const DEBOUNCE: Duration = Duration::from_millis(20);
+/// After a pass that panicked. A fault of the syncer must not become a loop.
+const AFTER_PANIC: Duration = Duration::from_secs(60);
+/// After links could not be written; the same again plus jitter at most.
+const LINK_RETRY: Duration = Duration::from_secs(15);
+
+/// Passes over bindings, until shutdown.
+pub async fn reconcile_bindings(
+    context: Arc<Context>,
+    stores: Arc<Stores>,
+    wakes: mpsc::Receiver<ObjectRef<AcrPullBinding>>,
+) {
+    if !synced(&context, &stores).await {
+        return;
+    }
+    let start = |binding: Arc<AcrPullBinding>, context: Arc<Context>| {
+        // A root of its own: the work on a binding is a trace, not a branch of the process's life.
+        let span = tracing::info_span!(
+            parent: None,
+            "reconcile AcrPullBinding",
+            otel.kind = "internal",
+            acrpull.binding.namespace = binding.namespace(),
+            acrpull.binding.name = binding.name_any(),
+            acrpull.binding.generation = binding.metadata.generation,
+            acrpull.outcome = tracing::field::Empty,
+        );
+        tasks::spawn_detached(reconcile::reconcile(context, binding).instrument(span))
+    };
+    let passes = applier(
+        start,
+        |binding, error, context| {
+            panicked(
+                &ObjectRef::from_obj(binding.as_ref()).to_string(),
+                error,
+                &context,
+            )
+        },
+        Arc::clone(&context),
+        stores.bindings.clone(),
+        queue(wakes, &context),
+        controller::Config::default().debounce(DEBOUNCE),
+    );
+    // What a pass comes to is in the status, the metrics and the trace; here only the stream is driven.
+    passes.for_each(|_pass| std::future::ready(())).await;
+}
+
+/// Links of ServiceAccounts, until shutdown: those that bindings left behind, and those that somebody removed.
+pub async fn settle_links(
+    context: Arc<Context>,
+    stores: Arc<Stores>,
+    wakes: mpsc::Receiver<ObjectRef<ServiceAccount>>,
+) {
+    if !synced(&context, &stores).await {
+        return;
+    }
+    let start = |account: Arc<ServiceAccount>, context: Arc<Context>| {
+        let span = tracing::info_span!(
+            parent: None,
+            "settle links of ServiceAccount",
+            otel.kind = "internal",
+            serviceaccount.namespace = account.namespace(),
+            serviceaccount.name = account.name_any(),
+        );
+        tasks::spawn_detached(settle(context, ObjectRef::from_obj(account.as_ref())).instrument(span))
+    };
+    let passes = applier(
+        start,
+        |account, error, context| {
+            panicked(
+                &ObjectRef::from_obj(account.as_ref()).to_string(),
+                error,
+                &context,
+            )
+        },
+        Arc::clone(&context),
+        stores.accounts.clone(),
+        queue(wakes, &context),
+        controller::Config::default().debounce(DEBOUNCE),
+    );
+    passes.for_each(|_pass| std::future::ready(())).await;
+}
+
+async fn settle(context: Arc<Context>, account: ObjectRef<ServiceAccount>) -> Action {
+    let _worker = context.limits.worker().await;
+    match context.links.settle(&context.client, &account).await {
+        Ok(_settled) => Action::await_change(),
+        Err(error) => {
+            tracing::warn!(error = %ErrorChain(&error), "the links of a ServiceAccount could not be settled");
+            Action::requeue(LINK_RETRY.mul_f64(1.0 + rand::random::<f64>()))
+        }
+    }
+}
+
+/// Waits until all stores are filled; a decision on half of the world could take a link for forgotten.
+async fn synced(context: &Context, stores: &Stores) -> bool {
+    fn ready<K>(store: &Store<K>) -> impl Future<Output = bool> + '_
+    where
+        K: kube::runtime::reflector::Lookup + Clone + 'static,
+        K::DynamicType: Eq + std::hash::Hash + Clone,
+    {
+        async { store.wait_until_ready().await.is_ok() }
+    }
+    let all = async {
+        ready(&stores.bindings).await && ready(&stores.accounts).await && ready(&stores.secrets).await
+    };
+    tokio::select! {
+        all = all => all,
+        () = context.shutdown.started() => false,
+    }
+}
+
+fn queue<K>(
+    wakes: mpsc::Receiver<ObjectRef<K>>,
+    context: &Arc<Context>,
+) -> impl Stream<Item = Result<ObjectRef<K>, Infallible>>
+where
+    K: kube::runtime::reflector::Lookup,
+{
+    let context = Arc::clone(context);
+    wakes
+        .map(Ok)
+        .take_until(async move { context.shutdown.started().await })
+}
+
+fn panicked(object: &str, error: &JoinError, context: &Context) -> Action {
+    tracing::error!(object, %error, "a pass panicked");
+    context.metrics.reconciled(PassResult::panic);
+    Action::requeue(AFTER_PANIC)
+}

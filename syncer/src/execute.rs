@@ -1,0 +1,186 @@
+//! Writes to Kubernetes: one function per write, each idempotent and safe by itself. Decides nothing.
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Resource as _, ResourceExt as _,
+    api::{Patch, PatchParams},
+    core::PartialObjectMeta,
+    runtime::events::{Event, EventType},
+};
+use serde_json::{Value, json};
+use tracing::Instrument as _;
+
+use crate::{
+    context::Context,
+    crd::AcrPullBinding,
+    credential::Answer,
+    kube_calls::{KubeError, Verb},
+    problem::Problem,
+    pull_secret::{self, PullSecret, SecretState},
+    status::{self, Notice},
+};
+
+/// Makes the binding the one owner of its Secret and puts the label back.
+///
+/// A merge patch and not an apply: the owner entry of an earlier binding belongs to another field manager, and the
+/// server refuses two controllers, whoever forces.
+///
+/// # Errors
+/// Kubernetes refused or failed.
+pub async fn adopt(
+    context: &Context,
+    binding: &AcrPullBinding,
+    secret: &PullSecret,
+) -> Result<PullSecret, Problem> {
+    let adoption = pull_secret::adoption(binding);
+    let patch = json!({"metadata": {
+        "uid": secret.uid,
+        "labels": adoption.labels,
+        "ownerReferences": adoption.owner_references,
+    }});
+    patch_secret(
+        context,
+        binding,
+        &PatchParams::default(),
+        &Patch::Merge(patch),
+        "adopt Secret",
+    )
+    .await
+}
+
+/// Stores an answer of the broker: the whole Secret, or only the times when the payload is there already.
+///
+/// # Errors
+/// Kubernetes refused or failed.
+pub async fn store(
+    context: &Context,
+    binding: &AcrPullBinding,
+    secret: Option<&PullSecret>,
+    answer: &Answer,
+    request: Option<&str>,
+) -> Result<PullSecret, Problem> {
+    let annotations = pull_secret::annotations(&binding.spec, &answer.credential, request);
+    match (&answer.payload, secret) {
+        (None, None) => Err(Problem::new(
+            proto::Reason::Internal,
+            "the broker sent nothing to store",
+        )),
+        (None, Some(secret)) => {
+            let patch = json!({"metadata": {"uid": secret.uid, "annotations": annotations}});
+            patch_secret(
+                context,
+                binding,
+                &PatchParams::default(),
+                &Patch::Merge(patch),
+                "apply Secret",
+            )
+            .await
+        }
+        (Some(payload), secret) => {
+            let mut object = pull_secret::object(binding, payload, annotations);
+            object.metadata.uid = secret.map(|secret| secret.uid.clone());
+            let params = PatchParams::apply(pull_secret::FIELD_MANAGER);
+            // Ours may be forced. What was absent a moment ago may by now be somebody else's: without force the
+            // server refuses to take it over.
+            let params = if secret.is_some() { params.force() } else { params };
+            patch_secret(context, binding, &params, &Patch::Apply(object), "apply Secret").await
+        }
+    }
+}
+
+/// Patches the Secret. The answer is asked for as metadata, so that no data of any Secret comes back.
+async fn patch_secret<P>(
+    context: &Context,
+    binding: &AcrPullBinding,
+    params: &PatchParams,
+    patch: &Patch<P>,
+    what: &'static str,
+) -> Result<PullSecret, Problem>
+where
+    P: serde::Serialize + std::fmt::Debug,
+{
+    let name = pull_secret::name_for(&binding.name_any());
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), &binding.namespace().unwrap_or_default());
+    let params = PatchParams {
+        field_manager: Some(pull_secret::FIELD_MANAGER.to_owned()),
+        ..params.clone()
+    };
+    let span = tracing::info_span!(
+        "apply Secret",
+        otel.kind = "client",
+        otel.name = what,
+        secret.name = name
+    );
+    let call = api.patch_metadata(&name, &params, patch);
+    let result: Result<PartialObjectMeta<Secret>, KubeError> = context
+        .calls
+        .call(Verb::Patch, "secrets", call)
+        .instrument(span)
+        .await;
+    let tried = format!("write Secret {name}");
+    let written = result.map_err(|error| error.into_problem(&tried))?;
+    match pull_secret::judge(&written.metadata, binding) {
+        SecretState::Ours(secret) => Ok(secret),
+        SecretState::Foreign | SecretState::Absent => Err(Problem::new(
+            proto::Reason::SecretConflict,
+            format!("cannot {tried}: somebody else took it over"),
+        )),
+    }
+}
+
+/// Writes the status. The uid keeps it from another binding that has the name by now.
+///
+/// # Errors
+/// Kubernetes refused or failed.
+pub async fn write_status(
+    context: &Context,
+    binding: &AcrPullBinding,
+    mut patch: Value,
+) -> Result<(), KubeError> {
+    let api: Api<AcrPullBinding> =
+        Api::namespaced(context.client.clone(), &binding.namespace().unwrap_or_default());
+    if let Value::Object(fields) = &mut patch {
+        fields.insert("metadata".to_owned(), json!({ "uid": binding.uid() }));
+    }
+    let params = PatchParams {
+        field_manager: Some(status::FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    let name = binding.name_any();
+    let patch = Patch::Merge(patch);
+    let call = api.patch_status(&name, &params, &patch);
+    context
+        .calls
+        .call(Verb::Patch, "acrpullbindings/status", call)
+        .await
+        .map(|_written| ())
+}
+
+/// Publishes events. They are news, not state: one that cannot be published is logged and forgotten.
+pub async fn publish(context: &Context, binding: &AcrPullBinding, notices: Vec<Notice>) {
+    let reference = binding.object_ref(&());
+    for Notice {
+        warning,
+        reason,
+        action,
+        note,
+    } in notices
+    {
+        let event = Event {
+            type_: if warning {
+                EventType::Warning
+            } else {
+                EventType::Normal
+            },
+            reason,
+            note: Some(note),
+            action: action.to_owned(),
+            secondary: None,
+        };
+        let call = context.recorder.publish(&event, &reference);
+        if let Err(error) = context.calls.call(Verb::Create, "events", call).await {
+            let error = runtime::error_chain::ErrorChain(&error).to_string();
+            tracing::warn!(error, reason = event.reason, "an event could not be published");
+        }
+    }
+}
