@@ -188,12 +188,16 @@ where
             Some(step) => return step,
             None => judgement,
         };
+        // Past its refresh point, and still good: handed out at once, whatever becomes of the renewal.
+        let at_once = token
+            .filter(|_| decision == Decision::ServeAndRefresh)
+            .map(Step::Serve);
         let flight = match flights.get(key) {
             Some(flight) => {
                 self.0.metrics.count(CacheResult::Coalesced);
                 flight.clone()
             }
-            None if flights.len() >= MAX_FLIGHTS => return Step::Overloaded,
+            None if flights.len() >= MAX_FLIGHTS => return at_once.unwrap_or(Step::Overloaded),
             None => {
                 self.0.metrics.count(CacheResult::Miss);
                 let flight = self.take_off(key.clone(), need, fetch());
@@ -201,10 +205,7 @@ where
                 flight
             }
         };
-        match (decision, token) {
-            (Decision::ServeAndRefresh, Some(token)) => Step::Serve(token),
-            _ => Step::Wait(flight),
-        }
+        at_once.unwrap_or(Step::Wait(flight))
     }
 
     /// The step, where no fetch is needed for it.

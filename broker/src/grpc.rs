@@ -40,7 +40,8 @@ impl CredentialService for Grpc {
             otel.kind = "server",
             rpc.system.name = "grpc",
             acrpull.cluster = tracing::field::Empty,
-            acrpull.namespace = tracing::field::Empty,
+            acrpull.binding.namespace = tracing::field::Empty,
+            acrpull.binding.name = tracing::field::Empty,
             acrpull.registry.server = tracing::field::Empty,
             acrpull.policy.rule = tracing::field::Empty,
         );

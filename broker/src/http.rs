@@ -30,7 +30,8 @@ async fn docker_config(State(service): State<Service>, headers: HeaderMap, body:
         http.request.method = "POST",
         http.route = "/v1/docker-config",
         acrpull.cluster = tracing::field::Empty,
-        acrpull.namespace = tracing::field::Empty,
+        acrpull.binding.namespace = tracing::field::Empty,
+        acrpull.binding.name = tracing::field::Empty,
         acrpull.registry.server = tracing::field::Empty,
         acrpull.policy.rule = tracing::field::Empty,
     );

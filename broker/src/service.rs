@@ -74,6 +74,9 @@ impl Service {
         let result = tokio::time::timeout(deadline, self.answer(headers, message))
             .await
             .unwrap_or_else(|_elapsed| Err(CredentialError::titled(Reason::DeadlineExceeded)));
+        if let Err(error) = &result {
+            log_failure(error);
+        }
         record.outcome = match &result {
             Ok(response) if response.not_modified => Outcome::NotModified,
             Ok(_response) => Outcome::Issued,
@@ -93,7 +96,8 @@ impl Service {
         let caller = parts.authenticator.caller(bearer)?;
         span.record("acrpull.cluster", &*caller.cluster.config.name);
         let request = DockerConfigRequest::try_from(message)?;
-        span.record("acrpull.namespace", request.namespace.as_str());
+        span.record("acrpull.binding.namespace", request.namespace.as_str());
+        span.record("acrpull.binding.name", request.binding.as_str());
         span.record("acrpull.registry.server", request.registry.as_str());
         let subject = match &request.identity {
             RequestedIdentity::Federated { subject_token, .. } => {
@@ -105,13 +109,7 @@ impl Service {
         if let Some(grant) = permit.grant() {
             span.record("acrpull.policy.rule", grant);
         }
-        let config = parts
-            .credentials
-            .docker_config(&permit, &request.wish)
-            .await
-            .inspect_err(|error| {
-                log_failure(&caller.cluster.config.name, &request, error);
-            })?;
+        let config = parts.credentials.docker_config(&permit, &request.wish).await?;
         Ok(response(config, granted(permit.scopes())))
     }
 }
@@ -129,13 +127,9 @@ fn response(config: DockerConfig, granted_scopes: Vec<String>) -> GetDockerConfi
     }
 }
 
-/// The one place where a failed request is logged, with what the public text leaves out.
-fn log_failure(cluster: &str, request: &DockerConfigRequest, error: &CredentialError) {
+/// The one place where a refused or failed request is logged. Who asked for what is in the fields of the span.
+fn log_failure(error: &CredentialError) {
     tracing::warn!(
-        cluster,
-        binding.namespace = request.namespace,
-        binding.name = request.binding,
-        registry.host = %request.registry,
         reason = error.reason.as_str(),
         azure.request_id = error.azure_request_id,
         retry_after_s = error.retry_after.map(|wait| wait.as_secs()),

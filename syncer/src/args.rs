@@ -23,15 +23,20 @@ pub struct SyncerArgs {
 pub enum Command {
     /// Run until told to stop.
     Run(Box<RunArgs>),
-    /// Print the CustomResourceDefinitions as YAML, for kubectl apply.
+    /// Print the CRDs as YAML, for kubectl apply.
     Crd,
 }
 
 /// How to run.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Address of the broker, such as https://acrpull-broker.acrpull-system.svc:8443.
-    #[arg(long, value_name = "URL", env = "ACRPULL_BROKER_ADDRESS")]
+    /// Address of the broker.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "ACRPULL_BROKER_ADDRESS",
+        help = "Address of the broker, such as https://acrpull-broker.acrpull-system.svc:8443"
+    )]
     pub broker_address: String,
     /// Certificates (PEM) that the broker's must chain to. Without it, those of the system.
     #[arg(long, value_name = "FILE", env = "ACRPULL_BROKER_CA_FILE")]

@@ -20,7 +20,13 @@ use runtime::{error_chain::ErrorChain, tasks};
 use tokio::task::JoinError;
 use tracing::Instrument as _;
 
-use crate::{context::Context, crd::AcrPullBinding, metrics::PassResult, reconcile, watches::Stores};
+use crate::{
+    context::Context,
+    crd::AcrPullBinding,
+    metrics::PassResult,
+    reconcile,
+    watches::{Stores, Wakes},
+};
 
 /// Changes that come within this time are looked at together: our own writes come back as changes.
 const DEBOUNCE: Duration = Duration::from_millis(20);
@@ -29,15 +35,27 @@ const AFTER_PANIC: Duration = Duration::from_secs(60);
 /// After links could not be written; the same again plus jitter at most.
 const LINK_RETRY: Duration = Duration::from_secs(15);
 
-/// Passes over bindings, until shutdown.
-pub async fn reconcile_bindings(
-    context: Arc<Context>,
-    stores: Arc<Stores>,
+/// Both loops, until shutdown.
+pub async fn run(context: Arc<Context>, stores: Stores, wakes: Wakes) {
+    // One waiter for both: a store wakes only the last of several that wait for it.
+    if synced(&context, &stores).await {
+        let Stores {
+            bindings,
+            accounts,
+            secrets: _,
+        } = stores;
+        tokio::join!(
+            reconcile_bindings(&context, bindings, wakes.bindings),
+            settle_links(&context, accounts, wakes.accounts),
+        );
+    }
+}
+
+async fn reconcile_bindings(
+    context: &Arc<Context>,
+    store: Store<AcrPullBinding>,
     wakes: mpsc::Receiver<ObjectRef<AcrPullBinding>>,
 ) {
-    if !synced(&context, &stores).await {
-        return;
-    }
     let start = |binding: Arc<AcrPullBinding>, context: Arc<Context>| {
         // A root of its own: the work on a binding is a trace, not a branch of the process's life.
         let span = tracing::info_span!(
@@ -60,24 +78,21 @@ pub async fn reconcile_bindings(
                 &context,
             )
         },
-        Arc::clone(&context),
-        stores.bindings.clone(),
-        queue(wakes, &context),
+        Arc::clone(context),
+        store,
+        queue(wakes, context),
         controller::Config::default().debounce(DEBOUNCE),
     );
     // What a pass comes to is in the status, the metrics and the trace; here only the stream is driven.
     passes.for_each(|_pass| std::future::ready(())).await;
 }
 
-/// Links of ServiceAccounts, until shutdown: those that bindings left behind, and those that somebody removed.
-pub async fn settle_links(
-    context: Arc<Context>,
-    stores: Arc<Stores>,
+/// The links that bindings left behind, and those that somebody removed.
+async fn settle_links(
+    context: &Arc<Context>,
+    store: Store<ServiceAccount>,
     wakes: mpsc::Receiver<ObjectRef<ServiceAccount>>,
 ) {
-    if !synced(&context, &stores).await {
-        return;
-    }
     let start = |account: Arc<ServiceAccount>, context: Arc<Context>| {
         let span = tracing::info_span!(
             parent: None,
@@ -97,9 +112,9 @@ pub async fn settle_links(
                 &context,
             )
         },
-        Arc::clone(&context),
-        stores.accounts.clone(),
-        queue(wakes, &context),
+        Arc::clone(context),
+        store,
+        queue(wakes, context),
         controller::Config::default().debounce(DEBOUNCE),
     );
     passes.for_each(|_pass| std::future::ready(())).await;
@@ -118,12 +133,12 @@ async fn settle(context: Arc<Context>, account: ObjectRef<ServiceAccount>) -> Ac
 
 /// Waits until all stores are filled; a decision on half of the world could take a link for forgotten.
 async fn synced(context: &Context, stores: &Stores) -> bool {
-    fn ready<K>(store: &Store<K>) -> impl Future<Output = bool> + '_
+    async fn ready<K>(store: &Store<K>) -> bool
     where
         K: kube::runtime::reflector::Lookup + Clone + 'static,
         K::DynamicType: Eq + std::hash::Hash + Clone,
     {
-        async { store.wait_until_ready().await.is_ok() }
+        store.wait_until_ready().await.is_ok()
     }
     let all = async {
         ready(&stores.bindings).await && ready(&stores.accounts).await && ready(&stores.secrets).await

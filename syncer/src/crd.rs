@@ -94,7 +94,7 @@ mod tests {
                     fields.values().for_each(|field| rules(field, found));
                 }
                 Value::Array(items) => items.iter().for_each(|item| rules(item, found)),
-                _ => {}
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
             }
         }
         let mut found = Vec::new();

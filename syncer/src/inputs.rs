@@ -120,7 +120,14 @@ pub fn base36_sha224(bytes: &[u8]) -> String {
 
 /// Lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            for digit in [byte >> 4, byte & 0xf] {
+                text.extend(char::from_digit(u32::from(digit), 16));
+            }
+            text
+        })
 }
 
 /// The reverse of [`hex`].

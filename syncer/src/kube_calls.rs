@@ -33,7 +33,10 @@ pub enum KubeError {
     /// No answer in time.
     #[error("the API server did not answer within {} s", DEADLINE.as_secs())]
     Deadline,
-    /// The server refused or failed, or could not be reached.
+    /// The server refused or failed. Its text names objects and users, for the log and not for a status.
+    #[error("the API server answered {}: {}", .0.code, .0.message)]
+    Refused(Box<Status>),
+    /// There is no answer, or one that does not decode.
     #[error("the call to the API server failed")]
     Call(#[source] kube::Error),
 }
@@ -55,7 +58,9 @@ impl KubeCalls {
         call: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, KubeError> {
         let result = match tokio::time::timeout(DEADLINE, call).await {
-            Ok(result) => result.map_err(KubeError::Call),
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(kube::Error::Api(status))) => Err(KubeError::Refused(status)),
+            Ok(Err(error)) => Err(KubeError::Call(error)),
             Err(_elapsed) => Err(KubeError::Deadline),
         };
         let code = result.as_ref().err().map_or(200, KubeError::code);
@@ -79,7 +84,7 @@ impl Verb {
 impl KubeError {
     fn status(&self) -> Option<&Status> {
         match self {
-            Self::Call(kube::Error::Api(status)) => Some(status),
+            Self::Refused(status) => Some(status),
             Self::Call(_) | Self::Deadline => None,
         }
     }
@@ -162,7 +167,7 @@ mod tests {
             retry_after_seconds: 0,
         };
         let status = Status::failure(message, "").with_code(code).with_details(details);
-        KubeError::Call(kube::Error::Api(Box::new(status))).into_problem("write Secret acr-pull-web")
+        KubeError::Refused(Box::new(status)).into_problem("write Secret acr-pull-web")
     }
 
     #[test]

@@ -94,7 +94,7 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
     } = args;
     let _telemetry = telemetry::init(SERVICE, &telemetry)?;
     let shutdown = Shutdown::on_signal()?;
-    let broker = broker(ClientOptions {
+    let broker = broker(&ClientOptions {
         address: broker_address,
         ca_file: broker_ca_file,
         token_file: broker_token_file,
@@ -141,21 +141,13 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
         writers,
         label_selector.as_deref(),
     );
-    let stores = Arc::new(stores);
-    tasks.spawn(
-        "bindings",
-        controller::reconcile_bindings(Arc::clone(&context), Arc::clone(&stores), wakes.bindings),
-    );
-    tasks.spawn(
-        "links",
-        controller::settle_links(Arc::clone(&context), stores, wakes.accounts),
-    );
+    tasks.spawn("controller", controller::run(Arc::clone(&context), stores, wakes));
     let router = admin::router(registry, readiness, shutdown.clone());
     tasks.spawn("admin", admin::serve(listener, router, shutdown)?);
     tasks.run_until_done(GRACE).await
 }
 
-fn broker(options: ClientOptions) -> Result<BrokerClient, Failure> {
+fn broker(options: &ClientOptions) -> Result<BrokerClient, Failure> {
     // Read when it is needed; looked at here so that a wrong path is told at once.
     if let Err(error) = std::fs::metadata(&options.token_file) {
         let what = format!(
@@ -166,7 +158,7 @@ fn broker(options: ClientOptions) -> Result<BrokerClient, Failure> {
             .remedy("mount a ServiceAccount token for the broker's audience")
             .source(error));
     }
-    BrokerClient::new(&options).map_err(|error| match &error {
+    BrokerClient::new(options).map_err(|error| match &error {
         ClientError::Address { .. } | ClientError::NotHttps { .. } => {
             Failure::usage("--broker-address").source(error)
         }

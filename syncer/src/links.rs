@@ -185,16 +185,16 @@ pub(crate) mod tests {
         Some((links.entries, links.record.into_iter().collect()))
     }
 
-    fn some(entries: &[&str], record: &[&str]) -> Option<(Vec<String>, Vec<String>)> {
+    fn lists(entries: &[&str], record: &[&str]) -> (Vec<String>, Vec<String>) {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        Some((owned(entries), owned(record)))
+        (owned(entries), owned(record))
     }
 
     #[test]
     fn link_first_one_makes_the_list() {
         assert_eq!(
             changed(&account("web"), &["acr-pull-a"], &[]),
-            some(&["acr-pull-a"], &["acr-pull-a"])
+            Some(lists(&["acr-pull-a"], &["acr-pull-a"]))
         );
     }
 
@@ -203,10 +203,10 @@ pub(crate) mod tests {
         let account = with(&["z-user", "acr-pull-b", "a-user", "a-user"], &["acr-pull-b"]);
         assert_eq!(
             changed(&account, &["acr-pull-b", "acr-pull-a"], &[]),
-            some(
+            Some(lists(
                 &["z-user", "acr-pull-b", "a-user", "a-user", "acr-pull-a"],
                 &["acr-pull-a", "acr-pull-b"]
-            )
+            ))
         );
     }
 
@@ -216,7 +216,7 @@ pub(crate) mod tests {
         assert!(!has(&account, "acr-pull-a"));
         assert_eq!(
             changed(&account, &["acr-pull-a"], &[]),
-            some(&["acr-pull-a", "user"], &["acr-pull-a"])
+            Some(lists(&["acr-pull-a", "user"], &["acr-pull-a"]))
         );
     }
 
@@ -232,7 +232,7 @@ pub(crate) mod tests {
         let account = with(&["acr-pull-theirs", "acr-pull-a", "user"], &["acr-pull-a"]);
         assert_eq!(
             changed(&account, &[], &["acr-pull-a", "acr-pull-theirs"]),
-            some(&["acr-pull-theirs", "user"], &[])
+            Some(lists(&["acr-pull-theirs", "user"], &[]))
         );
     }
 
@@ -245,7 +245,10 @@ pub(crate) mod tests {
     #[test]
     fn unlink_of_a_name_that_a_user_removed_cleans_the_record() {
         let account = with(&["user"], &["acr-pull-a"]);
-        assert_eq!(changed(&account, &[], &["acr-pull-a"]), some(&["user"], &[]));
+        assert_eq!(
+            changed(&account, &[], &["acr-pull-a"]),
+            Some(lists(&["user"], &[]))
+        );
     }
 
     #[test]

@@ -31,6 +31,8 @@ use crate::{
 
 /// After a failed read or status write; the same again plus jitter at most.
 const RETRY: Duration = Duration::from_secs(15);
+/// A broker that has not answered by then is worth a word in the status.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Stands for the inputs of an attempt that had none: a name that somebody else holds, a link, an owner.
 const NO_INPUTS: &str = "";
 
@@ -73,10 +75,8 @@ pub async fn reconcile(context: Arc<Context>, binding: Arc<AcrPullBinding>) -> A
             Step::Issue(_issue) if pass.adopt_problem.is_some() => {}
             Step::Issue(issue) => {
                 drop(worker);
-                let answer = tokio::select! {
-                    answer = credential::ask(&context, &pass.snapshot.binding, &issue) => answer,
-                    // The broker finishes for others; the next process asks again.
-                    () = context.shutdown.started() => return Action::await_change(),
+                let Some(answer) = pass.ask(&issue).await else {
+                    return Action::await_change();
                 };
                 worker = context.limits.worker().await;
                 pass.settle(&issue, answer).await;
@@ -123,6 +123,27 @@ impl Pass<'_> {
         match execute::adopt(self.context, &self.snapshot.binding, secret).await {
             Ok(adopted) => self.wrote(adopted),
             Err(problem) => self.adopt_problem = Some(problem),
+        }
+    }
+
+    /// Asks the broker. When that takes long, the status says so meanwhile. None when the process is to end: the
+    /// broker finishes for others, and the next process asks again.
+    async fn ask(&mut self, issue: &Issue) -> Option<Result<credential::Answer, Problem>> {
+        let (context, binding) = (self.context, Arc::clone(&self.snapshot.binding));
+        let mut answer = std::pin::pin!(credential::ask(context, &binding, issue));
+        tokio::select! {
+            answer = &mut answer => return Some(answer),
+            () = context.shutdown.started() => return None,
+            () = tokio::time::sleep(PATIENCE) => {}
+        }
+        {
+            let _worker = context.limits.worker().await;
+            let now = context.now();
+            self.report(&plan::plan(&self.snapshot, now), now).await;
+        }
+        tokio::select! {
+            answer = answer => Some(answer),
+            () = context.shutdown.started() => None,
         }
     }
 
@@ -198,7 +219,7 @@ impl Pass<'_> {
         );
         tracing::warn!(
             reason = run.problem.reason.as_str(),
-            message = run.problem.message,
+            problem = run.problem.message,
             attempts = run.attempts,
             retry_after_ms =
                 u64::try_from(schedule::elapsed(self.context.now(), run.next_at).as_millis()).ok(),
@@ -211,12 +232,8 @@ impl Pass<'_> {
     async fn conclude(mut self) -> Option<Duration> {
         let now = self.context.now();
         let rest = plan::plan(&self.snapshot, now);
-        let link = self
-            .link_problem
-            .clone()
-            .map_or_else(|| rest.link.clone(), Link::Failed);
-        let problem = self.adopt_problem.clone().or_else(|| rest.problem.clone());
-        let status_failed = self.report(&link, problem.as_ref(), &rest, now).await;
+        let status_failed = self.report(&rest, now).await;
+        let (link, problem) = self.standing(&rest);
         self.measure(&link, problem.as_ref(), now);
 
         let is_behind = status_failed || self.link_problem.is_some() || self.adopt_problem.is_some();
@@ -231,8 +248,18 @@ impl Pass<'_> {
         [rest.wake_after(now), soon, left].into_iter().flatten().min()
     }
 
+    /// How the link stands, and what stands in the way.
+    fn standing(&self, rest: &Plan) -> (Link, Option<Problem>) {
+        let link = self
+            .link_problem
+            .clone()
+            .map_or_else(|| rest.link.clone(), Link::Failed);
+        (link, self.adopt_problem.clone().or_else(|| rest.problem.clone()))
+    }
+
     /// Writes the status and the events if they are due. True if that failed.
-    async fn report(&mut self, link: &Link, problem: Option<&Problem>, rest: &Plan, now: Timestamp) -> bool {
+    async fn report(&mut self, rest: &Plan, now: Timestamp) -> bool {
+        let (link, problem) = self.standing(rest);
         let (binding, memory) = (Arc::clone(&self.snapshot.binding), &self.snapshot.memory);
         let secret_name = pull_secret::name_for(&binding.name_any());
         let trace_id = propagation::current_trace_id();
@@ -242,11 +269,11 @@ impl Pass<'_> {
             &Observation {
                 generation: binding.metadata.generation,
                 secret_name: &secret_name,
-                link,
+                link: &link,
                 account_name: &binding.spec.service_account_name,
                 inputs: rest.inputs.as_deref(),
                 credential: self.secret().and_then(|secret| secret.credential.as_ref()),
-                problem,
+                problem: problem.as_ref(),
                 attempts: memory.failures.as_ref().map_or(0, |run| run.attempts),
                 degraded: memory.degraded,
                 granted_scope: memory.granted_scope.as_deref(),

@@ -80,7 +80,9 @@ fn pause(class: RetryClass, attempt: u32, since: Duration, draw: f64) -> Duratio
             slightly_less(doubled(WAITING_FIRST, attempt.saturating_sub(1)).min(WAITING_CAP))
         }
         // The time since the beginning is the measure, not the attempts: doubling it doubles the pauses.
-        RetryClass::Waiting => slightly_less((since - WAITING_PATIENCE).max(WAITING_CAP).min(LONGEST)),
+        RetryClass::Waiting => {
+            slightly_less(since.saturating_sub(WAITING_PATIENCE).clamp(WAITING_CAP, LONGEST))
+        }
         RetryClass::Permanent | RetryClass::Caller => {
             slightly_less(doubled(PERMANENT_FIRST, attempt.saturating_sub(1)))
         }

@@ -19,6 +19,9 @@ pub const CLIENT_ID_ANNOTATION: &str = "azure.workload.identity/client-id";
 /// Names the tenant of that identity; optional there and here.
 pub const TENANT_ID_ANNOTATION: &str = "azure.workload.identity/tenant-id";
 
+const CLIENT_ID_FIELD: &str = "spec.auth.workloadIdentity.clientID";
+const TENANT_ID_FIELD: &str = "spec.auth.workloadIdentity.tenantID";
+
 /// What to ask the broker for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wanted {
@@ -130,32 +133,28 @@ fn federated(identity: &WorkloadIdentityAuth, account: Option<&ServiceAccount>) 
         value.map(|value| value.trim()).filter(|value| !value.is_empty())
     };
     // The two of the spec go together; the tenant of the annotation belongs to the client of the annotation.
-    let (client_id, tenant_id) = match &identity.client_id {
+    let (client_id, tenant_id, [client_field, tenant_field]) = match identity.client_id.as_deref() {
         Some(client_id) => (
-            parse("spec.auth.workloadIdentity.clientID", client_id)?,
-            identity
-                .tenant_id
-                .as_deref()
-                .map(|id| parse("spec.auth.workloadIdentity.tenantID", id))
-                .transpose()?,
+            Some(client_id),
+            identity.tenant_id.as_deref(),
+            [CLIENT_ID_FIELD, TENANT_ID_FIELD],
         ),
-        None => {
-            let Some(client_id) = annotation(CLIENT_ID_ANNOTATION) else {
-                return Err(Problem::new(
-                    Reason::IdentityAnnotationMissing,
-                    format!(
-                        "ServiceAccount {service_account} lacks the annotation {CLIENT_ID_ANNOTATION}, and spec.auth.workloadIdentity.clientID is not set"
-                    ),
-                ));
-            };
-            (
-                parse(CLIENT_ID_ANNOTATION, client_id)?,
-                annotation(TENANT_ID_ANNOTATION)
-                    .map(|id| parse(TENANT_ID_ANNOTATION, id))
-                    .transpose()?,
-            )
-        }
+        None => (
+            annotation(CLIENT_ID_ANNOTATION),
+            annotation(TENANT_ID_ANNOTATION),
+            [CLIENT_ID_ANNOTATION, TENANT_ID_ANNOTATION],
+        ),
     };
+    let Some(client_id) = client_id else {
+        return Err(Problem::new(
+            Reason::IdentityAnnotationMissing,
+            format!(
+                "ServiceAccount {service_account} lacks the annotation {CLIENT_ID_ANNOTATION}, and {CLIENT_ID_FIELD} is not set"
+            ),
+        ));
+    };
+    let client_id = parse(client_field, client_id)?;
+    let tenant_id = tenant_id.map(|id| parse(tenant_field, id)).transpose()?;
     Ok(Identity::Federated {
         service_account,
         client_id,

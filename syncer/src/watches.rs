@@ -128,7 +128,7 @@ pub fn spawn(
     let (gate, shutdown) = (readiness.gate("watch of bindings"), context.shutdown.clone());
     let route = {
         let router = Arc::clone(&router);
-        move |change: Change<'_, _>| router.binding(change)
+        move |change: &Change<'_, _>| router.binding(change)
     };
     let events = slimmed(client(), selected, |binding: &mut AcrPullBinding| {
         binding.metadata.managed_fields = None;
@@ -145,7 +145,7 @@ pub fn spawn(
     );
     let route = {
         let router = Arc::clone(&router);
-        move |change: Change<'_, _>| router.account(change)
+        move |change: &Change<'_, _>| router.account(change)
     };
     let events = slimmed(client(), all.clone(), links::slim);
     tasks.spawn(
@@ -154,7 +154,7 @@ pub fn spawn(
     );
 
     let (gate, shutdown) = (readiness.gate("watch of Secrets"), context.shutdown.clone());
-    let route = move |change: Change<'_, _>| router.secret(change);
+    let route = move |change: &Change<'_, _>| router.secret(change);
     let labelled = all.labels(pull_secret::BINDING_LABEL);
     let events = slimmed(client(), labelled, |secret: &mut PartialObjectMeta<Secret>| {
         pull_secret::slim(&mut secret.metadata);
@@ -186,7 +186,7 @@ async fn watch<K>(
     events: impl futures::Stream<Item = watcher::Result<Event<K>>> + Send,
     writer: Writer<K>,
     gate: runtime::admin::Gate,
-    route: impl Fn(Change<'_, K>) -> Vec<Wake> + Send,
+    route: impl Fn(&Change<'_, K>) -> Vec<Wake> + Send,
     mut queues: Queues,
     shutdown: Shutdown,
 ) where
@@ -197,11 +197,11 @@ async fn watch<K>(
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         let wakes = match &event {
-            Ok(Event::Apply(object)) => route(Change::Applied(object)),
-            Ok(Event::Delete(object)) => route(Change::Gone(object)),
+            Ok(Event::Apply(object)) => route(&Change::Applied(object)),
+            Ok(Event::Delete(object)) => route(&Change::Gone(object)),
             Ok(Event::InitDone) => {
                 gate.open();
-                route(Change::Resynced)
+                route(&Change::Resynced)
             }
             Ok(Event::Init | Event::InitApply(_)) => Vec::new(),
             Err(error) => {
@@ -223,17 +223,17 @@ async fn watch<K>(
 }
 
 impl Router {
-    fn binding(&self, change: Change<'_, AcrPullBinding>) -> Vec<Wake> {
+    fn binding(&self, change: &Change<'_, AcrPullBinding>) -> Vec<Wake> {
         match change {
             Change::Applied(binding) => {
-                let own = ObjectRef::from_obj(binding);
+                let own = ObjectRef::from_obj(*binding);
                 let mut wakes =
                     self.accounts_to_unlink(binding, binding.metadata.deletion_timestamp.is_none());
                 wakes.push(Wake::Binding(own));
                 wakes
             }
             Change::Gone(binding) => {
-                self.context.memory.forget(&ObjectRef::from_obj(binding));
+                self.context.memory.forget(&ObjectRef::from_obj(*binding));
                 self.accounts_to_unlink(binding, false)
             }
             Change::Resynced => {
@@ -245,7 +245,7 @@ impl Router {
         }
     }
 
-    fn account(&self, change: Change<'_, ServiceAccount>) -> Vec<Wake> {
+    fn account(&self, change: &Change<'_, ServiceAccount>) -> Vec<Wake> {
         let (Change::Applied(account) | Change::Gone(account)) = change else {
             return self.everything();
         };
@@ -260,12 +260,12 @@ impl Router {
             .map(|binding| Wake::Binding(ObjectRef::from_obj(binding.as_ref())))
             .collect();
         if self.context.links.concerns(account) {
-            wakes.push(Wake::Account(ObjectRef::from_obj(account)));
+            wakes.push(Wake::Account(ObjectRef::from_obj(*account)));
         }
         wakes
     }
 
-    fn secret(&self, change: Change<'_, PartialObjectMeta<Secret>>) -> Vec<Wake> {
+    fn secret(&self, change: &Change<'_, PartialObjectMeta<Secret>>) -> Vec<Wake> {
         let (Change::Applied(secret) | Change::Gone(secret)) = change else {
             return self.everything();
         };

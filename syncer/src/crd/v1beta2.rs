@@ -46,72 +46,17 @@ const IS_IDENTITY: &str = "self.matches('^(?i)/subscriptions/[^/ ]+/resourcegrou
     category = "acrpull",
     selectable = ".spec.serviceAccountName",
     selectable = ".spec.acr.server",
-    printcolumn(
-        name = "Server",
-        type_ = "string",
-        json_path = ".spec.acr.server",
-        description = "Host name of the registry."
-    ),
-    printcolumn(
-        name = "ServiceAccount",
-        type_ = "string",
-        json_path = ".spec.serviceAccountName",
-        description = "ServiceAccount that can pull."
-    ),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
-        description = "Whether pulls work."
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
-        description = "Why, or why not."
-    ),
-    printcolumn(
-        name = "Expires",
-        type_ = "string",
-        json_path = ".status.tokenExpirationTime",
-        description = "When the token in the Secret expires."
-    ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(
-        name = "Secret",
-        type_ = "string",
-        json_path = ".status.pullSecretName",
-        description = "Name of the pull Secret.",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Scope",
-        type_ = "string",
-        json_path = ".spec.acr.scope",
-        description = "What the token may do.",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Last Refresh",
-        type_ = "date",
-        json_path = ".status.lastTokenRefreshTime",
-        description = "When the token was fetched.",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Next Refresh",
-        type_ = "string",
-        json_path = ".status.nextRefreshTime",
-        description = "When the next token is due.",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Message",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
-        description = "The reason in words.",
-        priority = 1
-    )
+    printcolumn = r#"{"name":"Server","type":"string","jsonPath":".spec.acr.server","description":"Host name of the registry."}"#,
+    printcolumn = r#"{"name":"ServiceAccount","type":"string","jsonPath":".spec.serviceAccountName","description":"ServiceAccount that can pull."}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status","description":"Whether pulls work."}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason","description":"Why, or why not."}"#,
+    printcolumn = r#"{"name":"Expires","type":"string","jsonPath":".status.tokenExpirationTime","description":"When the token in the Secret expires."}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"Secret","type":"string","jsonPath":".status.pullSecretName","description":"Name of the pull Secret.","priority":1}"#,
+    printcolumn = r#"{"name":"Scope","type":"string","jsonPath":".spec.acr.scope","description":"What the token may do.","priority":1}"#,
+    printcolumn = r#"{"name":"Last Refresh","type":"date","jsonPath":".status.lastTokenRefreshTime","description":"When the token was fetched.","priority":1}"#,
+    printcolumn = r#"{"name":"Next Refresh","type":"string","jsonPath":".status.nextRefreshTime","description":"When the next token is due.","priority":1}"#,
+    printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message","description":"The reason in words.","priority":1}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct AcrPullBindingSpec {

@@ -41,10 +41,10 @@ fn settled() -> Snapshot {
 }
 
 fn secret(snapshot: &mut Snapshot) -> &mut PullSecret {
-    match &mut snapshot.secret {
-        SecretState::Ours(secret) => secret,
-        other => panic!("{other:?}"),
-    }
+    let SecretState::Ours(secret) = &mut snapshot.secret else {
+        panic!("no Secret of ours")
+    };
+    secret
 }
 
 fn request_refresh(snapshot: &mut Snapshot, value: &str) {

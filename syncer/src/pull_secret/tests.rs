@@ -42,11 +42,7 @@ fn secret_name_is_the_peers() {
     let name = name_for(&long);
     assert_eq!(
         name,
-        format!(
-            "acr-pull-{}-{}",
-            "a".repeat(232),
-            &inputs::base36_sha224(long.as_bytes())[..10]
-        )
+        format!("acr-pull-{}-{}", "a".repeat(232), short_hash(&long))
     );
     assert_eq!(name_for(&"a".repeat(253)).len(), 253);
 }

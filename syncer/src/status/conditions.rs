@@ -46,7 +46,7 @@ impl Verdict {
         Self {
             status: UNKNOWN,
             reason: PENDING,
-            message: "not tried yet".to_owned(),
+            message: "in progress".to_owned(),
         }
     }
 

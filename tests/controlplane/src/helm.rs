@@ -134,7 +134,8 @@ impl Helm {
         self.run(&[command, &target].concat()).await
     }
 
-    /// Values go by a file, which is removed after the call: they may be large, and a command line is visible to all.
+    /// Values go by a file, which is removed after the call: they may be large, and a command line is visible
+    /// to all.
     fn write_values(&self, values: &str) -> anyhow::Result<tempfile::NamedTempFile> {
         let file = tempfile::Builder::new()
             .prefix("values-")

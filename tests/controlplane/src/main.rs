@@ -82,8 +82,13 @@ async fn up(issuer: String) -> anyhow::Result<()> {
     // Listened for from the start: an interrupt while the plane starts must end it in order as well.
     let mut interrupted = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
     let mut terminated = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
+    let options = ControlPlaneOptions {
+        name: "up".to_owned(),
+        issuer,
+        always_own: false,
+    };
     let plane = tokio::select! {
-        plane = ControlPlane::start(ControlPlaneOptions { name: "up".to_owned(), issuer, always_own: false }) => plane?,
+        plane = ControlPlane::start(options) => plane?,
         _ = interrupted.recv() => return Ok(()),
         _ = terminated.recv() => return Ok(()),
     };

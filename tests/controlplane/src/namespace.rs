@@ -26,7 +26,8 @@ pub struct Namespace {
 }
 
 impl ControlPlane {
-    /// Creates a namespace whose name begins with `prefix` and is otherwise new, and waits until pods could be created.
+    /// Creates a namespace whose name begins with `prefix` and is otherwise new, and waits until pods could
+    /// be created.
     ///
     /// # Errors
     /// The prefix is no beginning of a name, or the controllers do not populate the namespace in time.
@@ -75,8 +76,8 @@ impl Namespace {
 impl Drop for Namespace {
     fn drop(&mut self) {
         let (name, admin) = (self.name.clone(), self.admin.clone());
-        // A drop cannot await, and the runtime around it may be ending: a thread and a runtime for this one call.
-        // It fails when the plane is gone already, and then the namespace is gone as well.
+        // A drop cannot await, and the runtime around it may be ending: a thread and a runtime for this one
+        // call. It fails when the plane is gone already, and then the namespace is gone as well.
         drop(std::thread::spawn(move || delete(&name, admin)).join());
     }
 }

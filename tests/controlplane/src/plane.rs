@@ -1,7 +1,9 @@
 //! A control plane to test against: started for the occasion, or an existing cluster.
 //!
-//! It hands out clients, tokens and kubeconfigs. It installs nothing and knows nothing of the product.
+//! Here it is started, observed and stopped; `access` hands out clients, tokens and kubeconfigs. It installs
+//! nothing and knows nothing of the product.
 
+mod access;
 mod commands;
 mod credentials;
 mod existing;
@@ -14,23 +16,22 @@ mod shared;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::AtomicU64;
 
 use anyhow::{Context as _, bail};
 use kube::Client;
 use kube::config::{Cluster, Kubeconfig};
 
-use crate::helm::Helm;
-use crate::supervisor::{Program, Supervisor};
-use crate::tools::{Tool, Tools};
+use crate::supervisor::Supervisor;
+use crate::tools::Tools;
 use credentials::Credentials;
 use ports::Ports;
 pub use ports::free_ports;
 pub(crate) use ports::is_port_taken;
 use processes::{Plan, Processes};
 
-/// What most clusters call themselves in their `ServiceAccount` tokens; so do ours, so that it is what is tested.
+/// What most clusters call themselves in their `ServiceAccount` tokens; so do ours, so that it is what is
+/// tested.
 pub const DEFAULT_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
 /// The range of Service addresses; nothing answers there.
@@ -42,12 +43,6 @@ const SERVICE_ADDRESS: &str = "10.0.0.1";
 /// How often a start is tried, each time with other ports: another process may take one in between.
 const START_ATTEMPTS: u32 = 3;
 
-/// How long a token of `client_for_service_account` lives: longer than any test.
-const CLIENT_TOKEN_LIFETIME: Duration = Duration::from_hours(1);
-
-/// How long kubectl may take.
-const KUBECTL_TIMEOUT: Duration = Duration::from_mins(1);
-
 /// What can be chosen about a control plane of our own.
 #[derive(Debug, Clone)]
 pub struct ControlPlaneOptions {
@@ -55,8 +50,8 @@ pub struct ControlPlaneOptions {
     pub name: String,
     /// The `iss` of its `ServiceAccount` tokens; an https URL.
     pub issuer: String,
-    /// Never the existing cluster that the environment selects: for tests that need a second cluster, an issuer of
-    /// their own or a restart.
+    /// Never the existing cluster that the environment selects: for tests that need a second cluster, an
+    /// issuer of their own or a restart.
     pub always_own: bool,
 }
 
@@ -92,10 +87,12 @@ impl Default for ControlPlaneOptions {
 }
 
 impl ControlPlane {
-    /// Starts a control plane, or connects to the existing cluster that the environment selects (see the README).
+    /// Starts a control plane, or connects to the existing cluster that the environment selects (see the
+    /// README).
     ///
     /// # Errors
-    /// A tool is missing and cannot be built, a process ends early (with its last log lines), or nothing is ready in time.
+    /// A tool is missing and cannot be built, a process ends early (with its last log lines), or nothing is
+    /// ready in time.
     pub async fn start(options: ControlPlaneOptions) -> anyhow::Result<Self> {
         let existing = if options.always_own {
             None
@@ -187,56 +184,6 @@ impl ControlPlane {
         })
     }
 
-    /// A client of the administrator. It works in the runtime that it was made in: each test makes its own.
-    ///
-    /// # Errors
-    /// The kubeconfig of an existing cluster names something that cannot be read.
-    pub fn client(&self) -> anyhow::Result<Client> {
-        Client::try_from(self.admin.clone()).context("failed to make a client")
-    }
-
-    /// A client that has only the rights of a `ServiceAccount`; for at most an hour.
-    ///
-    /// # Errors
-    /// There is no such `ServiceAccount`.
-    pub async fn client_for_service_account(&self, namespace: &str, name: &str) -> anyhow::Result<Client> {
-        let token = self
-            .service_account_token(namespace, name, &[], CLIENT_TOKEN_LIFETIME)
-            .await?;
-        let kubeconfig = kubeconfig::kubeconfig(self.cluster.clone(), kubeconfig::token_user(&token));
-        Client::try_from(kubeconfig).context("failed to make a client")
-    }
-
-    /// A token of a `ServiceAccount`, as `TokenRequest` issues it (at least 600 s). No audiences: the API server's own.
-    ///
-    /// # Errors
-    /// There is no such `ServiceAccount`, or the API server refuses the lifetime.
-    pub async fn service_account_token(
-        &self,
-        namespace: &str,
-        name: &str,
-        audiences: &[&str],
-        lifetime: Duration,
-    ) -> anyhow::Result<String> {
-        requests::service_account_token(self.client()?, namespace, name, audiences, lifetime).await
-    }
-
-    /// The kubeconfig of the administrator.
-    pub fn kubeconfig_path(&self) -> &Path {
-        &self.kubeconfig_path
-    }
-
-    /// Writes a kubeconfig that reads its token from a file, for a process that runs as a `ServiceAccount` does in a pod.
-    ///
-    /// # Errors
-    /// The plane's folder cannot be written.
-    pub fn kubeconfig_for_token_file(&self, token_file: &Path) -> anyhow::Result<PathBuf> {
-        let number = self.files.fetch_add(1, Ordering::Relaxed);
-        let path = self.directory().join(format!("token-file-{number}.kubeconfig"));
-        let user = kubeconfig::token_file_user(token_file);
-        kubeconfig::write(&path, &kubeconfig::kubeconfig(self.cluster.clone(), user))
-    }
-
     pub(crate) fn admin(&self) -> &Kubeconfig {
         &self.admin
     }
@@ -251,8 +198,8 @@ impl ControlPlane {
         &self.jwks
     }
 
-    /// The private key that signs them (PKCS#8 PEM), for tokens that no API server would issue, such as expired ones.
-    /// `None` for an existing cluster.
+    /// The private key that signs them (PKCS#8 PEM), for tokens that no API server would issue, such as
+    /// expired ones. `None` for an existing cluster.
     pub fn service_account_signing_key_path(&self) -> Option<&Path> {
         self.own.as_ref().map(|own| own.signing_key_path.as_path())
     }
@@ -295,38 +242,10 @@ impl ControlPlane {
         self.supervisor.logs_dir()
     }
 
-    /// Keeps the logs when the plane ends. A panic does so by itself; a test that fails by returning an error does not.
+    /// Keeps the logs when the plane ends. A panic does so by itself; a test that fails by returning an error
+    /// does not.
     pub fn keep_logs(&self) {
         self.supervisor.keep_logs();
-    }
-
-    /// helm for this cluster, as the administrator.
-    ///
-    /// # Errors
-    /// The plane's folder cannot be written.
-    pub fn helm(&self) -> anyhow::Result<Helm> {
-        Helm::new(
-            Arc::clone(&self.supervisor),
-            &self.tools,
-            Some(&self.kubeconfig_path),
-        )
-    }
-
-    /// Runs kubectl as the administrator and returns what it prints.
-    ///
-    /// # Errors
-    /// It fails (with its standard error) or does not end in time.
-    pub async fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        let program = Program::new(self.tools.path(Tool::Kubectl))
-            .args(arguments)
-            .env("KUBECONFIG", &self.kubeconfig_path)
-            // Its discovery cache would go to the user's home.
-            .env("KUBECACHEDIR", self.directory().join("kubectl-cache"));
-        self.supervisor
-            .run(&program, KUBECTL_TIMEOUT)
-            .await?
-            .success()
-            .with_context(|| format!("kubectl {}", arguments.join(" ")))
     }
 
     /// Resolves when one of the plane's processes has ended unexpectedly; never for an existing cluster.
@@ -350,8 +269,8 @@ impl ControlPlane {
             .await
     }
 
-    /// Restarts the controller manager. Its garbage collector looks for new kinds only every 30 s: after CRDs were
-    /// installed, this makes it know them within a second or two. Nothing to do for an existing cluster.
+    /// Restarts the controller manager. Its garbage collector looks for new kinds only every 30 s: after CRDs
+    /// were installed, this makes it know them within a second or two. Nothing to do for an existing cluster.
     ///
     /// # Errors
     /// It cannot be started.

@@ -86,9 +86,10 @@ impl Registry {
         &self.process
     }
 
-    /// Puts an image into the storage, past authentication: a second registry process without any, on the same storage,
-    /// lives for this one push. Pushing through the first would need a token with a `push` action, which is not what is
-    /// tested. Two processes can share the storage because it is files, and neither caches what it read.
+    /// Puts an image into the storage, past authentication: a second registry process without any, on the
+    /// same storage, lives for this one push. Pushing through the first would need a token with a `push`
+    /// action, which is not what is tested. Two processes can share the storage because it is files, and
+    /// neither caches what it read.
     ///
     /// Returns the image's digest. `files` are what the image contains.
     ///

@@ -1,8 +1,9 @@
 //! Processes and a folder that never outlive their owner.
 //!
-//! A [`Supervisor`] owns a temporary folder and any number of processes. When it is closed or dropped, or when its
-//! owner's process ends in any way (panic, SIGKILL), a watchdog process kills every process group and removes the folder.
-//! It knows nothing of Kubernetes: the control plane, the registry and the product's own processes all run under it.
+//! A [`Supervisor`] owns a temporary folder and any number of processes. When it is closed or dropped, or
+//! when its owner's process ends in any way (panic, SIGKILL), a watchdog process kills every process group
+//! and removes the folder. It knows nothing of Kubernetes: the control plane, the registry and the product's
+//! own processes all run under it.
 
 mod process;
 mod program;
@@ -47,7 +48,8 @@ pub struct Output {
 }
 
 impl Supervisor {
-    /// Creates the folder and starts the watchdog. The name shows in the folder's name and in that of kept logs.
+    /// Creates the folder and starts the watchdog. The name shows in the folder's name and in that of kept
+    /// logs.
     ///
     /// # Errors
     /// The temporary folder cannot be written or `/bin/sh` not started.
@@ -101,7 +103,8 @@ impl Supervisor {
     /// Runs a program to its end, or kills it when the time is up.
     ///
     /// # Errors
-    /// It cannot be started or exceeds `timeout`. Its own failure is in the output's status: see [`Output::success`].
+    /// It cannot be started or exceeds `timeout`. Its own failure is in the output's status: see
+    /// [`Output::success`].
     pub async fn run(&self, program: &Program, timeout: Duration) -> anyhow::Result<Output> {
         let executable = program.executable();
         let name = executable
@@ -146,15 +149,16 @@ impl Supervisor {
         Ok(output)
     }
 
-    /// Keeps the logs: they are copied to `target/test-logs/<name>-<pid>` when the supervisor ends. Says so on standard
-    /// error, once.
+    /// Keeps the logs: they are copied to `target/test-logs/<name>-<pid>` when the supervisor ends. Says so
+    /// on standard error, once.
     pub fn keep_logs(&self) {
         if self.keeps_logs.swap(true, Ordering::Relaxed) {
             return;
         }
         let kept = kept_logs_dir().join(format!("{}-{}", self.name, std::process::id()));
         self.watchdog.keep_logs(&kept);
-        // To the stream itself: a test that passes would have its captured output thrown away, logs kept or not.
+        // To the stream itself: a test that passes would have its captured output thrown away, logs kept or
+        // not.
         drop(writeln!(
             std::io::stderr(),
             "the logs of {} will be kept in {}",

@@ -8,7 +8,8 @@ const BLOCK: usize = 512;
 /// Where the header's checksum is, in bytes.
 const CHECKSUM: std::ops::Range<usize> = 148..156;
 
-/// An archive with these files (path, content), readable by all, of the beginning of time: equal files, equal bytes.
+/// An archive with these files (path, content), readable by all, of the beginning of time: equal files, equal
+/// bytes.
 ///
 /// # Errors
 /// A path is longer than the format's 100 bytes.

@@ -30,5 +30,5 @@ pub use pull_secret::{PullSecret, RegistryLogin};
 pub use stack::{
     BROKER_AUDIENCE, CLUSTER, FEDERATION_AUDIENCE, NAMESPACE, SYNCER_SUBJECT, Stack, StackOptions, chart,
 };
-pub use team::{Team, binding};
+pub use team::{Team, binding, condition};
 pub use wait::{poll, wait_for};

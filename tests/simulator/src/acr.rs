@@ -65,7 +65,7 @@ pub(crate) fn answer(
         Err(refusal) => refusal.answer(registry, request, scene),
     };
     let name = http::HeaderName::from_static("x-ms-correlation-request-id");
-    Some(answer.after(steps).with(name, &scene.draw.request_id.to_string()))
+    Some(answer.after(steps).with(name, &scene.draw.request_id))
 }
 
 /// The network first, then the rate.
@@ -116,4 +116,60 @@ fn route(request: &Request, registry: &Registry, scene: &Scene<'_>, steps: &mut 
         header::STRICT_TRANSPORT_SECURITY,
         "max-age=31536000; includeSubDomains",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Service, State,
+        scene::sample::{self, HOST, scene, state},
+    };
+
+    fn ask(state: &State, path: &str, budgets: &OauthBudgets) -> Answer {
+        let request = Request::sample(Service::Acr, &format!("https://{HOST}{path}"), &[]);
+        let draw = sample::draw();
+        let scene = scene(state, &draw);
+        answer(&request, &state.registries[0], budgets, scene.now, &scene).unwrap()
+    }
+
+    #[test]
+    fn network_closed_is_403_before_anything_else() {
+        let mut state = state();
+        state.registries[0].public_network = false;
+        let closed = ask(&state, "/v2/", &OauthBudgets::default());
+        assert_eq!(closed.status, 403);
+        let error = &closed.value()["errors"][0];
+        assert_eq!(error["code"], "DENIED");
+        let message = error["message"].as_str().unwrap();
+        assert!(
+            message.starts_with("client with IP '127.0.0.1' is not allowed access."),
+            "{message}"
+        );
+        state.registries[0].public_network = true;
+        state.registries[0].allowed_ips = Some(vec![[10, 0, 0, 1].into()]);
+        assert_eq!(ask(&state, "/v2/", &OauthBudgets::default()).status, 403);
+        state.registries[0].allowed_ips = Some(vec![[127, 0, 0, 1].into()]);
+        assert_eq!(ask(&state, "/v2/", &OauthBudgets::default()).status, 401);
+    }
+
+    #[test]
+    fn oauth_calls_beyond_the_budget_are_throttled_and_others_are_not() {
+        let (mut state, budgets) = (state(), OauthBudgets::default());
+        state.registries[0].oauth_rpm = 1;
+        assert_eq!(ask(&state, "/oauth2/token", &budgets).status, 401);
+        let throttled = ask(&state, "/oauth2/token", &budgets);
+        assert_eq!(throttled.status, 429);
+        assert_eq!(throttled.headers[header::RETRY_AFTER], "60");
+        assert_eq!(throttled.value()["errors"][0]["code"], "TOOMANYREQUESTS");
+        assert_eq!(ask(&state, "/v2/", &budgets).status, 401);
+    }
+
+    #[test]
+    fn exchange_by_get_is_404() {
+        assert_eq!(
+            ask(&state(), "/oauth2/exchange", &OauthBudgets::default()).status,
+            404
+        );
+    }
 }

@@ -75,7 +75,7 @@ pub(crate) struct Args {
     /// The instance metadata service, http
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub(crate) imds_address: SocketAddr,
-    /// Egress proxy (HTTPS_PROXY) that leads to this Azure and nowhere else
+    /// Egress proxy (`HTTPS_PROXY`) that leads to this Azure and nowhere else
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub(crate) proxy_address: SocketAddr,
     /// Admin API, http
@@ -93,7 +93,7 @@ pub(crate) struct Args {
     /// Where chance starts from: the same seed, the same run
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub(crate) seed: u64,
-    /// What to log, as in RUST_LOG
+    /// What to log, in the syntax of `RUST_LOG`
     #[arg(long, value_name = "FILTER", default_value = "warn")]
     pub(crate) log_level: String,
 }

@@ -33,9 +33,8 @@ const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
 /// Serves one connection: one request, then a tunnel or a refusal.
 pub(crate) async fn tunnel(world: &World, origin: Origin, upstreams: Upstreams, mut client: TcpStream) {
-    let head = match timeout(HEAD_TIMEOUT, read_head(&mut client)).await {
-        Ok(Ok(head)) => head,
-        Ok(Err(_)) | Err(_) => return,
+    let Ok(Ok(head)) = timeout(HEAD_TIMEOUT, read_head(&mut client)).await else {
+        return;
     };
     let Some((method, target)) = request_line(&head) else {
         return;
@@ -53,17 +52,15 @@ pub(crate) async fn tunnel(world: &World, origin: Origin, upstreams: Upstreams, 
         Some(picked) => act_first(world, picked, origin.service, &call).await,
         None => Ok(None),
     };
-    let answer = match early {
-        Ok(Some(answer)) => Err(answer),
+    let destination = match early {
+        Ok(Some(answer)) => Err(Box::new(answer)),
         Ok(None) => route(&request, &world.state(), upstreams),
         Err(_closed) => return,
     };
-    let upstream = match answer {
+    let upstream = match destination {
         Ok(address) => TcpStream::connect(address).await.map_err(|error| {
-            Answer::text(
-                StatusCode::BAD_GATEWAY,
-                format!("nothing answers at {address}: {error}"),
-            )
+            let text = format!("nothing answers at {address}: {error}");
+            Box::new(Answer::text(StatusCode::BAD_GATEWAY, text))
         }),
         Err(answer) => Err(answer),
     };
@@ -89,10 +86,12 @@ pub(crate) async fn tunnel(world: &World, origin: Origin, upstreams: Upstreams, 
 }
 
 /// Where the target is.
-fn route(request: &Request, state: &State, upstreams: Upstreams) -> Result<SocketAddr, Answer> {
+fn route(request: &Request, state: &State, upstreams: Upstreams) -> Result<SocketAddr, Box<Answer>> {
     if request.method != Method::CONNECT {
         let text = "this proxy only opens tunnels (CONNECT)\n";
-        return Err(Answer::text(StatusCode::METHOD_NOT_ALLOWED, text).because("no CONNECT"));
+        return Err(Answer::text(StatusCode::METHOD_NOT_ALLOWED, text)
+            .because("no CONNECT")
+            .into());
     }
     if state.cloud_of_authority(&request.host).is_some() {
         return Ok(upstreams.entra);
@@ -104,7 +103,9 @@ fn route(request: &Request, state: &State, upstreams: Upstreams) -> Result<Socke
         "{} is no authority and no registry of this simulator\n",
         request.host
     );
-    Err(Answer::text(StatusCode::FORBIDDEN, text).because("unknown host"))
+    Err(Answer::text(StatusCode::FORBIDDEN, text)
+        .because("unknown host")
+        .into())
 }
 
 async fn carry(mut client: TcpStream, mut upstream: TcpStream) -> io::Result<()> {

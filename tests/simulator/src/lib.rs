@@ -16,6 +16,7 @@ mod clock;
 mod egress_proxy;
 mod entra;
 mod faults;
+mod handle;
 mod imds;
 mod issuers;
 mod jwt;
@@ -38,11 +39,12 @@ pub use faults::{
     Action, BodyVariant, CloseAt, ExpiryAs, Fault, FaultError, HangAt, JsonQuirk, Match, RetryAfter,
     RetryAfterText, TokenFault,
 };
+pub use handle::Handle;
 pub use observation::{
     CallCount, Calls, Counters, InFlight, IssuedSecret, LogEntry, SecretSeen, ServiceCount,
 };
 pub use service::{Operation, Service};
-pub use simulator::{Addresses, Builder, Handle, Simulator};
+pub use simulator::{Addresses, Builder, Simulator};
 pub use state::{
     ACR_AUDIENCE, AccessTokenAsBasic, ArmPolicy, ChallengeService, Cloud, Condition, ExpiresIn,
     FederatedCredential, InsufficientScope, Issuer, IssuerKeys, PasswordGrant, Principal, PrincipalKind,

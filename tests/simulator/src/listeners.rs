@@ -1,6 +1,13 @@
 //! Sockets: accepting, TLS with a certificate for the host asked for, and the faults that act before HTTP.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use hyper::service::service_fn;
 use hyper_util::{
@@ -17,7 +24,7 @@ use tokio::{
 use tokio_rustls::LazyConfigAcceptor;
 
 use crate::{
-    Action, CloseAt, HangAt, Service,
+    Action, HangAt, Service,
     clock::real_now,
     egress_proxy,
     faults::Stage,
@@ -84,19 +91,18 @@ async fn before_tls(world: &World, origin: Origin, mut stream: TcpStream) -> Opt
     let arrived = (world.state().clock.at(origin.service, real), real);
     let (call, _) = world.observation.begin(&request, origin.connection, 0, arrived);
     call.silenced_by(&picked.id);
-    match picked.action {
-        Action::Hang { at: HangAt::Accept } => wait_for_the_end(&mut stream).await,
-        _ => {
-            // The client sees a reset, as from a port where nobody listens.
-            if let Err(error) = stream.set_zero_linger() {
-                tracing::debug!(%error, "cannot reset the connection");
-            }
-            call.finish(&Outcome {
-                fault: Some(picked.id),
-                ..Outcome::default()
-            });
-        }
+    if picked.action == (Action::Hang { at: HangAt::Accept }) {
+        wait_for_the_end(&mut stream).await;
+        return None;
     }
+    // The client sees a reset, as from a port where nobody listens.
+    if let Err(error) = stream.set_zero_linger() {
+        tracing::debug!(%error, "cannot reset the connection");
+    }
+    call.finish(&Outcome {
+        fault: Some(picked.id),
+        ..Outcome::default()
+    });
     None
 }
 
@@ -119,14 +125,13 @@ async fn tls(world: Arc<World>, origin: Origin, stream: TcpStream) {
         let arrived = (world.state().clock.at(origin.service, real), real);
         let (call, _) = world.observation.begin(&request, origin.connection, 0, arrived);
         call.silenced_by(&picked.id);
-        match picked.action {
-            Action::Close { at: CloseAt::Tls } => {
-                call.finish(&Outcome {
-                    fault: Some(picked.id),
-                    ..Outcome::default()
-                });
-            }
-            _ => wait_for_the_end(&mut start.io).await,
+        if picked.action == (Action::Hang { at: HangAt::Tls }) {
+            wait_for_the_end(&mut start.io).await;
+        } else {
+            call.finish(&Outcome {
+                fault: Some(picked.id),
+                ..Outcome::default()
+            });
         }
         return;
     }
@@ -153,7 +158,11 @@ async fn http(
     origin: Origin,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) {
-    let service = service_fn(move |request| serve(Arc::clone(&world), origin, request));
+    let requests = AtomicU64::new(0);
+    let service = service_fn(move |request| {
+        let is_reused = requests.fetch_add(1, Ordering::Relaxed) > 0;
+        serve(Arc::clone(&world), origin, is_reused, request)
+    });
     let server = auto::Builder::new(TokioExecutor::new());
     if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
         tracing::debug!(service = origin.service.as_str(), error, "connection ended");

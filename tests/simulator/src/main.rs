@@ -1,10 +1,6 @@
 //! The simulator as a program: a state file in, one line with addresses out, then it runs until it is told to stop.
 
-use std::{
-    io::Write,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{io::Write, path::Path, process::ExitCode};
 
 use anyhow::Context;
 use azure_simulator::{Addresses, Handle, Simulator, State};
@@ -81,7 +77,9 @@ async fn run(args: Args) -> Result<(), Failure> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
-    let state = state.map_or_else(|| Ok(State::default()), load_state)?;
+    let state = state
+        .as_deref()
+        .map_or_else(|| Ok(State::default()), load_state)?;
     let addresses = Addresses {
         entra: entra_address,
         acr: acr_address,
@@ -98,7 +96,13 @@ async fn run(args: Args) -> Result<(), Failure> {
         .map_err(Failure::Other)?;
     let builder = Simulator::builder().state(state).seed(seed).addresses(addresses);
     let mut handle = builder.start().await.map_err(Failure::Other)?;
-    announce(&handle, ca_file, jwks_file, ready_file).map_err(Failure::Other)?;
+    announce(
+        &handle,
+        ca_file.as_deref(),
+        jwks_file.as_deref(),
+        ready_file.as_deref(),
+    )
+    .map_err(Failure::Other)?;
     tokio::select! {
         _told = terminated.recv() => Ok(()),
         _told = interrupted.recv() => Ok(()),
@@ -106,9 +110,9 @@ async fn run(args: Args) -> Result<(), Failure> {
     }
 }
 
-fn load_state(path: PathBuf) -> Result<State, Failure> {
+fn load_state(path: &Path) -> Result<State, Failure> {
     let shown = path.display();
-    let text = std::fs::read_to_string(&path)
+    let text = std::fs::read_to_string(path)
         .with_context(|| format!("failed to read state file {shown}"))
         .map_err(Failure::Other)?;
     let state: State = serde_json::from_str(&text)
@@ -124,20 +128,20 @@ fn load_state(path: PathBuf) -> Result<State, Failure> {
 /// Writes the files that were asked for, and the ready line last.
 fn announce(
     handle: &Handle,
-    ca_file: Option<PathBuf>,
-    jwks_file: Option<PathBuf>,
-    ready_file: Option<PathBuf>,
+    ca_file: Option<&Path>,
+    jwks_file: Option<&Path>,
+    ready_file: Option<&Path>,
 ) -> anyhow::Result<()> {
-    if let Some(path) = &ca_file {
+    if let Some(path) = ca_file {
         write_file(path, handle.ca_pem())?;
     }
-    if let Some(path) = &jwks_file {
+    if let Some(path) = jwks_file {
         write_file(path, &handle.jwks_json())?;
     }
     let ready = Ready {
         addresses: handle.addresses(),
-        ca_file: ca_file.as_deref(),
-        jwks_file: jwks_file.as_deref(),
+        ca_file,
+        jwks_file,
         pid: std::process::id(),
     };
     let line = format!("{}\n", serde_json::to_string(&ready)?);
@@ -146,7 +150,7 @@ fn announce(
         Some(path) => {
             let draft = path.with_extension("draft");
             write_file(&draft, &line)?;
-            std::fs::rename(&draft, &path).with_context(|| format!("failed to write {}", path.display()))
+            std::fs::rename(&draft, path).with_context(|| format!("failed to write {}", path.display()))
         }
         None => std::io::stdout()
             .write_all(line.as_bytes())

@@ -4,26 +4,27 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
-use serde_json::json;
 
 use crate::{
-    Action, CloseAt, HangAt, Service, acr,
+    Action, Service, acr,
     answer::Answer,
     clock::real_now,
     entra,
-    faults::{Picked, Stage, Throttle},
+    faults::{Picked, Stage},
     imds,
-    observation::{OpenCall, Outcome},
+    observation::Outcome,
     request::{Request, Subject},
     scene::Scene,
     world::World,
 };
 
+mod acting;
 mod sending;
 
+pub(crate) use acting::act_first;
 use sending::send;
 
 /// A token request with a large assertion has a few KiB.
@@ -56,78 +57,72 @@ pub(crate) enum BodyError {
 #[error("closed without an answer")]
 pub(crate) struct Closed;
 
-/// Answers one HTTP request.
+/// A request as far as it was read.
+struct Received {
+    request: Request,
+    bytes_in: u64,
+    /// Head and body, unread, of a request that a real registry is going to answer.
+    unread: Option<http::Request<Incoming>>,
+}
+
+/// Answers one HTTP request. `is_reused`: its connection has brought others before.
 pub(crate) async fn serve(
     world: Arc<World>,
     origin: Origin,
+    is_reused: bool,
     request: http::Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Closed> {
-    let (head, body) = request.into_parts();
-    let service = origin.service;
-    let draft = Request::new(service, &head, &Bytes::new(), origin.peer);
-    // What a real registry will read must not be read here.
-    let is_passed_on = service == Service::Acr
-        && draft.path.starts_with("/v2")
-        && world
-            .state()
-            .registry(&draft.host)
-            .is_some_and(|registry| registry.backend.is_some());
-    let (request, body, bytes_in) = if is_passed_on {
-        (draft, Some(body), 0)
-    } else {
-        let read = Limited::new(body, LARGEST_BODY_BYTES)
-            .collect()
-            .await
-            .map_err(|_unread| Closed)?
-            .to_bytes();
-        let length = u64::try_from(read.len()).unwrap_or(u64::MAX);
-        (Request::new(service, &head, &read, origin.peer), None, length)
-    };
-
+    let Received {
+        request,
+        bytes_in,
+        unread,
+    } = receive(&world, origin, request).await?;
     let real = real_now();
-    let arrived = (world.state().clock.at(service, real), real);
+    let arrived = (world.state().clock.at(origin.service, real), real);
     let (call, in_flight) = world
         .observation
         .begin(&request, origin.connection, bytes_in, arrived);
-    let picked = pick(&world, Stage::Request, &request, &request.subject());
-    delay(&world, service, picked.as_ref()).await;
+    // A connection from before an outage is no way around it.
+    let stages: &[Stage] = if is_reused {
+        &[Stage::Accept, Stage::Tls, Stage::Request]
+    } else {
+        &[Stage::Request]
+    };
+    let subject = request.subject();
+    let picked = stages
+        .iter()
+        .find_map(|stage| pick(&world, *stage, &request, &subject));
+    delay(&world, origin.service, picked.as_ref()).await;
     let early = match &picked {
-        Some(picked) => act_first(&world, picked, service, &call).await?,
+        Some(picked) => act_first(&world, picked, origin.service, &call).await?,
         None => None,
     };
-    let outcome = |status: StatusCode, trace, length| Outcome {
-        status: Some(status.as_u16()),
-        bytes_out: u64::try_from(length).unwrap_or(u64::MAX),
-        trace,
-        fault: picked.as_ref().map(|picked| picked.id.clone()),
-    };
-
     let answer = match early {
         Some(answer) => Some(answer),
         None => decide(&world, &request, in_flight, picked.as_ref()).await,
     };
-    match (answer, body) {
+
+    let fault = picked.as_ref().map(|picked| picked.id.clone());
+    let outcome = |status: StatusCode, trace, length| Outcome {
+        status: Some(status.as_u16()),
+        bytes_out: u64::try_from(length).unwrap_or(u64::MAX),
+        trace,
+        fault,
+    };
+    match (answer, unread) {
         (Some(answer), _) => {
             world.observation.issued(answer.issued.iter().cloned());
             let id = call.id();
             call.finish(&outcome(answer.status, answer.trace.clone(), answer.body.len()));
-            send(answer, picked.map(|picked| picked.action), &world, id)
+            Ok(send(answer, picked.map(|picked| picked.action), &world, id))
         }
-        (None, Some(body)) => {
-            let state = world.state();
-            let address = state
-                .registry(&request.host)
-                .and_then(|registry| registry.backend.as_deref());
-            let request_on = http::Request::from_parts(head, body);
-            let passed = world
-                .backend
-                .pass_on(request_on, address.unwrap_or_default(), &request.authority)
-                .await;
-            let (response, trace) = match passed {
-                Ok(response) => (response, vec!["answered by the registry behind".to_owned()]),
-                Err(error) => (bad_gateway(&error), vec![error.to_string()]),
-            };
-            call.finish(&outcome(response.status(), trace, content_length(&response)));
+        (None, Some(unread)) => {
+            let (response, remark) = from_behind(&world, &request, unread).await;
+            call.finish(&outcome(
+                response.status(),
+                vec![remark],
+                content_length(&response),
+            ));
             Ok(response)
         }
         (None, None) => {
@@ -141,6 +136,60 @@ pub(crate) async fn serve(
             });
             Err(Closed)
         }
+    }
+}
+
+/// Reads a request, unless it is for a real registry: what that will read must not be read here.
+async fn receive(
+    world: &World,
+    origin: Origin,
+    request: http::Request<Incoming>,
+) -> Result<Received, Closed> {
+    let (head, body) = request.into_parts();
+    let draft = Request::new(origin.service, &head, &Bytes::new(), origin.peer);
+    let state = world.state();
+    let registry = state
+        .registry(&draft.host)
+        .filter(|_| origin.service == Service::Acr);
+    if draft.path.starts_with("/v2") && registry.is_some_and(|registry| registry.backend.is_some()) {
+        let unread = Some(http::Request::from_parts(head, body));
+        return Ok(Received {
+            request: draft,
+            bytes_in: 0,
+            unread,
+        });
+    }
+    let read = Limited::new(body, LARGEST_BODY_BYTES)
+        .collect()
+        .await
+        .map_err(|_unread| Closed)?
+        .to_bytes();
+    let bytes_in = u64::try_from(read.len()).unwrap_or(u64::MAX);
+    let request = Request::new(origin.service, &head, &read, origin.peer);
+    Ok(Received {
+        request,
+        bytes_in,
+        unread: None,
+    })
+}
+
+/// What the real registry answers, or that it does not.
+async fn from_behind(
+    world: &World,
+    request: &Request,
+    unread: http::Request<Incoming>,
+) -> (Response<AnswerBody>, String) {
+    let state = world.state();
+    let address = state
+        .registry(&request.host)
+        .and_then(|registry| registry.backend.as_deref());
+    match world
+        .backend
+        .pass_on(unread, address.unwrap_or_default(), &request.authority)
+        .await
+    {
+        Ok(response) => (response, "answered by the registry behind".to_owned()),
+        Err(error) => (bad_gateway(&error), error.to_string()),
     }
 }
 
@@ -174,84 +223,6 @@ pub(crate) async fn delay(world: &World, service: Service, picked: Option<&Picke
     let wait = Duration::from_millis(usual_ms) + added;
     if !wait.is_zero() {
         tokio::time::sleep(wait).await;
-    }
-}
-
-/// What a fault does before anything is decided: an answer instead of the service's, silence, or a change of the state.
-pub(crate) async fn act_first(
-    world: &World,
-    picked: &Picked,
-    service: Service,
-    call: &OpenCall<'_>,
-) -> Result<Option<Answer>, Closed> {
-    match &picked.action {
-        Action::Status {
-            code,
-            body,
-            content_type,
-            headers,
-        } => {
-            let status = StatusCode::from_u16(*code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            let mut answer = Answer::empty(status);
-            answer.body = Bytes::from(body.clone());
-            for (name, value) in headers {
-                if let Ok(name) = HeaderName::try_from(name) {
-                    answer.set(name, value);
-                }
-            }
-            if let Some(content_type) = content_type {
-                answer.set(header::CONTENT_TYPE, content_type);
-            }
-            Ok(Some(answer))
-        }
-        Action::Throttle {
-            retry_after,
-            countdown,
-        } => {
-            let throttle = Throttle {
-                retry_after: *retry_after,
-                countdown: *countdown,
-                first_hit_at: picked.first_hit_at,
-            };
-            let mut answer = Answer::json(StatusCode::TOO_MANY_REQUESTS, &throttled_body(service));
-            if let Some(value) = throttle.header(real_now()) {
-                answer.set(header::RETRY_AFTER, &value);
-            }
-            Ok(Some(answer))
-        }
-        Action::Redirect { to } => Ok(Some(
-            Answer::empty(StatusCode::TEMPORARY_REDIRECT).with(header::LOCATION, to),
-        )),
-        Action::Hang {
-            at: HangAt::BeforeHeaders,
-        } => {
-            call.silenced_by(&picked.id);
-            std::future::pending().await
-        }
-        Action::Close {
-            at: CloseAt::BeforeHeaders,
-        } => {
-            call.silenced_by(&picked.id);
-            Err(Closed)
-        }
-        Action::Flip { pointer, value } => match world.flip(pointer, value) {
-            Ok(()) => Ok(None),
-            // A fault that does not fit the state is a mistake of the test: say so where it will be seen.
-            Err(error) => Ok(Some(Answer::text(
-                StatusCode::NOT_IMPLEMENTED,
-                format!("flip: {error}"),
-            ))),
-        },
-        Action::Hang { .. }
-        | Action::Close { .. }
-        | Action::Latency { .. }
-        | Action::SlowBody { .. }
-        | Action::Truncate { .. }
-        | Action::ContentType { .. }
-        | Action::Body { .. }
-        | Action::JsonQuirk(_)
-        | Action::Token(_)
-        | Action::WrongRealm { .. } => Ok(None),
     }
 }
 
@@ -291,18 +262,6 @@ async fn decide(world: &World, request: &Request, in_flight: u64, picked: Option
         ),
         // The proxy has a protocol and a listener of its own.
         Service::Proxy => None,
-    }
-}
-
-fn throttled_body(service: Service) -> serde_json::Value {
-    match service {
-        Service::Acr => acr::throttled_body(),
-        Service::Entra => json!({
-            "error": "temporarily_unavailable",
-            "error_description": "AADSTS90055: TenantThrottlingError",
-            "error_codes": [90055],
-        }),
-        Service::Imds | Service::Proxy => json!({"error": "too_many_requests"}),
     }
 }
 

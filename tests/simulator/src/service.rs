@@ -34,7 +34,7 @@ pub enum Operation {
     Blob,
     /// The catalog.
     Catalog,
-    /// OpenID discovery.
+    /// Discovery of an issuer.
     Discovery,
     /// Signing keys.
     Keys,

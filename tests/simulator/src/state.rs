@@ -9,15 +9,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ClockSettings, Service};
 
+mod build;
 mod directory;
+mod issuer;
 mod registry;
+mod switches;
 mod virtual_machine;
 
 pub(crate) use directory::MANAGED_IDENTITY_TTL_S;
-pub use directory::{Cloud, FederatedCredential, Issuer, IssuerKeys, Principal, PrincipalKind, Tenant};
-pub use registry::{
-    AccessTokenAsBasic, ArmPolicy, ChallengeService, Condition, InsufficientScope, PasswordGrant, Registry,
-    RegistrySwitches, Role, RoleAssignment, RoleMode,
+pub use directory::{Cloud, FederatedCredential, Principal, PrincipalKind, Tenant};
+pub use issuer::{Issuer, IssuerKeys};
+pub use registry::{ArmPolicy, Condition, Registry, Role, RoleAssignment, RoleMode};
+pub use switches::{
+    AccessTokenAsBasic, ChallengeService, InsufficientScope, PasswordGrant, RegistrySwitches,
 };
 pub use virtual_machine::{ExpiresIn, VirtualMachine};
 
@@ -100,68 +104,6 @@ impl Default for State {
 }
 
 impl State {
-    /// Adds a cloud beside the built-in three.
-    #[must_use]
-    pub fn with_cloud(mut self, cloud: Cloud) -> Self {
-        self.clouds.push(cloud);
-        self
-    }
-
-    /// Adds a tenant of the public cloud.
-    #[must_use]
-    pub fn with_tenant(self, id: &str) -> Self {
-        self.with_tenant_in(id, "public")
-    }
-
-    /// Adds a tenant of the named cloud.
-    #[must_use]
-    pub fn with_tenant_in(mut self, id: &str, cloud: &str) -> Self {
-        self.tenants.push(Tenant {
-            id: id.to_owned(),
-            domains: Vec::new(),
-            cloud: cloud.to_owned(),
-        });
-        self
-    }
-
-    /// Adds an issuer.
-    #[must_use]
-    pub fn with_issuer(mut self, issuer: Issuer) -> Self {
-        self.issuers.push(issuer);
-        self
-    }
-
-    /// Adds an application or a managed identity.
-    #[must_use]
-    pub fn with_principal(mut self, principal: Principal) -> Self {
-        self.principals.push(principal);
-        self
-    }
-
-    /// Adds a managed identity and assigns it to the virtual machine.
-    #[must_use]
-    pub fn with_vm_identity(mut self, principal: Principal) -> Self {
-        self.vm.user_assigned.extend(principal.resource_id.clone());
-        self.principals.push(principal);
-        self
-    }
-
-    /// Adds a registry.
-    #[must_use]
-    pub fn with_registry(mut self, registry: Registry) -> Self {
-        self.registries.push(registry);
-        self
-    }
-
-    /// Makes every call to the three services take this long.
-    #[must_use]
-    pub fn with_latency_ms(mut self, latency_ms: u64) -> Self {
-        self.latency_ms = [Service::Entra, Service::Imds, Service::Acr]
-            .map(|service| (service, latency_ms))
-            .into();
-        self
-    }
-
     /// The registry that answers under `host`, which may be an alias.
     pub fn registry(&self, host: &str) -> Option<&Registry> {
         self.registries.iter().find(|registry| registry.answers_to(host))
@@ -253,7 +195,7 @@ impl State {
                 .any(|principal| principal.has_resource_id(id));
             present("vm".to_owned(), "resource ID", id, known)?;
         }
-        for id in &self.vm.system_assigned {
+        if let Some(id) = &self.vm.system_assigned {
             let known = self.principals.iter().any(|principal| &principal.object_id == id);
             present("vm".to_owned(), "object ID", id, known)?;
         }

@@ -70,10 +70,15 @@ pub(crate) fn mint(
     if let Some(size) = fault.size_bytes {
         claims.insert("padding".to_owned(), json!("x".repeat(size)));
     }
+    let id = claims
+        .get("jti")
+        .and_then(Value::as_str)
+        .unwrap_or("token")
+        .to_owned();
     let claims = Value::Object(claims);
     match fault {
         TokenFault { empty: true, .. } => String::new(),
-        TokenFault { opaque: true, .. } => format!("opaque-{}", claims["jti"].as_str().unwrap_or("token")),
+        TokenFault { opaque: true, .. } => format!("opaque-{id}"),
         TokenFault { not_b64: true, .. } => format!("{}.*not base64*", key.sign(&claims)),
         TokenFault {
             header_none: true, ..

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::{
     Fault, FaultError, IssuerKeys, ServiceAccountToken, State, StateError,
@@ -35,7 +35,7 @@ pub(crate) struct World {
 
 /// A change of the state that cannot be made.
 #[derive(Debug, thiserror::Error)]
-pub enum ChangeError {
+pub(crate) enum ChangeError {
     /// It would contradict itself.
     #[error(transparent)]
     State(#[from] StateError),
@@ -129,7 +129,7 @@ impl World {
         let kid = wanted
             .kid
             .as_ref()
-            .or(kids.last())
+            .or_else(|| kids.last())
             .ok_or_else(|| TokenError::Issuer(wanted.issuer.clone()))?;
         let key = self
             .keys
@@ -148,7 +148,7 @@ impl World {
             "kubernetes.io": {"namespace": wanted.ns, "serviceaccount": {"name": wanted.sa}},
         });
         if let Some(own) = claims.as_object_mut() {
-            own.extend(wanted.claims.clone().unwrap_or_else(Map::new));
+            own.extend(wanted.claims.clone().unwrap_or_default());
         }
         let secret = key.sign(&claims);
         self.observation.issued([IssuedSecret {

@@ -7,8 +7,8 @@ use super::ports::Ports;
 use crate::supervisor::Program;
 use crate::tools::{Tool, Tools};
 
-/// The controllers that tests need. Nothing turns a Deployment into pods: there is no kubelet, whoever runs the product
-/// here takes the pod template from the Deployment and acts as one.
+/// The controllers that tests need. Nothing turns a Deployment into pods: there is no kubelet, whoever runs
+/// the product here takes the pod template from the Deployment and acts as one.
 const CONTROLLERS: [&str; 8] = [
     "clusterrole-aggregation-controller",
     "garbage-collector-controller",

@@ -1,4 +1,5 @@
-//! The three processes of a control plane of our own: starting them in order, noticing that one died, restarting one.
+//! The three processes of a control plane of our own: starting them in order, noticing that one died,
+//! restarting one.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

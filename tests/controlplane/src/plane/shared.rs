@@ -10,7 +10,8 @@ impl ControlPlane {
     /// The plane that all callers of this process share; the first one starts it. Tests keep apart by namespace
     /// ([`ControlPlane::namespace`]).
     ///
-    /// Rust drops no statics: the watchdog removes the plane when the process ends. Tests that panic keep its logs.
+    /// Rust drops no statics: the watchdog removes the plane when the process ends. Tests that panic keep its
+    /// logs.
     ///
     /// # Errors
     /// As [`ControlPlane::start`]; the next caller tries again.

@@ -1,4 +1,5 @@
-//! A running supervised process: its end can be awaited from any runtime, and its group never outlives its handle.
+//! A running supervised process: its end can be awaited from any runtime, and its group never outlives its
+//! handle.
 
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -160,7 +161,8 @@ struct Reaper {
 
 impl Reaper {
     fn run(mut self) {
-        // Waits without reaping: as long as the leader is a zombie, neither its pid nor its group id is given away.
+        // Waits without reaping: as long as the leader is a zombie, neither its pid nor its group id is given
+        // away.
         while matches!(
             waitid(
                 WaitId::Pid(self.pid),

@@ -1,8 +1,9 @@
 //! The watchdog: a shell of its own process group that outlives its owner by the time it takes to clean up.
 //!
-//! A pipe tells it that the owner is gone: the kernel closes it however the owner ends. `PR_SET_PDEATHSIG` would follow
-//! the thread that spawned a process, and a test's threads end long before its process does.
-//! Normal clean-up takes the same way (the owner closes the pipe and waits), so that there is one way, always used.
+//! A pipe tells it that the owner is gone: the kernel closes it however the owner ends. `PR_SET_PDEATHSIG`
+//! would follow the thread that spawned a process, and a test's threads end long before its process does.
+//! Normal clean-up takes the same way (the owner closes the pipe and waits), so that there is one way, always
+//! used.
 
 use std::io::{PipeWriter, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -55,7 +56,8 @@ impl Watchdog {
         }
     }
 
-    /// Forgets a process group. To be called while its leader is a zombie, when the number cannot be in use again.
+    /// Forgets a process group. To be called while its leader is a zombie, when the number cannot be in use
+    /// again.
     pub(super) fn forget(&self, group: u32) {
         self.tell(&format!("remove {group}"));
     }

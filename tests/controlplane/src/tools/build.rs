@@ -172,7 +172,8 @@ fn partial_path(target: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Tells a person who waits. Written to the stream itself, because a test's captured output would show minutes late.
+/// Tells a person who waits. Written to the stream itself, because a test's captured output would show
+/// minutes late.
 fn say(line: &str) {
     drop(writeln!(io::stderr(), "tools: {line}"));
 }

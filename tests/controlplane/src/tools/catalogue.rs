@@ -1,4 +1,5 @@
-//! The seven tools: where their source is, how they are stamped, how they tell their version, what version fits.
+//! The seven tools: where their source is, how they are stamped, how they tell their version, what version
+//! fits.
 //!
 //! The pinned versions are those of the `go.mod` files beside this crate and stand nowhere else.
 
@@ -173,7 +174,8 @@ impl Tool {
         }
     }
 
-    /// Whether a binary found elsewhere can stand in for the pinned one. Kubernetes' own are chosen as a set instead.
+    /// Whether a binary found elsewhere can stand in for the pinned one. Kubernetes' own are chosen as a set
+    /// instead.
     pub(super) fn fits(self, found: Version) -> bool {
         match self {
             Self::KubeApiserver | Self::KubeControllerManager | Self::Kubectl => {
@@ -181,7 +183,8 @@ impl Tool {
             }
             // 3.5 and 3.6 are what these Kubernetes minors are released with.
             Self::Etcd => found.major == 3 && found.minor >= 5,
-            // helm 4 has other flags; `jwks` in the registry's token authentication is new in 3.0; crane has no 1.0.
+            // helm 4 has other flags; `jwks` in the registry's token authentication is new in 3.0; crane has
+            // no 1.0.
             Self::Helm | Self::Registry | Self::Crane => self.pinned().is_some_and(|pinned| {
                 found.major == pinned.major && (self != Self::Crane || found.minor >= pinned.minor)
             }),

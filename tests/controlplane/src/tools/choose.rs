@@ -1,7 +1,8 @@
 //! Which binary is taken for each tool: pure, from what was found where.
 //!
-//! Places in order: `KUBEBUILDER_ASSETS`, the cache, `PATH`, a build. Kubernetes' three are chosen as a set of one minor,
-//! because a controller manager must not be newer than its API server and the assets of envtest have none at all.
+//! Places in order: `KUBEBUILDER_ASSETS`, the cache, `PATH`, a build. Kubernetes' three are chosen as a set
+//! of one minor, because a controller manager must not be newer than its API server and the assets of envtest
+//! have none at all.
 
 use std::path::{Path, PathBuf};
 
@@ -57,7 +58,8 @@ pub(super) fn choose(found: &[Candidate], pinned_minor: u64) -> Vec<Choice> {
         .collect()
 }
 
-/// The candidates from `KUBEBUILDER_ASSETS` that were not taken, for a note: the user put them there to be used.
+/// The candidates from `KUBEBUILDER_ASSETS` that were not taken, for a note: the user put them there to be
+/// used.
 pub(super) fn passed_over<'a>(found: &'a [Candidate], choices: &[Choice]) -> Vec<&'a Candidate> {
     let taken = |path: &Path| {
         choices

@@ -1,4 +1,5 @@
-//! Versions as the tools print them: the first `X.Y.Z` in a text. Pre-release and build suffixes are of no interest here.
+//! Versions as the tools print them: the first `X.Y.Z` in a text. Pre-release and build suffixes are of no
+//! interest here.
 
 use std::fmt;
 

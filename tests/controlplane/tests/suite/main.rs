@@ -3,6 +3,7 @@
 mod leftovers;
 mod plane;
 mod registry;
+mod second_plane;
 mod supervisor;
 mod tools;
 mod waiting;

@@ -1,4 +1,5 @@
-//! Finding and building tools, with a `go` that is a shell script: quick, and its every step can be interrupted.
+//! Finding and building tools, with a `go` that is a shell script: quick, and its every step can be
+//! interrupted.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,8 +11,8 @@ use tempfile::TempDir;
 
 use crate::waiting::{processes_mentioning, until};
 
-/// `go build -trimpath -ldflags FLAGS -o TARGET PACKAGE`: notes the call, writes half a binary, waits while there is a file
-/// named `hold`, and writes the rest.
+/// `go build -trimpath -ldflags FLAGS -o TARGET PACKAGE`: notes the call, writes half a binary, waits while
+/// there is a file named `hold`, and writes the rest.
 const FAKE_GO: &str = r#"#!/bin/sh
 here=${0%/*}
 for package; do :; done

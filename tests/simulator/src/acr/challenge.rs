@@ -49,14 +49,12 @@ pub(super) fn answer(
 
 /// What a token must be good for.
 fn wanted_scope(request: &Request) -> Option<Scope> {
-    match request.operation {
-        Operation::Catalog => Some(Scope::catalog()),
-        _ => {
-            let reads = request.method == Method::GET || request.method == Method::HEAD;
-            let actions: &[&str] = if reads { &["pull"] } else { &["pull", "push"] };
-            repository(request).map(|name| Scope::repository(name, actions))
-        }
+    if request.operation == Operation::Catalog {
+        return Some(Scope::catalog());
     }
+    let reads = request.method == Method::GET || request.method == Method::HEAD;
+    let actions: &[&str] = if reads { &["pull"] } else { &["pull", "push"] };
+    repository(request).map(|name| Scope::repository(name, actions))
 }
 
 fn authorized(

@@ -132,9 +132,10 @@ fn unauthorized(message: &str, detail: Option<Value>) -> Answer {
 }
 
 fn envelope(status: StatusCode, code: &str, message: &str, detail: Option<Value>) -> Answer {
-    let mut error = json!({"code": code, "message": message});
-    if let Some(detail) = detail {
-        error["detail"] = detail;
-    }
+    // Absent and null are not the same to clients.
+    let error = match detail {
+        Some(detail) => json!({"code": code, "message": message, "detail": detail}),
+        None => json!({"code": code, "message": message}),
+    };
     Answer::json(status, &json!({"errors": [error]}))
 }

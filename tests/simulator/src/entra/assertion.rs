@@ -4,16 +4,20 @@
 //! subject is the order of the error codes; the real order is not known.
 
 use http::{Method, StatusCode, header};
-use serde_json::json;
+use serde_json::{Map, json};
 
 use super::{FetchedKeys, access_token::issue, refusal::Refusal};
 use crate::{
-    Cloud, FederatedCredential, Principal, Tenant,
+    Cloud, Principal, Tenant,
     answer::{Answer, Steps},
     jwt::Parsed,
     request::{Parameters, Request},
     scene::Scene,
 };
+
+mod federation;
+
+use federation::{federated, header as header_of, signature, validity};
 
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
@@ -50,14 +54,12 @@ fn decide<'a>(
     steps: &mut Steps,
 ) -> Result<Grant<'a>, Refusal> {
     let form = &request.form;
-    steps.check(
-        "content type",
-        if request.has_form() {
-            Ok(())
-        } else {
-            Err(Refusal::missing("grant_type"))
-        },
-    )?;
+    let is_form = if request.has_form() {
+        Ok(())
+    } else {
+        Err(Refusal::missing("grant_type"))
+    };
+    steps.check("content type", is_form)?;
     let tenant = steps.check("tenant", tenant(request, scene))?;
     let cloud = steps.check("cloud", cloud(request, tenant, scene))?;
     steps.check("grant type", grant_type(form))?;
@@ -70,7 +72,7 @@ fn decide<'a>(
         )
     };
     let assertion = steps.check("assertion", Parsed::parse(assertion).ok_or_else(malformed))?;
-    steps.check("header", header(&assertion))?;
+    steps.check("header", header_of(&assertion))?;
     let principal = steps.check("principal", principal(client_id, tenant, scene))?;
     steps.check("federated credential", federated(principal, &assertion, scene))?;
     if let Err(reason) = keys {
@@ -150,93 +152,6 @@ fn required<'a>(form: &'a Parameters, name: &str) -> Result<&'a str, Refusal> {
     form.get(name).ok_or_else(|| Refusal::missing(name))
 }
 
-fn header(assertion: &Parsed) -> Result<(), Refusal> {
-    let alg = assertion.text("alg").unwrap_or_default();
-    if alg != "RS256" {
-        let text = format!("Invalid JWT token. Unsupported alg '{alg}'. Supported: 'RS256, HS256'.");
-        return Err(Refusal::new(5_002_738, "invalid_request", text));
-    }
-    match assertion.text("typ") {
-        None | Some("JWT") => Ok(()),
-        Some(other) => {
-            let text = format!("Invalid JWT header. Type '{other}' is not supported.");
-            Err(Refusal::new(5_002_727, "invalid_request", text))
-        }
-    }
-}
-
-/// A credential counts once it is visible; until it is settled, only if the coin says so.
-fn federated(principal: &Principal, assertion: &Parsed, scene: &Scene<'_>) -> Result<(), Refusal> {
-    let seen = |fic: &&FederatedCredential| {
-        fic.visible_at.is_none_or(|at| at <= scene.now)
-            && (fic.flaky_until.is_none_or(|until| until <= scene.now) || scene.draw.coin < 0.5)
-    };
-    let issuer = assertion.claim("iss").unwrap_or_default();
-    let subject = assertion.claim("sub").unwrap_or_default();
-    let by_issuer: Vec<_> = principal
-        .fics
-        .iter()
-        .filter(seen)
-        .filter(|fic| fic.issuer == issuer)
-        .collect();
-    if by_issuer.is_empty() {
-        return Err(Refusal::no_federated_credential(700_211, "issuer", issuer));
-    }
-    let by_audience: Vec<_> = by_issuer
-        .into_iter()
-        .filter(|fic| assertion.is_for(&fic.audience))
-        .collect();
-    if by_audience.is_empty() {
-        let audience = assertion
-            .claims
-            .get("aud")
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        return Err(Refusal::no_federated_credential(700_212, "audience", &audience));
-    }
-    if by_audience.iter().any(|fic| fic.subject == subject) {
-        return Ok(());
-    }
-    let only_case = by_audience
-        .iter()
-        .any(|fic| fic.subject.eq_ignore_ascii_case(subject));
-    let code = if only_case { 7_002_138 } else { 700_213 };
-    Err(Refusal::no_federated_credential(code, "subject", subject))
-}
-
-fn signature(assertion: &Parsed, keys: &FetchedKeys) -> Result<(), Refusal> {
-    match keys {
-        Ok(keys) if keys.verifies(assertion) => Ok(()),
-        Ok(_) => Err(Refusal::new(
-            700_027,
-            "invalid_client",
-            "Client assertion failed signature validation. The key was not found, or the signature does not match.",
-        )),
-        Err(_) => Err(Refusal::new(
-            50166,
-            "invalid_request",
-            "Request to External OIDC endpoint failed.",
-        )),
-    }
-}
-
-fn validity(assertion: &Parsed, cloud: &Cloud, scene: &Scene<'_>) -> Result<(), Refusal> {
-    let skew = cloud.assertion_skew_s;
-    let now = scene.now.as_second();
-    let (from, to) = (assertion.time("nbf"), assertion.time("exp"));
-    if from.is_none_or(|from| from <= now + skew) && to.is_some_and(|to| now < to + skew) {
-        return Ok(());
-    }
-    let text = format!(
-        "Client assertion is not within its valid time range. Current time: {}, assertion valid from {}, expiry time of \
-         assertion {}.",
-        now,
-        from.unwrap_or_default(),
-        to.unwrap_or_default()
-    );
-    Err(Refusal::new(700_024, "invalid_client", text))
-}
-
 /// The one resource that is asked for.
 fn audience(form: &Parameters) -> Result<String, Refusal> {
     let scope = required(form, "scope")?;
@@ -273,16 +188,20 @@ fn known_audience(audience: &str, cloud: &Cloud) -> Result<(), Refusal> {
 fn granted(grant: &Grant<'_>, scene: &Scene<'_>) -> Answer {
     let issued = issue(grant.principal, &grant.audience, scene);
     let expires_in = issued.validity.exp - scene.now.as_second();
-    let mut body = json!({
-        "token_type": "Bearer",
-        "expires_in": expires_in,
-        "ext_expires_in": expires_in,
-        "access_token": issued.token,
-    });
+    let mut body = Map::from_iter(
+        [
+            ("token_type", json!("Bearer")),
+            ("expires_in", json!(expires_in)),
+            ("ext_expires_in", json!(expires_in)),
+            ("access_token", json!(issued.token)),
+        ]
+        .map(|(name, value)| (name.to_owned(), value)),
+    );
     if expires_in >= REFRESH_IN_FROM_S {
-        body["refresh_in"] = json!(expires_in / 2);
+        body.insert("refresh_in".to_owned(), json!(expires_in / 2));
     }
-    let mut answer = Answer::json(StatusCode::OK, &body).with(header::CACHE_CONTROL, "no-store, no-cache");
+    let mut answer =
+        Answer::json(StatusCode::OK, &body.into()).with(header::CACHE_CONTROL, "no-store, no-cache");
     answer.issued.push(issued.secret);
     answer
 }
@@ -295,7 +214,7 @@ fn cloud_of<'a>(request: &Request, scene: &Scene<'a>) -> Option<&'a Cloud> {
 
 fn with_request_ids(mut answer: Answer, request: &Request, scene: &Scene<'_>) -> Answer {
     let name = http::HeaderName::from_static("x-ms-request-id");
-    answer.set(name, &scene.draw.request_id.to_string());
+    answer.set(name, &scene.draw.request_id);
     let wants_echo = request
         .header("return-client-request-id")
         .is_some_and(|value| value.eq_ignore_ascii_case("true"));

@@ -8,7 +8,7 @@ use http::{HeaderValue, Response, header};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
 
-use super::{AnswerBody, BodyError, Closed};
+use super::{AnswerBody, BodyError};
 use crate::{
     Action, CloseAt, HangAt,
     answer::Answer,
@@ -47,7 +47,7 @@ pub(super) fn send(
     action: Option<Action>,
     world: &Arc<World>,
     call: CallId,
-) -> Result<Response<AnswerBody>, Closed> {
+) -> Response<AnswerBody> {
     let watched = || Watched {
         world: Arc::clone(world),
         call,
@@ -106,7 +106,7 @@ pub(super) fn send(
             .headers_mut()
             .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
-    Ok(response)
+    response
 }
 
 fn whole(body: Bytes) -> AnswerBody {

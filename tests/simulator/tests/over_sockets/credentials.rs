@@ -16,7 +16,10 @@ const ARM_SCOPE: &str = "https://management.core.windows.net//.default";
 async fn entra_code(walk: &Walk, wanted: &ServiceAccountToken) -> Result<(u16, Value)> {
     let assertion = walk.azure.service_account_token(wanted)?;
     let (status, body) = answer(walk.entra(&assertion, ACR_SCOPE).await?).await?;
-    Ok((status, body["error_codes"][0].clone()))
+    Ok((
+        status,
+        body.pointer("/error_codes/0").cloned().unwrap_or_default(),
+    ))
 }
 
 #[tokio::test]

@@ -97,7 +97,12 @@ async fn admin_api_does_what_the_handle_does() -> Result<()> {
         walk.entra(&assertion, crate::azure::ACR_SCOPE).await?.status(),
         500
     );
-    assert_eq!(admin.log(1).await?[0].fault.as_ref(), Some(&id));
+    let hit = admin
+        .calls()
+        .await?
+        .of(Service::Entra, Operation::Token)
+        .status(500);
+    assert_eq!(hit.entries()[0].fault.as_ref(), Some(&id));
     admin.clear_faults().await?;
     assert_eq!(admin.change_clock(&ClockChange::advance_s(5)).await?.offset_s, 5);
     admin.update(|state| state.registries.clear()).await?;

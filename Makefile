@@ -1,0 +1,52 @@
+# Every target says what it does: `make help`.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+CARGO ?= cargo
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build the product (needs no Go)
+	$(CARGO) build
+
+.PHONY: test
+test: fmt-check lint tools ## Everything that must hold: format, lints, unit tests, tests on the real parts
+	$(CARGO) test --workspace --no-fail-fast
+
+.PHONY: demo
+demo: tools ## The whole path on this machine, shown step by step (KEEP=1 leaves it running)
+	$(CARGO) build --workspace --bins
+	$(CARGO) run --package demo -- $(if $(KEEP),--keep)
+
+.PHONY: bench
+bench: tools ## The benchmarks, each beside a baseline; figures in target/bench/results.jsonl
+	$(CARGO) build --workspace --bins --profile bench-run
+	$(CARGO) run --package loadtest --profile bench-run
+
+.PHONY: tools
+tools: ## Find or build the control plane, the registry and their clients (once, with Go)
+	$(CARGO) run --quiet --package controlplane -- tools
+
+.PHONY: fmt
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+.PHONY: fmt-check
+fmt-check: ## Check the format
+	$(CARGO) fmt --all --check
+
+.PHONY: lint
+lint: ## Lints, warnings are errors
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+.PHONY: deny
+deny: ## Licences, advisories, duplicate and banned crates (needs cargo-deny)
+	$(CARGO) deny check
+
+.PHONY: crds
+crds: ## Write the CRDs of the chart from the Rust types
+	$(CARGO) run --quiet --package syncer -- crd > charts/acrpull-syncer/files/crds/acrpullbindings.yaml

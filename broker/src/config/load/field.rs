@@ -1,0 +1,94 @@
+//! One field at a time: parse it, or refuse it by its name.
+
+use std::{collections::BTreeSet, fmt::Display, path::Path, str::FromStr};
+
+use url::Url;
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file, or one that it names, cannot be read. Not a matter of content.
+    #[error("cannot read {path} ({field})")]
+    Read {
+        /// Which field named it.
+        field: String,
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The content is not what it must be.
+    #[error("{field}: {problem}")]
+    Content {
+        /// Path of the field, such as `grants[2].identity`.
+        field: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+}
+
+pub(super) fn unique<'a>(field: &str, names: impl Iterator<Item = &'a String>) -> Result<(), ConfigError> {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        if name.is_empty() {
+            return Err(content(field, "every entry needs a name"));
+        }
+        if !seen.insert(name) {
+            return Err(content(field, format!("the name {name:?} is used twice")));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn indexed<A, B>(
+    field: &str,
+    entries: Vec<A>,
+    mut convert: impl FnMut(&str, A) -> Result<B, ConfigError>,
+) -> Result<Vec<B>, ConfigError> {
+    entries
+        .into_iter()
+        .enumerate()
+        .map(|(index, entry)| convert(&format!("{field}[{index}]"), entry))
+        .collect()
+}
+
+pub(super) fn one<T: FromStr<Err: Display>>(field: &str, text: &str) -> Result<T, ConfigError> {
+    text.parse()
+        .map_err(|error: T::Err| content(field, format!("{text:?} {error}")))
+}
+
+pub(super) fn optional<T: FromStr<Err: Display>>(
+    field: &str,
+    text: Option<String>,
+) -> Result<Option<T>, ConfigError> {
+    text.map(|text| one(field, &text)).transpose()
+}
+
+pub(super) fn all<T: FromStr<Err: Display>>(field: &str, texts: &[String]) -> Result<Vec<T>, ConfigError> {
+    texts.iter().map(|text| one(field, text)).collect()
+}
+
+pub(super) fn https(field: &str, text: &str) -> Result<Url, ConfigError> {
+    Url::parse(text)
+        .ok()
+        .filter(|url| {
+            url.scheme() == "https" && url.has_host() && url.username().is_empty() && url.password().is_none()
+        })
+        .ok_or_else(|| content(field, format!("{text:?} must be an https URL")))
+}
+
+pub(super) fn content(field: impl Into<String>, problem: impl Display) -> ConfigError {
+    ConfigError::Content {
+        field: field.into(),
+        problem: problem.to_string(),
+    }
+}
+
+pub(super) fn read_text(path: &Path, field: &str) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        field: field.to_owned(),
+        path: path.display().to_string(),
+        source,
+    })
+}

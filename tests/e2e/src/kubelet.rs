@@ -1,0 +1,47 @@
+//! Runs a Deployment's container as a process of this machine, as its manifest says: the part of a kubelet that the
+//! product can notice, so that what is tested is what the charts render.
+//!
+//! What it does, as a kubelet does:
+//! - reads the pod template from the API server, not from the chart;
+//! - materialises the volumes in a folder of the Pod: ConfigMaps and Secrets (with `items` and `optional`), `emptyDir`,
+//!   and projected volumes of ConfigMaps, Secrets and `ServiceAccount` tokens; written through a symlink that is
+//!   swapped, so that a reader sees all of the old or all of the new;
+//! - requests the projected tokens with audience and life as asked, renews them when a fifth of their life is left,
+//!   and follows changes of ConfigMaps and Secrets (within seconds; a kubelet takes up to a minute);
+//! - resolves the environment: values with `$(OTHER)`, `fieldRef`, `configMapKeyRef`, `secretKeyRef`; nothing else is in
+//!   the environment of the process;
+//! - runs command and arguments, ends them by SIGTERM and the grace period, and asks the readiness probe's path.
+//!
+//! What differs, because there is no container around the process:
+//! - a mount path at the beginning of an argument's or a variable's value is replaced by the folder of the volume (a value
+//!   of an argument is what follows `--flag=`). Nothing inside a file is replaced;
+//! - `0.0.0.0:PORT` in an argument becomes a free port of the loopback interface, known by the name of the container port;
+//! - a Pod with a `ServiceAccount` token of the API server gets it through `KUBECONFIG`, because the folder where a
+//!   container finds it, and the Service address of the API server, do not exist here;
+//! - the command is looked up among the binaries of this build; the image is not looked at.
+//!
+//! What it does not do: no Pod object, so tokens are not bound to one; no restarts, no liveness, no resources, no
+//! security context, no network policy; one container, no init containers. What it cannot do it refuses.
+
+mod environment;
+mod pod;
+mod swapped_folder;
+mod template;
+mod volumes;
+
+use std::sync::Arc;
+
+use controlplane::ControlPlane;
+
+use crate::Binaries;
+
+pub use pod::Pod;
+
+/// Where Pods run.
+#[derive(Clone)]
+pub struct Node {
+    /// The cluster.
+    pub plane: Arc<ControlPlane>,
+    /// What container images would hold.
+    pub binaries: Binaries,
+}

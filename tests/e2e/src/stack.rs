@@ -1,0 +1,284 @@
+//! Everything at once: control plane, simulated Azure, collector, broker and syncer.
+//!
+//! Broker and syncer are installed with Helm from their charts and run by [`crate::kubelet`]. The broker is a remote one
+//! for the syncer (`https://localhost:PORT`), because Service addresses lead nowhere without a network.
+
+mod values;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use azure_simulator::{Issuer, State};
+use controlplane::{ControlPlane, ControlPlaneOptions, Release};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client};
+use serde_json::Value;
+
+use crate::kubelet::Node;
+use crate::{Azure, Binaries, Collector, Images, Pod, ServerCertificate, SimulatorKind, TENANT, Team, VmIdentity};
+
+/// Where both charts are installed.
+pub const NAMESPACE: &str = "acrpull-system";
+/// What the broker's configuration calls the cluster.
+pub const CLUSTER: &str = "e2e";
+/// Audience of callers' tokens.
+pub const BROKER_AUDIENCE: &str = "acrpull-broker";
+/// Audience of the tokens that Entra takes.
+pub const FEDERATION_AUDIENCE: &str = "api://AzureCRTokenExchange";
+/// The syncer's `sub`.
+pub const SYNCER_SUBJECT: &str = "system:serviceaccount:acrpull-system:acrpull-syncer";
+
+/// The releases; each Deployment and each syncer's ServiceAccount has its release's name.
+const BROKER: &str = "acrpull-broker";
+const SYNCER: &str = "acrpull-syncer";
+
+/// The names of the broker's certificate: what is used here, and what is used inside a cluster.
+const BROKER_NAMES: [&str; 4] = [
+    "localhost",
+    "127.0.0.1",
+    "acrpull-broker.acrpull-system.svc",
+    "acrpull-broker-headless.acrpull-system.svc",
+];
+
+/// What can be chosen about a stack.
+#[derive(Debug, Clone)]
+pub struct StackOptions {
+    /// Shows in the names of folders and kept logs.
+    pub name: String,
+    /// How the simulator runs.
+    pub simulator: SimulatorKind,
+    /// What exists in Azure, besides the tenant [`TENANT`], the cluster's issuer and `identities`.
+    pub azure: State,
+    /// Managed identities of the broker's machine, declared in its configuration.
+    pub identities: Vec<VmIdentity>,
+    /// The broker's `grants`.
+    pub grants: Vec<Value>,
+    /// `clusters` besides [`CLUSTER`].
+    pub more_clusters: Vec<Value>,
+    /// `--log-level` of both processes.
+    pub log_level: String,
+    /// `--workers` of the syncer.
+    pub workers: u16,
+}
+
+/// All of it, running. Dropping it ends everything.
+pub struct Stack {
+    // In the order in which they are dropped: nothing outlives what it talks to.
+    syncer: Pod,
+    broker: Pod,
+    images: Images,
+    azure: Azure,
+    collector: Collector,
+    certificate: ServerCertificate,
+    broker_ca_file: PathBuf,
+    plane: Arc<ControlPlane>,
+}
+
+impl Default for StackOptions {
+    fn default() -> Self {
+        Self {
+            name: "stack".to_owned(),
+            simulator: SimulatorKind::InProcess,
+            azure: State::default(),
+            identities: Vec::new(),
+            grants: Vec::new(),
+            more_clusters: Vec::new(),
+            log_level: "info".to_owned(),
+            workers: 16,
+        }
+    }
+}
+
+/// The folder of a chart of this repository.
+pub fn chart(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../charts").join(name)
+}
+
+impl Stack {
+    /// Starts everything and waits until both processes are ready: some 20 s once the tools are built.
+    ///
+    /// # Errors
+    /// A part does not start; the error has its last log lines.
+    pub async fn start(options: StackOptions) -> anyhow::Result<Self> {
+        let packages: &[&str] = match options.simulator {
+            SimulatorKind::InProcess => &["broker", "syncer"],
+            SimulatorKind::Process => &["broker", "syncer", "azure-simulator"],
+        };
+        let binaries = Binaries::of(packages).await?;
+        let plane_options = ControlPlaneOptions { name: options.name.clone(), ..ControlPlaneOptions::default() };
+        let plane = Arc::new(ControlPlane::start(plane_options).await?);
+        let started = Self::start_on(Arc::clone(&plane), options, binaries).await;
+        started.inspect_err(|_error| plane.keep_logs())
+    }
+
+    async fn start_on(plane: Arc<ControlPlane>, options: StackOptions, binaries: Binaries) -> anyhow::Result<Self> {
+        let azure = Azure::start(options.simulator, state(&options, &plane)?, plane.supervisor(), &binaries).await?;
+        let collector = Collector::start().await?;
+        let certificate = ServerCertificate::issue(&BROKER_NAMES)?;
+        let broker_ca_file = plane.directory().join("broker-ca.pem");
+        std::fs::write(&broker_ca_file, &certificate.ca_pem).context("failed to write the broker's CA")?;
+        create_certificate(&plane.client()?, &certificate).await?;
+        let node = Node { plane: Arc::clone(&plane), binaries };
+
+        let otel_endpoint = collector.endpoint();
+        let around = values::Surroundings {
+            issuer: plane.issuer(),
+            jwks: plane.jwks(),
+            azure: &azure,
+            otel_endpoint: &otel_endpoint,
+        };
+        install(&plane, BROKER, values::broker(&options, &around)).await?;
+        let broker = Pod::run(&node, NAMESPACE, BROKER).await?;
+        let address = format!("https://localhost:{}", broker.address("grpc-https")?.port());
+        install(&plane, SYNCER, values::syncer(&options, &address, &otel_endpoint)).await?;
+        let syncer = Pod::run(&node, NAMESPACE, SYNCER).await?;
+        let images = Images::new(plane.supervisor(), plane.tools());
+        Ok(Self { syncer, broker, images, azure, collector, certificate, broker_ca_file, plane })
+    }
+
+    /// The control plane.
+    pub fn plane(&self) -> &Arc<ControlPlane> {
+        &self.plane
+    }
+
+    /// An administrator's client. It works in the runtime that it was made in.
+    ///
+    /// # Errors
+    /// An existing cluster's kubeconfig names something that cannot be read.
+    pub fn client(&self) -> anyhow::Result<Client> {
+        self.plane.client()
+    }
+
+    /// The simulated Azure.
+    pub fn azure(&self) -> &Azure {
+        &self.azure
+    }
+
+    /// Real registries with images, and pulls.
+    pub fn images(&self) -> &Images {
+        &self.images
+    }
+
+    /// The spans of both processes.
+    pub fn collector(&self) -> &Collector {
+        &self.collector
+    }
+
+    /// The broker's process. Its ports are `grpc-https` and `admin`.
+    pub fn broker(&self) -> &Pod {
+        &self.broker
+    }
+
+    /// The syncer's process. Its port is `admin`.
+    pub fn syncer(&self) -> &Pod {
+        &self.syncer
+    }
+
+    /// Where the broker serves gRPC and HTTP JSON: `https://localhost:PORT`.
+    ///
+    /// # Errors
+    /// The chart has no such port.
+    pub fn broker_url(&self) -> anyhow::Result<String> {
+        Ok(format!("https://localhost:{}", self.broker.address("grpc-https")?.port()))
+    }
+
+    /// The CA of the broker's certificate, as PEM.
+    pub fn broker_ca_pem(&self) -> &str {
+        &self.certificate.ca_pem
+    }
+
+    /// The same as a file.
+    pub fn broker_ca_file(&self) -> &Path {
+        &self.broker_ca_file
+    }
+
+    /// The file with the syncer's own token for the broker, kept fresh.
+    ///
+    /// # Errors
+    /// The chart mounts it elsewhere.
+    pub fn syncer_token_file(&self) -> anyhow::Result<PathBuf> {
+        self.syncer.file("/var/run/secrets/acrpull-broker/token")
+    }
+
+    /// A token of a ServiceAccount, as `TokenRequest` issues it.
+    ///
+    /// # Errors
+    /// There is no such ServiceAccount, or the life is under 600 s.
+    pub async fn mint_token(
+        &self,
+        namespace: &str,
+        account: &str,
+        audience: &str,
+        lifetime: Duration,
+    ) -> anyhow::Result<String> {
+        self.plane.service_account_token(namespace, account, &[audience], lifetime).await
+    }
+
+    /// A new team: a namespace whose name begins with `prefix`, and a registry of the same name.
+    ///
+    /// # Errors
+    /// The control plane or the simulator refuses.
+    pub async fn team(&self, prefix: &str) -> anyhow::Result<Team<'_>> {
+        Team::new(self, prefix).await
+    }
+
+    /// Resolves when any part ends that nobody has stopped. The error names it and has its last log lines.
+    pub async fn failed(&self) -> anyhow::Error {
+        tokio::select! {
+            error = self.plane.failed() => error,
+            error = self.azure.failed() => error,
+            error = self.images.failed() => error,
+            error = self.broker.failed() => error,
+            error = self.syncer.failed() => error,
+        }
+    }
+
+    /// Stops everything in order, as gently as it can be. Dropping does the same at once.
+    pub async fn stop(self) {
+        self.syncer.stop().await;
+        self.broker.stop().await;
+        drop((self.syncer, self.broker, self.images, self.azure, self.collector));
+        if let Some(plane) = Arc::into_inner(self.plane) {
+            plane.stop().await;
+        }
+    }
+}
+
+fn state(options: &StackOptions, plane: &ControlPlane) -> anyhow::Result<State> {
+    let jwks = serde_json::from_str(plane.jwks()).context("the cluster's JWKS is not JSON")?;
+    let state = options.azure.clone().with_tenant(TENANT).with_issuer(Issuer::inline(plane.issuer(), jwks));
+    let identities = options.identities.iter().map(VmIdentity::principal);
+    Ok(identities.fold(state, State::with_vm_identity))
+}
+
+async fn create_certificate(client: &Client, certificate: &ServerCertificate) -> anyhow::Result<()> {
+    let namespace = Namespace {
+        metadata: ObjectMeta { name: Some(NAMESPACE.to_owned()), ..ObjectMeta::default() },
+        ..Namespace::default()
+    };
+    let created = Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &namespace).await;
+    created.with_context(|| format!("failed to create namespace {NAMESPACE}"))?;
+    let files = [
+        ("tls.crt", &certificate.certificate_pem),
+        ("tls.key", &certificate.key_pem),
+        ("ca.crt", &certificate.ca_pem),
+    ];
+    let secret = Secret {
+        metadata: ObjectMeta { name: Some(values::TLS_SECRET.to_owned()), ..ObjectMeta::default() },
+        type_: Some("kubernetes.io/tls".to_owned()),
+        string_data: Some(files.into_iter().map(|(key, pem)| (key.to_owned(), pem.clone())).collect()),
+        ..Secret::default()
+    };
+    let created = Api::<Secret>::namespaced(client.clone(), NAMESPACE).create(&PostParams::default(), &secret).await;
+    created.context("failed to create the broker's certificate")?;
+    Ok(())
+}
+
+async fn install(plane: &ControlPlane, name: &str, values: String) -> anyhow::Result<()> {
+    let release = Release { name: name.to_owned(), chart: chart(name), namespace: NAMESPACE.to_owned(), values };
+    plane.helm()?.install(&release).await?;
+    Ok(())
+}

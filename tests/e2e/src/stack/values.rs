@@ -1,0 +1,80 @@
+//! The values that the charts are installed with: what a user would write for this cluster and this Azure. Pure.
+
+use serde_json::{Value, json};
+
+use super::{BROKER_AUDIENCE, CLUSTER, FEDERATION_AUDIENCE, StackOptions, SYNCER_SUBJECT};
+use crate::{Azure, TENANT, VmIdentity};
+
+/// The Secret with the broker's certificate and its CA.
+pub(super) const TLS_SECRET: &str = "acrpull-broker-tls";
+
+/// How often spans are sent, in milliseconds: a person or a test waits for them.
+const SPAN_DELAY_MS: &str = "200";
+
+/// What the values depend on besides the options.
+pub(super) struct Surroundings<'a> {
+    pub(super) issuer: &'a str,
+    pub(super) jwks: &'a str,
+    pub(super) azure: &'a Azure,
+    pub(super) otel_endpoint: &'a str,
+}
+
+/// Values of `acrpull-broker`.
+pub(super) fn broker(options: &StackOptions, around: &Surroundings<'_>) -> String {
+    let cluster = json!({
+        "name": CLUSTER,
+        "issuer": around.issuer,
+        "jwks": {"inline": around.jwks},
+        "callerAudiences": [BROKER_AUDIENCE],
+        "subjectAudiences": [FEDERATION_AUDIENCE],
+        "syncers": [SYNCER_SUBJECT],
+        "defaultTenant": TENANT,
+    });
+    let clusters: Vec<&Value> = std::iter::once(&cluster).chain(&options.more_clusters).collect();
+    let identities: Vec<Value> = options.identities.iter().map(identity).collect();
+    let addresses = around.azure.addresses();
+    let values = json!({
+        "replicaCount": 1,
+        "tls": {"existingSecret": TLS_SECRET},
+        "config": {
+            "clusters": clusters,
+            "identities": identities,
+            "grants": options.grants,
+            "egress": {
+                "hostOverrides": {"login.microsoftonline.com": addresses.entra, "*.azurecr.io": addresses.acr},
+                "imdsEndpoint": format!("http://{}", addresses.imds),
+            },
+        },
+        "egressCaBundle": around.azure.ca_pem(),
+        "log": {"level": options.log_level},
+        "otel": {"endpoint": around.otel_endpoint},
+        "extraEnv": [span_delay()],
+    });
+    values.to_string()
+}
+
+/// Values of `acrpull-syncer`.
+pub(super) fn syncer(options: &StackOptions, broker_address: &str, otel_endpoint: &str) -> String {
+    let values = json!({
+        "broker": {"address": broker_address, "caBundle": {"secret": TLS_SECRET}},
+        "workers": options.workers,
+        "log": {"level": options.log_level},
+        "otel": {"endpoint": otel_endpoint},
+        "extraEnv": [span_delay()],
+    });
+    values.to_string()
+}
+
+fn identity(identity: &VmIdentity) -> Value {
+    json!({
+        "name": identity.name,
+        "tenant": TENANT,
+        "clientId": identity.client_id,
+        "resourceId": identity.resource_id,
+        "source": "imds",
+    })
+}
+
+fn span_delay() -> Value {
+    json!({"name": "OTEL_BSP_SCHEDULE_DELAY", "value": SPAN_DELAY_MS})
+}

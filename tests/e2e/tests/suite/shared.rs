@@ -1,0 +1,115 @@
+//! One stack for all tests of this binary, and what its broker's configuration must know before any of them starts.
+//!
+//! Tests run side by side, each as a team with a namespace, a registry and identities of its own. A test that stops a
+//! process or looks at all that happens takes the stack [`alone`]. Rust drops no statics: the stack ends with the process,
+//! by its watchdogs.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use azure_simulator::{Registry, Role, State};
+use e2e::{Stack, StackOptions, TENANT, VmIdentity};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+use tokio::sync::{OnceCell, RwLock};
+
+/// No test may hang the run.
+const TIME_LIMIT: Duration = Duration::from_secs(180);
+
+/// One runtime for all, because clients and collectors work in the runtime that they were made in.
+static RUNTIME: LazyLock<Result<Runtime, String>> =
+    LazyLock::new(|| Runtime::new().map_err(|error| format!("no runtime: {error}")));
+
+/// Started by the first test. What could not be started once is not tried again by every test.
+static STACK: OnceCell<Result<RwLock<Stack>, String>> = OnceCell::const_new();
+
+/// An identity of the broker that a grant allows for teams with a prefix, at one registry.
+pub(crate) struct Granted {
+    /// Beginning of the namespaces' names.
+    pub(crate) prefix: &'static str,
+    /// The registry.
+    pub(crate) registry: &'static str,
+    number: u8,
+}
+
+/// For the binding by client ID.
+pub(crate) const BY_CLIENT_ID: Granted = Granted { prefix: "client-id", registry: "by-client-id.azurecr.io", number: 1 };
+/// For the binding by resource ID.
+pub(crate) const BY_RESOURCE_ID: Granted = Granted { prefix: "resource-id", registry: "by-resource-id.azurecr.io", number: 2 };
+/// For what a grant does not allow.
+pub(crate) const NARROW: Granted = Granted { prefix: "narrow", registry: "narrow.azurecr.io", number: 3 };
+/// For requests without a scope.
+pub(crate) const REGISTRY_WIDE: Granted = Granted { prefix: "wide", registry: "wide.azurecr.io", number: 4 };
+
+const ALL: [Granted; 4] = [BY_CLIENT_ID, BY_RESOURCE_ID, NARROW, REGISTRY_WIDE];
+
+impl Granted {
+    /// The identity.
+    pub(crate) fn identity(&self) -> VmIdentity {
+        VmIdentity::numbered(self.prefix, self.number)
+    }
+
+    fn grant(&self) -> Value {
+        let is_wide = self.prefix == REGISTRY_WIDE.prefix;
+        json!({
+            "name": self.prefix,
+            "clusters": [e2e::CLUSTER],
+            "namespaces": [format!("{}-*", self.prefix)],
+            "serviceAccounts": ["web*"],
+            "identity": self.prefix,
+            "registries": [self.registry],
+            "repositories": if is_wide { json!([]) } else { json!(["team/*"]) },
+            "registryWide": is_wide,
+        })
+    }
+}
+
+/// Runs a test beside others.
+pub(crate) fn beside_others(test: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    run(async |stack| {
+        let stack = stack.read().await;
+        in_time(&stack, test).await
+    })
+}
+
+/// Runs a test while no other runs.
+pub(crate) fn alone(test: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    run(async |stack| {
+        let stack = stack.write().await;
+        in_time(&stack, test).await
+    })
+}
+
+async fn in_time(stack: &Stack, test: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let result = tokio::time::timeout(TIME_LIMIT, test(stack)).await;
+    let result = result.unwrap_or_else(|_elapsed| Err(anyhow!("the test did not end within {TIME_LIMIT:?}")));
+    result.inspect_err(|_error| stack.plane().keep_logs())
+}
+
+fn run(test: impl AsyncFnOnce(&'static RwLock<Stack>) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let runtime = RUNTIME.as_ref().map_err(|error| anyhow!("{error}"))?;
+    runtime.block_on(async {
+        let stack = STACK.get_or_init(async || {
+            let started = Stack::start(options()).await.context("the shared stack did not start");
+            started.map(RwLock::new).map_err(|error| format!("{error:#}"))
+        });
+        test(stack.await.as_ref().map_err(|error| anyhow!("{error}"))?).await
+    })
+}
+
+fn options() -> StackOptions {
+    let azure = ALL.iter().fold(State::default(), |state, granted| {
+        let registry = Registry::new(granted.registry, TENANT);
+        state.with_registry(registry.with_role(&granted.identity().object_id, Role::AcrPull))
+    });
+    StackOptions {
+        name: "e2e".to_owned(),
+        azure,
+        identities: ALL.iter().map(Granted::identity).collect(),
+        grants: ALL.iter().map(Granted::grant).collect(),
+        // The most that they ever log, because all of it is searched for secrets.
+        log_level: "trace".to_owned(),
+        ..StackOptions::default()
+    }
+}
