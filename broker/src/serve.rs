@@ -13,6 +13,7 @@ use axum_server::{
     accept::NoDelayAcceptor,
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
+use hyper_util::rt::TokioTimer;
 use runtime::{Failure, Shutdown, error_chain::ErrorChain, file_watch, tls};
 
 use crate::{grpc, http, service::Service};
@@ -85,9 +86,12 @@ pub fn serve(
                 .acceptor(NoDelayAcceptor::new()),
         )
         .handle(handle.clone());
-    server
-        .http_builder()
+    let protocols = server.http_builder();
+    // Without a timer hyper drops its own limit on slow headers, and panics where a keep-alive is asked for.
+    protocols.http1().timer(TokioTimer::new());
+    protocols
         .http2()
+        .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .max_header_list_size(MAX_HEADER_BYTES)
         .keep_alive_interval(KEEPALIVE_INTERVAL)

@@ -11,7 +11,8 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// Takes one request out of a bucket of `capacity` that refills `per_second`, or says how many seconds to wait.
+    /// Takes one request out of a bucket of `capacity` that refills `per_second`, or says how many seconds to
+    /// wait.
     pub(crate) fn take(&mut self, capacity: f64, per_second: f64, now: Timestamp) -> Result<(), f64> {
         let passed = self
             .at

@@ -1,5 +1,5 @@
-//! The simulator's own certificate authority: a certificate for whatever host a client asks for by SNI, so that
-//! any registry, authority or custom suffix works without being listed.
+//! The simulator's own certificate authority: a certificate for whatever host a client asks for by SNI, so
+//! that any registry, authority or custom suffix works without being listed.
 
 use std::{
     collections::HashMap,

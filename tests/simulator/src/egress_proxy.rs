@@ -1,5 +1,6 @@
-//! An HTTP egress proxy (`CONNECT`, RFC 9110 9.3.6) that leads to this Azure and nowhere else: with `HTTPS_PROXY` and the
-//! simulator's CA, any unmodified client reaches it under Azure's own names. IMDS is never behind it.
+//! An HTTP egress proxy (`CONNECT`, RFC 9110 9.3.6) that leads to this Azure and nowhere else: with
+//! `HTTPS_PROXY` and the simulator's CA, any unmodified client reaches it under Azure's own names. IMDS is
+//! never behind it.
 
 use std::{io, net::SocketAddr, time::Duration};
 

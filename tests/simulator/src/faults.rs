@@ -1,7 +1,7 @@
 //! Faults: which requests one hits, and how often. What it does to them is [`Action`].
 //!
-//! The list is ordered and the first match wins. A fault counts the requests that match it, so that it can start at
-//! the n-th or stop after some; its own window in simulated time makes it an outage.
+//! The list is ordered and the first match wins. A fault counts the requests that match it, so that it can
+//! start at the n-th or stop after some; its own window in simulated time makes it an outage.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

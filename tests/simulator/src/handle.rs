@@ -1,4 +1,5 @@
-//! A running simulator: what tests in the same process do to it and ask of it. `admin` has the same for other processes.
+//! A running simulator: what tests in the same process do to it and ask of it. `admin` has the same for other
+//! processes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -125,7 +126,8 @@ impl Handle {
         self.world.observation.secrets()
     }
 
-    /// An HTTP client that reaches Azure's names through the egress proxy and trusts the simulator, and nobody else.
+    /// An HTTP client that reaches Azure's names through the egress proxy and trusts the simulator, and
+    /// nobody else.
     ///
     /// # Errors
     /// When the HTTP client cannot take the certificate or the proxy.

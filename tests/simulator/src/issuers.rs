@@ -1,5 +1,5 @@
-//! How Entra gets the keys of clusters: published by the simulator itself, given in the state, or fetched from a
-//! running cluster and remembered for a while.
+//! How Entra gets the keys of clusters: published by the simulator itself, given in the state, or fetched
+//! from a running cluster and remembered for a while.
 
 use std::{
     collections::HashMap,

@@ -1,7 +1,8 @@
 //! JSON Web Tokens, taken apart and put together step by step.
 //!
-//! A library would check everything at once and could not mint what a test needs: a missing `exp`, `alg: none`,
-//! a key that nobody published. Entra reports each defect with a code of its own, so each check stands alone.
+//! A library would check everything at once and could not mint what a test needs: a missing `exp`, `alg:
+//! none`, a key that nobody published. Entra reports each defect with a code of its own, so each check stands
+//! alone.
 
 use aws_lc_rs::{
     rand::SystemRandom,

@@ -1,4 +1,5 @@
-//! The simulator as a program: a state file in, one line with addresses out, then it runs until it is told to stop.
+//! The simulator as a program: a state file in, one line with addresses out, then it runs until it is told to
+//! stop.
 
 use std::{io::Write, path::Path, process::ExitCode};
 

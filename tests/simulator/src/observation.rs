@@ -1,5 +1,6 @@
-//! What can be known about a run afterwards: a log of every call with the decision behind it, counters, and every secret
-//! that was handed out. No secret is ever in the log; the list of issued secrets exists so that tests can look for leaks.
+//! What can be known about a run afterwards: a log of every call with the decision behind it, counters, and
+//! every secret that was handed out. No secret is ever in the log; the list of issued secrets exists so that
+//! tests can look for leaks.
 
 use std::{
     collections::VecDeque,

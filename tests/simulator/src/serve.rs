@@ -1,5 +1,5 @@
-//! The path of every request: read, note, let a fault act, wait as long as Azure would, decide, let the fault act on the
-//! answer, note again. What is decided is up to `entra`, `imds` and `acr`.
+//! The path of every request: read, note, let a fault act, wait as long as Azure would, decide, let the fault
+//! act on the answer, note again. What is decided is up to `entra`, `imds` and `acr`.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 

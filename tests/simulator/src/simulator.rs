@@ -1,7 +1,7 @@
 //! Starts the listeners and holds them: [`Simulator::builder`], then a [`Handle`].
 //!
-//! The simulator runs on threads of its own. A test whose runtime is busy or paused must not look like a slow Azure, and
-//! one simulator may serve tests that each have a runtime.
+//! The simulator runs on threads of its own. A test whose runtime is busy or paused must not look like a slow
+//! Azure, and one simulator may serve tests that each have a runtime.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},

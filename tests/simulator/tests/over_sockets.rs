@@ -1,5 +1,5 @@
-//! The simulator as its clients see it: real sockets, real TLS, real HTTP. Decisions have tests of their own beside them;
-//! these show that what is decided arrives, and that faults do to a client what they say.
+//! The simulator as its clients see it: real sockets, real TLS, real HTTP. Decisions have tests of their own
+//! beside them; these show that what is decided arrives, and that faults do to a client what they say.
 
 #[path = "over_sockets/azure.rs"]
 mod azure;

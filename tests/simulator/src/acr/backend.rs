@@ -45,8 +45,8 @@ impl Backend {
         Self(Client::builder(TokioExecutor::new()).build(HttpConnector::new()))
     }
 
-    /// Passes a request on. The registry builds absolute addresses from `Host` and `X-Forwarded-Proto`, so it must see
-    /// the host and port that the client used, and that the client used https.
+    /// Passes a request on. The registry builds absolute addresses from `Host` and `X-Forwarded-Proto`, so it
+    /// must see the host and port that the client used, and that the client used https.
     pub(crate) async fn pass_on(
         &self,
         request: Request<Incoming>,

@@ -1,6 +1,7 @@
 //! `/oauth2/token`: an access token for scopes, by form or by Basic credentials.
 //!
-//! What it grants is what the principal's roles allow now, not what they allowed when the refresh token was issued.
+//! What it grants is what the principal's roles allow now, not what they allowed when the refresh token was
+//! issued.
 
 use http::StatusCode;
 use serde_json::json;

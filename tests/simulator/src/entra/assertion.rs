@@ -1,7 +1,7 @@
 //! `POST /{tenant}/oauth2/v2.0/token` with a client assertion: workload identity federation.
 //!
-//! The checks stand in the order in which Entra is taken to make them; the first that fails is the answer. Issuer, audience,
-//! subject is the order of the error codes; the real order is not known.
+//! The checks stand in the order in which Entra is taken to make them; the first that fails is the answer.
+//! Issuer, audience, subject is the order of the error codes; the real order is not known.
 
 use http::{Method, StatusCode, header};
 use serde_json::{Map, json};
@@ -91,8 +91,8 @@ fn tenant<'a>(request: &Request, scene: &Scene<'a>) -> Result<&'a Tenant, Refusa
     scene.state.tenant(name).ok_or_else(unknown)
 }
 
-/// The tenant's cloud, which must be the one whose authority was asked. A host that is no authority, such as the
-/// listener's own address, stands for every cloud.
+/// The tenant's cloud, which must be the one whose authority was asked. A host that is no authority, such as
+/// the listener's own address, stands for every cloud.
 fn cloud<'a>(request: &Request, tenant: &Tenant, scene: &Scene<'a>) -> Result<&'a Cloud, Refusal> {
     let own = scene.state.cloud(&tenant.cloud);
     let foreign = || {

@@ -76,7 +76,8 @@ impl Refusal {
         Answer::json(status, &body).with(header::CACHE_CONTROL, "no-store, no-cache")
     }
 
-    /// Statuses that were observed or are documented; those of 700211, 700212, 700024, 700027 and 50166 are assumed.
+    /// Statuses that were observed or are documented; those of 700211, 700212, 700024, 700027 and 50166 are
+    /// assumed.
     fn usual_status(&self) -> StatusCode {
         match self.error {
             "invalid_client" => StatusCode::UNAUTHORIZED,

@@ -14,7 +14,8 @@ use crate::{
     world::World,
 };
 
-/// What a fault does before anything is decided: an answer instead of the service's, silence, or a change of the state.
+/// What a fault does before anything is decided: an answer instead of the service's, silence, or a change of
+/// the state.
 pub(crate) async fn act_first(
     world: &World,
     picked: &Picked,

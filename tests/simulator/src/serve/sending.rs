@@ -1,4 +1,5 @@
-//! An answer on its way out, and what faults do to it there: change it, slow it down, cut it, or stop half-way.
+//! An answer on its way out, and what faults do to it there: change it, slow it down, cut it, or stop
+//! half-way.
 
 use std::{sync::Arc, time::Duration};
 

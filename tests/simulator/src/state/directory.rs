@@ -41,7 +41,8 @@ pub struct Cloud {
     /// Tolerance for `nbf` and `exp` of assertions. Unverified; 300 unless given.
     #[serde(default = "assertion_skew")]
     pub assertion_skew_s: i64,
-    /// HTTP status by AADSTS code, where the default is not known for certain (700211, 700212, 700024, 700027, 50166).
+    /// HTTP status by AADSTS code, where the default is not known for certain (700211, 700212, 700024,
+    /// 700027, 50166).
     #[serde(default)]
     pub error_status: BTreeMap<u32, u16>,
 }
@@ -84,7 +85,8 @@ pub struct Principal {
     /// Azure resource ID, of managed identities.
     #[serde(default)]
     pub resource_id: Option<String>,
-    /// Lifetime of its tokens. Unless given: 24 h for a managed identity, 60 to 90 min at random for an application.
+    /// Lifetime of its tokens. Unless given: 24 h for a managed identity, 60 to 90 min at random for an
+    /// application.
     #[serde(default)]
     pub token_ttl_s: Option<u64>,
     /// False: there is no service principal in the tenant (AADSTS7000229).

@@ -1,4 +1,5 @@
-//! Behaviour of registries that nobody outside Azure has verified, with the value that is taken unless another is given.
+//! Behaviour of registries that nobody outside Azure has verified, with the value that is taken unless
+//! another is given.
 
 use serde::{Deserialize, Serialize};
 

@@ -14,7 +14,8 @@ pub struct VirtualMachine {
     pub imds_rps: u32,
     /// Concurrent requests, documented as 5.
     pub imds_concurrency: u32,
-    /// A cached token is handed out again while it has more than this left. The cache is documented, its margin is not.
+    /// A cached token is handed out again while it has more than this left. The cache is documented, its
+    /// margin is not.
     pub cache_margin_s: i64,
     /// `Retry-After` of a 429. Unverified; absent unless given.
     pub throttle_retry_after_s: Option<u32>,

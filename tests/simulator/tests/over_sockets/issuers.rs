@@ -1,4 +1,5 @@
-//! Keys of clusters that are not the simulator's own. Another simulator's published keys stand for a cluster's.
+//! Keys of clusters that are not the simulator's own. Another simulator's published keys stand for a
+//! cluster's.
 
 use anyhow::Result;
 use azure_simulator::{Issuer, ServiceAccountToken};

@@ -1,5 +1,5 @@
-//! Requests that go on to a registry behind the simulated one. A small HTTP server stands for it here; the real one, and a real
-//! client, are part of the tests that cross crates.
+//! Requests that go on to a registry behind the simulated one. A small HTTP server stands for it here; the
+//! real one, and a real client, are part of the tests that cross crates.
 
 use anyhow::{Context, Result};
 use azure_simulator::{Operation, RoleMode, Service};

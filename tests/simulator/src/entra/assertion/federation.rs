@@ -1,4 +1,5 @@
-//! The assertion itself: whether it is a token that a federated credential stands for, and whether it is genuine and of today.
+//! The assertion itself: whether it is a token that a federated credential stands for, and whether it is
+//! genuine and of today.
 
 use super::Refusal;
 use crate::{Cloud, FederatedCredential, Principal, entra::FetchedKeys, jwt::Parsed, scene::Scene};
