@@ -4,15 +4,11 @@ use std::{fmt, sync::Arc};
 
 use client::BrokerClient;
 use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
-use kube::{
-    Client,
-    core::PartialObjectMeta,
-    runtime::{events::Recorder, reflector::Store},
-};
+use kube::{Client, core::PartialObjectMeta, runtime::reflector::Store};
 use runtime::{Clock, Shutdown};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::{kube_calls::KubeCalls, links::LinkKeeper, memory::Memory, metrics::Metrics};
+use crate::{events::Announcer, kube_calls::KubeCalls, links::LinkKeeper, memory::Memory, metrics::Metrics};
 
 /// Questions to the broker that are open at a time. Each holds a few KiB; the broker has limits of its own.
 const MAX_QUESTIONS: usize = 512;
@@ -30,13 +26,13 @@ pub struct Context {
     /// The links of ServiceAccounts.
     pub links: LinkKeeper,
     /// What is remembered of each binding.
-    pub memory: Memory,
+    pub memory: Arc<Memory>,
     /// How much happens at a time.
     pub limits: Limits,
     /// How calls to the API server are made.
-    pub calls: Arc<KubeCalls>,
-    /// Publishes events.
-    pub recorder: Recorder,
+    pub calls: KubeCalls,
+    /// Takes events.
+    pub events: Announcer,
     /// Counts.
     pub metrics: Metrics,
     /// Tells the time.
@@ -45,14 +41,18 @@ pub struct Context {
     pub shutdown: Shutdown,
 }
 
-/// Two limits that never wait for each other in a circle: a question takes a worker for a moment while it is open,
-/// a worker never waits for a question.
+/// Limits that never wait for each other in a circle: a question takes a worker for a moment while it is open, a
+/// worker never waits for a question.
 ///
 /// That is why a registry that never answers delays nobody: a pass gives its worker back before it asks the broker
 /// and takes one again for writing down the answer. As long as fewer than [`MAX_QUESTIONS`] questions hang, other
 /// bindings find a free slot; and linking needs no slot at all.
+///
+/// Half of the workers only read and link: in a burst, the writes for the first bindings do not hold up the links of
+/// the last, for which Pods may be waiting.
 pub struct Limits {
-    workers: Semaphore,
+    first: Semaphore,
+    rest: Semaphore,
     questions: Semaphore,
 }
 
@@ -65,17 +65,25 @@ impl Context {
 }
 
 impl Limits {
-    /// `workers` passes at a time do Kubernetes work.
+    /// `workers` passes at a time do Kubernetes work; at least two, one of each kind.
     pub fn new(workers: u16) -> Self {
+        let rest = usize::from(workers / 2).max(1);
+        let first = usize::from(workers).saturating_sub(rest).max(1);
         Self {
-            workers: Semaphore::new(usize::from(workers)),
+            first: Semaphore::new(first),
+            rest: Semaphore::new(rest),
             questions: Semaphore::new(MAX_QUESTIONS),
         }
     }
 
-    /// Waits for a worker. None only if the limits were closed, which nobody does.
+    /// Waits for a worker for reading and linking. None only if the limits were closed, which nobody does.
+    pub async fn first_worker(&self) -> Option<SemaphorePermit<'_>> {
+        self.first.acquire().await.ok()
+    }
+
+    /// Waits for a worker for everything else. Not to be called with a worker in hand.
     pub async fn worker(&self) -> Option<SemaphorePermit<'_>> {
-        self.workers.acquire().await.ok()
+        self.rest.acquire().await.ok()
     }
 
     /// Waits for a slot for a question. Not to be called with a worker in hand.

@@ -121,8 +121,7 @@ async fn settle_links(
 }
 
 async fn settle(context: Arc<Context>, account: ObjectRef<ServiceAccount>) -> Action {
-    let _worker = context.limits.worker().await;
-    match context.links.settle(&context.client, &account).await {
+    match context.links.settle(&context, &account, None).await {
         Ok(_settled) => Action::await_change(),
         Err(error) => {
             tracing::warn!(error = %ErrorChain(&error), "the links of a ServiceAccount could not be settled");

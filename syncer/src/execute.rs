@@ -2,10 +2,9 @@
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
-    Api, Resource as _, ResourceExt as _,
+    Api, ResourceExt as _,
     api::{Patch, PatchParams},
     core::PartialObjectMeta,
-    runtime::events::{Event, EventType},
 };
 use serde_json::{Value, json};
 use tracing::Instrument as _;
@@ -17,7 +16,7 @@ use crate::{
     kube_calls::{KubeError, Verb},
     problem::Problem,
     pull_secret::{self, PullSecret, SecretState},
-    status::{self, Notice},
+    status,
 };
 
 /// Makes the binding the one owner of its Secret and puts the label back.
@@ -154,33 +153,4 @@ pub async fn write_status(
         .call(Verb::Patch, "acrpullbindings/status", call)
         .await
         .map(|_written| ())
-}
-
-/// Publishes events. They are news, not state: one that cannot be published is logged and forgotten.
-pub async fn publish(context: &Context, binding: &AcrPullBinding, notices: Vec<Notice>) {
-    let reference = binding.object_ref(&());
-    for Notice {
-        warning,
-        reason,
-        action,
-        note,
-    } in notices
-    {
-        let event = Event {
-            type_: if warning {
-                EventType::Warning
-            } else {
-                EventType::Normal
-            },
-            reason,
-            note: Some(note),
-            action: action.to_owned(),
-            secondary: None,
-        };
-        let call = context.recorder.publish(&event, &reference);
-        if let Err(error) = context.calls.call(Verb::Create, "events", call).await {
-            let error = runtime::error_chain::ErrorChain(&error).to_string();
-            tracing::warn!(error, reason = event.reason, "an event could not be published");
-        }
-    }
 }

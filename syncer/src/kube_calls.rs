@@ -12,7 +12,7 @@ use crate::{metrics::Metrics, problem::Problem};
 const DEADLINE: Duration = Duration::from_secs(15);
 
 /// Makes calls.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct KubeCalls {
     metrics: Metrics,
 }
@@ -104,6 +104,11 @@ impl KubeError {
         self.code() == 409
     }
 
+    /// Nothing new may be created, because the namespace is being deleted.
+    pub fn is_namespace_ending(&self) -> bool {
+        self.status().is_some_and(|status| status.code == 403 && status.message.contains("being terminated"))
+    }
+
     /// The problem for the status of a binding. `what` says what was tried: "write Secret acr-pull-web".
     pub fn into_problem(self, what: &str) -> Problem {
         let Some(status) = self.status() else {
@@ -126,7 +131,7 @@ impl KubeError {
             403 if status.message.contains("ValidatingAdmissionPolicy") => {
                 (Reason::KubernetesDenied, "an admission policy refuses it")
             }
-            403 if status.message.contains("being terminated") => {
+            403 if self.is_namespace_ending() => {
                 (Reason::KubernetesDenied, "the namespace is being deleted")
             }
             403 => (Reason::KubernetesDenied, "the syncer's role does not allow it"),

@@ -12,6 +12,7 @@ pub mod context;
 pub mod controller;
 pub mod crd;
 pub mod credential;
+pub mod events;
 pub mod execute;
 pub mod inputs;
 pub mod kube_calls;
@@ -33,11 +34,7 @@ pub mod watches;
 use std::{sync::Arc, time::Duration};
 
 use client::{BrokerClient, ClientError, ClientOptions};
-use kube::{
-    Api, Client,
-    api::ListParams,
-    runtime::events::{Recorder, Reporter},
-};
+use kube::{Api, Client, api::ListParams};
 use prometheus_client::registry::Registry;
 use runtime::{
     Failure, Shutdown, SystemClock, Tasks,
@@ -55,9 +52,8 @@ use crate::{
     metrics::Metrics,
 };
 
-/// The name in traces and on events.
+/// The name in logs and traces.
 const SERVICE: &str = "acrpull-syncer";
-const EVENT_SOURCE: &str = "acrpull.microsoft.com/syncer";
 /// For passes that are in the middle of a write when the process is told to stop; a call takes 15 s at most.
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -103,26 +99,24 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
 
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
-    let calls = Arc::new(KubeCalls::new(metrics.clone()));
+    let calls = KubeCalls::new(metrics.clone());
     let client = kubernetes().await?;
     probe(&client, &calls, label_selector.as_deref()).await?;
 
     let (stores, writers) = watches::stores();
-    let reporter = Reporter {
-        controller: EVENT_SOURCE.to_owned(),
-        instance: None,
-    };
+    let memory = Arc::new(Memory::default());
+    let (events, publisher) = events::channel(client.clone(), calls.clone());
     let context = Arc::new(Context {
-        recorder: Recorder::new(client.clone(), reporter),
+        events,
         broker,
         token_audience: service_account_token_audience,
         secrets: stores.secrets.clone(),
         links: LinkKeeper::new(
             stores.accounts.clone(),
             stores.bindings.clone(),
-            Arc::clone(&calls),
+            Arc::clone(&memory),
         ),
-        memory: Memory::default(),
+        memory,
         limits: Limits::new(workers.get()),
         calls,
         metrics,
@@ -142,6 +136,7 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
         label_selector.as_deref(),
     );
     tasks.spawn("controller", controller::run(Arc::clone(&context), stores, wakes));
+    tasks.spawn("events", publisher.run(shutdown.clone()));
     let router = admin::router(registry, readiness, shutdown.clone());
     tasks.spawn("admin", admin::serve(listener, router, shutdown)?);
     tasks.run_until_done(GRACE).await

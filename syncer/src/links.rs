@@ -7,7 +7,7 @@
 mod keeper;
 mod standing;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
@@ -28,6 +28,15 @@ pub struct Links {
 /// Whether the ServiceAccount lists the Secret and records that it is ours.
 pub fn has(account: &ServiceAccount, secret_name: &str) -> bool {
     entries(account).any(|entry| entry == secret_name) && record(account).contains(secret_name)
+}
+
+/// The names that the ServiceAccount lists and records as ours.
+pub fn linked(account: &ServiceAccount) -> BTreeSet<String> {
+    let record = record(account);
+    entries(account)
+        .filter(|entry| record.contains(*entry))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The names that the record holds.
@@ -129,9 +138,6 @@ pub fn slim(account: &mut ServiceAccount) {
 pub fn account_ref(namespace: &str, name: &str) -> ObjectRef<ServiceAccount> {
     ObjectRef::new(name).within(namespace)
 }
-
-/// ServiceAccounts with the names that were cleared for linking: their Secrets are known not to be somebody else's.
-type Cleared = BTreeMap<(String, String), BTreeSet<String>>;
 
 #[cfg(test)]
 pub(crate) mod tests {

@@ -2,7 +2,7 @@
 //! at most one early attempt for a binding that fails; nothing that is still fresh is fetched again.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -17,7 +17,11 @@ use crate::{
 
 /// One entry per binding that exists.
 #[derive(Debug, Default)]
-pub struct Memory(Mutex<HashMap<ObjectRef<AcrPullBinding>, BindingMemory>>);
+pub struct Memory {
+    bindings: Mutex<HashMap<ObjectRef<AcrPullBinding>, BindingMemory>>,
+    /// Bindings whose Secret is known not to be somebody else's.
+    linkable: Mutex<HashSet<ObjectRef<AcrPullBinding>>>,
+}
 
 /// What is remembered of one binding.
 #[derive(Debug, Clone)]
@@ -106,18 +110,39 @@ impl Memory {
         self.entries().insert(key, memory);
     }
 
+    /// Whether the Secret of a binding may be linked by whoever works on the ServiceAccount.
+    pub fn allow_link(&self, key: &ObjectRef<AcrPullBinding>, allowed: bool) {
+        let mut linkable = self.linkable();
+        if !allowed {
+            linkable.remove(key);
+        } else if !linkable.contains(key) {
+            linkable.insert(key.clone());
+        }
+    }
+
+    /// Whether [`Self::allow_link`] said so.
+    pub fn allows_link(&self, key: &ObjectRef<AcrPullBinding>) -> bool {
+        self.linkable().contains(key)
+    }
+
     /// Forgets a binding.
     pub fn forget(&self, key: &ObjectRef<AcrPullBinding>) {
         self.entries().remove(key);
+        self.linkable().remove(key);
     }
 
     /// Forgets all bindings that are gone.
     pub fn retain(&self, exists: impl Fn(&ObjectRef<AcrPullBinding>) -> bool) {
         self.entries().retain(|key, _memory| exists(key));
+        self.linkable().retain(|key| exists(key));
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<ObjectRef<AcrPullBinding>, BindingMemory>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.bindings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn linkable(&self) -> MutexGuard<'_, HashSet<ObjectRef<AcrPullBinding>>> {
+        self.linkable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -145,7 +170,10 @@ mod tests {
         memory.keep(key.clone(), known);
         assert!(memory.of(&key, "one", now()).degraded);
         assert!(!memory.of(&key, "two", now()).degraded);
+        memory.allow_link(&key, true);
+        assert!(memory.allows_link(&key));
         memory.retain(|_| false);
         assert!(!memory.of(&key, "one", now()).degraded);
+        assert!(!memory.allows_link(&key));
     }
 }

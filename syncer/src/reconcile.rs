@@ -1,15 +1,15 @@
 //! One pass over one binding: read, decide, do, say. The shell around the decision of `plan`; it decides nothing
 //! itself. A pass never fails: what stands in the way is in the status, and the return value says when to come back.
 //!
-//! A pass holds a worker while it does Kubernetes work and gives it back while it waits for the broker, see
-//! [`crate::context::Limits`].
+//! A pass holds a worker only while it does Kubernetes work and never while it waits for the broker or for its turn at
+//! a ServiceAccount, see [`crate::context::Limits`].
 
 mod report;
 mod steps;
 
 use std::{sync::Arc, time::Duration};
 
-use kube::runtime::controller::Action;
+use kube::runtime::{controller::Action, reflector::ObjectRef};
 use runtime::error_chain::ErrorChain;
 
 use crate::{
@@ -43,7 +43,7 @@ pub async fn reconcile(context: Arc<Context>, binding: Arc<AcrPullBinding>) -> A
     if binding.metadata.deletion_timestamp.is_some() {
         return Action::await_change();
     }
-    let mut worker = context.limits.worker().await;
+    let worker = context.limits.first_worker().await;
     let snapshot = match snapshot::load(&context, binding).await {
         Ok(snapshot) => snapshot,
         Err(error) => {
@@ -52,32 +52,32 @@ pub async fn reconcile(context: Arc<Context>, binding: Arc<AcrPullBinding>) -> A
         }
     };
     let first = plan::plan(&snapshot, context.now());
+    // Told before anything is done: whoever works on the ServiceAccount meanwhile makes the link as well.
+    let key = ObjectRef::from_obj(snapshot.binding.as_ref());
+    context.memory.allow_link(&key, first.link != Link::Withheld);
     let mut pass = Pass {
         context: &context,
         snapshot,
         link_problem: None,
         adopt_problem: None,
     };
+    drop(worker);
     for step in first.steps {
         match step {
             Step::Link => pass.link().await,
             Step::Adopt(secret) => pass.adopt(&secret).await,
             // What could not be taken over must not be written.
             Step::Issue(_issue) if pass.adopt_problem.is_some() => {}
-            Step::Issue(issue) => {
-                drop(worker);
-                let Some(answer) = pass.ask(&issue).await else {
-                    return Action::await_change();
-                };
-                worker = context.limits.worker().await;
-                pass.settle(&issue, answer).await;
-            }
+            Step::Issue(issue) => match pass.ask(&issue).await {
+                Some(answer) => pass.settle(&issue, answer).await,
+                None => return Action::await_change(),
+            },
         }
     }
     if first.link == Link::Withheld && first.wake_at.is_none() {
         pass.fail(NO_INPUTS, first.problem);
     }
-    let wake_after = pass.conclude().await;
-    drop(worker);
-    wake_after.map_or_else(Action::await_change, Action::requeue)
+    pass.conclude()
+        .await
+        .map_or_else(Action::await_change, Action::requeue)
 }

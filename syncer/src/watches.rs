@@ -1,11 +1,14 @@
-//! The three watches. Each fills a store and says, for every change, what is to be looked at again. Decides nothing.
+//! The three watches. Each fills a store and hands every change to the [`router`], which says what is to be looked at
+//! again. Decides nothing.
 //!
 //! Bindings are filtered by the operator's selector, Secrets by our label and as metadata only: this process never
 //! holds the content of a Secret that it did not write.
 
-use std::{fmt::Debug, hash::Hash, sync::Arc};
+mod router;
 
-use futures::{SinkExt as _, StreamExt as _, channel::mpsc};
+use std::{fmt::Debug, sync::Arc};
+
+use futures::{SinkExt as _, Stream, StreamExt as _, channel::mpsc};
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::{
     Api, Client, Resource, ResourceExt as _,
@@ -16,9 +19,14 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
-use runtime::{Shutdown, Tasks, admin::Readiness, error_chain::ErrorChain};
+use runtime::{
+    Shutdown, Tasks,
+    admin::{Gate, Readiness},
+    error_chain::ErrorChain,
+};
 use serde::de::DeserializeOwned;
 
+use self::router::{Change, Router, Wake};
 use crate::{context::Context, crd::AcrPullBinding, links, pull_secret};
 
 /// Objects per page of a list, as `kubectl` has it: bounds what one answer holds in memory.
@@ -53,33 +61,23 @@ pub struct Wakes {
     pub accounts: mpsc::Receiver<ObjectRef<ServiceAccount>>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Wake {
-    Binding(ObjectRef<AcrPullBinding>),
-    Account(ObjectRef<ServiceAccount>),
-}
-
-/// What happened to an object.
-enum Change<'a, K> {
-    /// It is new or different.
-    Applied(&'a K),
-    /// It is gone.
-    Gone(&'a K),
-    /// The store was read anew; what went missing meanwhile is gone without a change of its own.
-    Resynced,
-}
-
-/// Decides nothing about objects, only whom they concern.
-struct Router {
-    context: Arc<Context>,
-    bindings: Store<AcrPullBinding>,
-    accounts: Store<ServiceAccount>,
-}
-
+/// Where the router's answers go.
 #[derive(Clone)]
 struct Queues {
     bindings: mpsc::Sender<ObjectRef<AcrPullBinding>>,
     accounts: mpsc::Sender<ObjectRef<ServiceAccount>>,
+}
+
+/// One watch: where its objects go, and what happens with each change.
+struct Watch<K, R>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    writer: Writer<K>,
+    gate: Gate,
+    route: R,
+    queues: Queues,
+    shutdown: Shutdown,
 }
 
 /// Empty stores.
@@ -110,59 +108,70 @@ pub fn spawn(
     writers: Writers,
     selector: Option<&str>,
 ) -> Wakes {
+    let Writers {
+        bindings,
+        accounts,
+        secrets,
+    } = writers;
     let client = || context.client.clone();
+    let shutdown = || context.shutdown.clone();
     let (bindings_tx, bindings_rx) = mpsc::channel(WAKES);
     let (accounts_tx, accounts_rx) = mpsc::channel(WAKES);
     let queues = Queues {
         bindings: bindings_tx,
         accounts: accounts_tx,
     };
-    let router = Arc::new(Router {
-        context: Arc::clone(context),
-        bindings: stores.bindings.clone(),
-        accounts: stores.accounts.clone(),
-    });
+    let router = Arc::new(Router::new(
+        Arc::clone(&context.memory),
+        stores.bindings.clone(),
+        stores.accounts.clone(),
+    ));
     let all = watcher::Config::default().page_size(PAGE);
     let selected = selector.map_or_else(|| all.clone(), |selector| all.clone().labels(selector));
 
-    let (gate, shutdown) = (readiness.gate("watch of bindings"), context.shutdown.clone());
-    let route = {
-        let router = Arc::clone(&router);
-        move |change: &Change<'_, _>| router.binding(change)
+    let watch = Watch {
+        writer: bindings,
+        gate: readiness.gate("watch of bindings"),
+        route: {
+            let router = Arc::clone(&router);
+            move |change: &Change<'_, _>| router.binding(change)
+        },
+        queues: queues.clone(),
+        shutdown: shutdown(),
     };
     let events = slimmed(client(), selected, |binding: &mut AcrPullBinding| {
         binding.metadata.managed_fields = None;
         binding.annotations_mut().remove(LAST_APPLIED);
     });
-    tasks.spawn(
-        "watch bindings",
-        watch(events, writers.bindings, gate, route, queues.clone(), shutdown),
-    );
+    tasks.spawn("watch bindings", watch.run(events));
 
-    let (gate, shutdown) = (
-        readiness.gate("watch of ServiceAccounts"),
-        context.shutdown.clone(),
-    );
-    let route = {
-        let router = Arc::clone(&router);
-        move |change: &Change<'_, _>| router.account(change)
+    let watch = Watch {
+        writer: accounts,
+        gate: readiness.gate("watch of ServiceAccounts"),
+        route: {
+            let router = Arc::clone(&router);
+            move |change: &Change<'_, _>| router.account(change)
+        },
+        queues: queues.clone(),
+        shutdown: shutdown(),
     };
-    let events = slimmed(client(), all.clone(), links::slim);
     tasks.spawn(
         "watch ServiceAccounts",
-        watch(events, writers.accounts, gate, route, queues.clone(), shutdown),
+        watch.run(slimmed(client(), all.clone(), links::slim)),
     );
 
-    let (gate, shutdown) = (readiness.gate("watch of Secrets"), context.shutdown.clone());
-    let route = move |change: &Change<'_, _>| router.secret(change);
+    let watch = Watch {
+        writer: secrets,
+        gate: readiness.gate("watch of Secrets"),
+        route: move |change: &Change<'_, _>| router.secret(change),
+        queues,
+        shutdown: shutdown(),
+    };
     let labelled = all.labels(pull_secret::BINDING_LABEL);
     let events = slimmed(client(), labelled, |secret: &mut PartialObjectMeta<Secret>| {
         pull_secret::slim(&mut secret.metadata);
     });
-    tasks.spawn(
-        "watch Secrets",
-        watch(events, writers.secrets, gate, route, queues, shutdown),
-    );
+    tasks.spawn("watch Secrets", watch.run(events));
     Wakes {
         bindings: bindings_rx,
         accounts: accounts_rx,
@@ -173,7 +182,7 @@ fn slimmed<K>(
     client: Client,
     config: watcher::Config,
     slim: impl FnMut(&mut K) + Send + 'static,
-) -> impl futures::Stream<Item = watcher::Result<Event<K>>> + Send
+) -> impl Stream<Item = watcher::Result<Event<K>>> + Send
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
@@ -182,126 +191,51 @@ where
         .modify(slim)
 }
 
-async fn watch<K>(
-    events: impl futures::Stream<Item = watcher::Result<Event<K>>> + Send,
-    writer: Writer<K>,
-    gate: runtime::admin::Gate,
-    route: impl Fn(&Change<'_, K>) -> Vec<Wake> + Send,
-    mut queues: Queues,
-    shutdown: Shutdown,
-) where
+impl<K, R> Watch<K, R>
+where
     K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
-    K::DynamicType: Eq + Hash + Clone,
+    R: Fn(&Change<'_, K>) -> Vec<Wake> + Send,
 {
-    let events = reflector::reflector(writer, events).take_until(shutdown.started());
-    let mut events = std::pin::pin!(events);
-    while let Some(event) = events.next().await {
-        let wakes = match &event {
-            Ok(Event::Apply(object)) => route(&Change::Applied(object)),
-            Ok(Event::Delete(object)) => route(&Change::Gone(object)),
-            Ok(Event::InitDone) => {
-                gate.open();
-                route(&Change::Resynced)
-            }
-            Ok(Event::Init | Event::InitApply(_)) => Vec::new(),
-            Err(error) => {
-                tracing::warn!(error = %ErrorChain(error), "a watch failed and is started again");
-                Vec::new()
-            }
-        };
-        for wake in wakes {
-            let sent = match wake {
-                Wake::Binding(binding) => queues.bindings.send(binding).await,
-                Wake::Account(account) => queues.accounts.send(account).await,
+    async fn run(mut self, events: impl Stream<Item = watcher::Result<Event<K>>> + Send) {
+        let shutdown = self.shutdown.clone();
+        let mut events = std::pin::pin!(events.take_until(shutdown.started()));
+        while let Some(event) = events.next().await {
+            let wakes = match event {
+                Ok(event) => self.take(&event),
+                Err(error) => {
+                    tracing::warn!(error = %ErrorChain(&error), "a watch failed and is started again");
+                    Vec::new()
+                }
             };
-            // The controllers end first when the process ends.
-            if sent.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-impl Router {
-    fn binding(&self, change: &Change<'_, AcrPullBinding>) -> Vec<Wake> {
-        match change {
-            Change::Applied(binding) => {
-                let own = ObjectRef::from_obj(*binding);
-                let mut wakes =
-                    self.accounts_to_unlink(binding, binding.metadata.deletion_timestamp.is_none());
-                wakes.push(Wake::Binding(own));
-                wakes
-            }
-            Change::Gone(binding) => {
-                self.context.memory.forget(&ObjectRef::from_obj(*binding));
-                self.accounts_to_unlink(binding, false)
-            }
-            Change::Resynced => {
-                self.context
-                    .memory
-                    .retain(|binding| self.bindings.get(binding).is_some());
-                self.everything()
+            for wake in wakes {
+                let sent = match wake {
+                    Wake::Binding(binding) => self.queues.bindings.send(binding).await,
+                    Wake::Account(account) => self.queues.accounts.send(account).await,
+                };
+                // The controller ends first when the process ends.
+                if sent.is_err() {
+                    return;
+                }
             }
         }
     }
 
-    fn account(&self, change: &Change<'_, ServiceAccount>) -> Vec<Wake> {
-        let (Change::Applied(account) | Change::Gone(account)) = change else {
-            return self.everything();
+    /// Puts the event into the store and routes it, with the object as it was before.
+    fn take(&mut self, event: &Event<K>) -> Vec<Wake> {
+        let before = |object: &K| self.writer.as_reader().get(&ObjectRef::from_obj(object));
+        let change = match event {
+            Event::Apply(after) => Some(Change::Applied {
+                before: before(after),
+                after,
+            }),
+            Event::Delete(object) => Some(Change::Gone(object)),
+            Event::InitDone => Some(Change::Resynced),
+            Event::Init | Event::InitApply(_) => None,
         };
-        let name = account.name_any();
-        let concerned = self.bindings.state_filter(|binding| {
-            binding.metadata.namespace == account.metadata.namespace
-                && (binding.spec.service_account_name == name
-                    || binding.spec.identity_account() == Some(&name))
-        });
-        let mut wakes: Vec<_> = concerned
-            .iter()
-            .map(|binding| Wake::Binding(ObjectRef::from_obj(binding.as_ref())))
-            .collect();
-        if self.context.links.concerns(account) {
-            wakes.push(Wake::Account(ObjectRef::from_obj(*account)));
+        self.writer.apply_watcher_event(event);
+        if matches!(event, Event::InitDone) {
+            self.gate.open();
         }
-        wakes
-    }
-
-    fn secret(&self, change: &Change<'_, PartialObjectMeta<Secret>>) -> Vec<Wake> {
-        let (Change::Applied(secret) | Change::Gone(secret)) = change else {
-            return self.everything();
-        };
-        let namespace = secret.metadata.namespace.as_deref().unwrap_or_default();
-        let binding = pull_secret::binding_of(&secret.metadata);
-        binding
-            .map(|name| Wake::Binding(ObjectRef::new(name).within(namespace)))
-            .into_iter()
-            .collect()
-    }
-
-    /// ServiceAccounts that record a link to the binding's Secret and should not, or no longer.
-    fn accounts_to_unlink(&self, binding: &AcrPullBinding, exists: bool) -> Vec<Wake> {
-        let secret_name = pull_secret::name_for(&binding.name_any());
-        let recorded = self.accounts.state_filter(|account| {
-            account.metadata.namespace == binding.metadata.namespace
-                && !(exists && account.metadata.name.as_ref() == Some(&binding.spec.service_account_name))
-                && links::record(account).contains(&secret_name)
-        });
-        recorded
-            .iter()
-            .map(|account| Wake::Account(ObjectRef::from_obj(account.as_ref())))
-            .collect()
-    }
-
-    fn everything(&self) -> Vec<Wake> {
-        let bindings = self.bindings.state();
-        let bindings = bindings
-            .iter()
-            .map(|binding| Wake::Binding(ObjectRef::from_obj(binding.as_ref())));
-        let accounts = self
-            .accounts
-            .state_filter(|account| !links::record(account).is_empty());
-        let accounts = accounts
-            .iter()
-            .map(|account| Wake::Account(ObjectRef::from_obj(account.as_ref())));
-        bindings.chain(accounts).collect()
+        change.map(|change| (self.route)(&change)).unwrap_or_default()
     }
 }

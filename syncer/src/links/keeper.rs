@@ -8,16 +8,17 @@ use std::{
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{
-    Api, Client, ResourceExt as _,
+    Api, ResourceExt as _,
     api::{ListParams, Patch, PatchParams},
     runtime::reflector::{ObjectRef, Store},
 };
 
-use super::{Cleared, change, record, standing};
+use super::{change, record, standing};
 use crate::{
+    context::Context,
     crd::AcrPullBinding,
-    kube_calls::{KubeCalls, KubeError, Verb},
-    memory::Echo,
+    kube_calls::{KubeError, Verb},
+    memory::{Echo, Memory},
     pull_secret::{self, FIELD_MANAGER},
 };
 
@@ -38,8 +39,7 @@ pub enum Linked {
 pub struct LinkKeeper {
     accounts: Store<ServiceAccount>,
     bindings: Store<AcrPullBinding>,
-    calls: Arc<KubeCalls>,
-    cleared: Mutex<Cleared>,
+    memory: Arc<Memory>,
     written: Mutex<HashMap<ObjectRef<ServiceAccount>, Echo<Arc<ServiceAccount>>>>,
     turns: Mutex<HashMap<ObjectRef<ServiceAccount>, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -49,13 +49,12 @@ impl LinkKeeper {
     pub fn new(
         accounts: Store<ServiceAccount>,
         bindings: Store<AcrPullBinding>,
-        calls: Arc<KubeCalls>,
+        memory: Arc<Memory>,
     ) -> Self {
         Self {
             accounts,
             bindings,
-            calls,
-            cleared: Mutex::default(),
+            memory,
             written: Mutex::default(),
             turns: Mutex::default(),
         }
@@ -63,8 +62,11 @@ impl LinkKeeper {
 
     /// The ServiceAccount as it is now: as watched, or as we last wrote it if the watch lags behind.
     pub fn account(&self, account: &ObjectRef<ServiceAccount>) -> Option<Arc<ServiceAccount>> {
-        let seen = self.accounts.get(account)?;
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(seen) = self.accounts.get(account) else {
+            written.remove(account);
+            return None;
+        };
         let version = seen.resource_version().unwrap_or_default();
         let newest = Echo::newer(written.get(account), &version, Arc::clone(&seen));
         if Arc::ptr_eq(&newest, &seen) {
@@ -73,24 +75,9 @@ impl LinkKeeper {
         Some(newest)
     }
 
-    /// Allows the Secret to be linked: it is known not to be somebody else's.
-    pub fn clear(&self, account: &ObjectRef<ServiceAccount>, secret_name: &str) {
-        let mut cleared = self.cleared.lock().unwrap_or_else(PoisonError::into_inner);
-        cleared
-            .entry(key(account))
-            .or_default()
-            .insert(secret_name.to_owned());
-    }
-
-    /// Whether there may be anything to do for this ServiceAccount.
-    pub fn concerns(&self, account: &ServiceAccount) -> bool {
-        !record(account).is_empty() || {
-            let cleared = self.cleared.lock().unwrap_or_else(PoisonError::into_inner);
-            cleared.contains_key(&(account.namespace().unwrap_or_default(), account.name_any()))
-        }
-    }
-
-    /// Brings the links of a ServiceAccount to what they should be.
+    /// Brings the links of a ServiceAccount to what they should be; at once, if it is only for `secret_name` and another
+    /// pass has linked that meanwhile. Not to be called with a worker in hand: it waits
+    /// for its turn without one, so that any number of passes can wait for one write.
     ///
     /// # Errors
     /// Kubernetes refused or failed, or somebody else kept winning the race for the ServiceAccount.
@@ -99,8 +86,9 @@ impl LinkKeeper {
     /// Cancel safe: a write that was sent may take effect, and the next pass sees it.
     pub async fn settle(
         &self,
-        client: &Client,
+        context: &Context,
         account: &ObjectRef<ServiceAccount>,
+        secret_name: Option<&str>,
     ) -> Result<Linked, KubeError> {
         let turn = {
             let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
@@ -108,7 +96,7 @@ impl LinkKeeper {
         };
         let result = {
             let _mine = turn.lock().await;
-            self.settle_alone(client, account).await
+            self.settle_in_turn(context, account, secret_name).await
         };
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         // Two owners are the map and this pass: nobody waits for the turn.
@@ -118,28 +106,29 @@ impl LinkKeeper {
         result
     }
 
-    async fn settle_alone(
+    async fn settle_in_turn(
         &self,
-        client: &Client,
+        context: &Context,
         account: &ObjectRef<ServiceAccount>,
+        secret_name: Option<&str>,
     ) -> Result<Linked, KubeError> {
+        let Some(mut current) = self.account(account) else {
+            return Ok(Linked::NoAccount);
+        };
+        if secret_name.is_some_and(|name| super::has(&current, name)) {
+            return Ok(Linked::Settled);
+        }
+        let _worker = context.limits.first_worker().await;
         let (namespace, name) = key(account);
-        let api: Api<ServiceAccount> = Api::namespaced(client.clone(), &namespace);
+        let api: Api<ServiceAccount> = Api::namespaced(context.client.clone(), &namespace);
         let mut conflict = None;
         for _attempt in 0..MAX_CONFLICTS {
-            let current = match &conflict {
-                None => self.account(account),
-                Some(_lost) => self.read_live(&api, &name).await?,
-            };
-            let Some(current) = current else {
-                return Ok(Linked::NoAccount);
-            };
             let (wanted, known) = self.wanted(account);
             let suspects: BTreeSet<_> = record(&current).difference(&known).cloned().collect();
             let gone = if suspects.is_empty() {
                 suspects
             } else {
-                let standing = standing::behind(client, &self.calls, &namespace, &name).await?;
+                let standing = standing::behind(context, &namespace, &name).await?;
                 suspects.difference(&standing).cloned().collect()
             };
             let Some(links) = change(&current, &wanted, &gone) else {
@@ -150,17 +139,13 @@ impl LinkKeeper {
                 field_manager: Some(FIELD_MANAGER.to_owned()),
                 ..PatchParams::default()
             };
-            match self
-                .calls
-                .call(Verb::Patch, "serviceaccounts", api.patch(&name, &params, &patch))
-                .await
-            {
+            let call = api.patch(&name, &params, &patch);
+            match context.calls.call(Verb::Patch, "serviceaccounts", call).await {
                 Ok(mut after) => {
                     super::slim(&mut after);
                     tracing::info!(
                         serviceaccount.namespace = namespace,
                         serviceaccount.name = name,
-                        removed = gone.len(),
                         "links written"
                     );
                     self.remember(account, &current, after);
@@ -170,49 +155,30 @@ impl LinkKeeper {
                 Err(error) if error.is_conflict() => conflict = Some(error),
                 Err(error) => return Err(error),
             }
+            let Some(live) = read_live(context, &api, &name).await? else {
+                return Ok(Linked::NoAccount);
+            };
+            current = Arc::new(live);
         }
         conflict.map_or(Ok(Linked::Settled), Err)
     }
 
-    /// The names that are to be linked, and those that bindings in the store want linked, cleared or not.
+    /// The names that are to be linked, and with them those of which that is not known yet.
     fn wanted(&self, account: &ObjectRef<ServiceAccount>) -> (BTreeSet<String>, BTreeSet<String>) {
         let (namespace, name) = key(account);
-        let known: BTreeSet<String> = self
-            .bindings
-            .state_filter(|binding| {
-                binding.spec.service_account_name == name
-                    && binding.metadata.namespace.as_deref() == Some(namespace.as_str())
-                    && binding.metadata.deletion_timestamp.is_none()
-            })
-            .iter()
-            .map(|binding| pull_secret::name_for(&binding.name_any()))
-            .collect();
-        let mut cleared = self.cleared.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(names) = cleared.get_mut(&(namespace.clone(), name.clone())) else {
-            return (BTreeSet::new(), known);
-        };
-        names.retain(|name| known.contains(name));
-        let wanted = names.clone();
-        if wanted.is_empty() {
-            cleared.remove(&(namespace, name));
+        let (mut wanted, mut known) = (BTreeSet::new(), BTreeSet::new());
+        for binding in self.bindings.state_filter(|binding| {
+            binding.spec.service_account_name == name
+                && binding.metadata.namespace.as_deref() == Some(namespace.as_str())
+                && binding.metadata.deletion_timestamp.is_none()
+        }) {
+            let secret_name = pull_secret::name_for(&binding.name_any());
+            if self.memory.allows_link(&ObjectRef::from_obj(binding.as_ref())) {
+                wanted.insert(secret_name.clone());
+            }
+            known.insert(secret_name);
         }
         (wanted, known)
-    }
-
-    /// One live read. By list, because the syncer's role has no right to get ServiceAccounts.
-    async fn read_live(
-        &self,
-        api: &Api<ServiceAccount>,
-        name: &str,
-    ) -> Result<Option<Arc<ServiceAccount>>, KubeError> {
-        let one = ListParams::default()
-            .fields(&format!("metadata.name={name}"))
-            .limit(1);
-        let list = self
-            .calls
-            .call(Verb::List, "serviceaccounts", api.list(&one))
-            .await?;
-        Ok(list.items.into_iter().next().map(Arc::new))
     }
 
     fn remember(&self, account: &ObjectRef<ServiceAccount>, before: &ServiceAccount, after: ServiceAccount) {
@@ -225,6 +191,22 @@ impl LinkKeeper {
         let echo = Echo::after(written.get(account), over, Arc::new(after));
         written.insert(account.clone(), echo);
     }
+}
+
+/// One live read. By list, because the syncer's role has no right to get ServiceAccounts.
+async fn read_live(
+    context: &Context,
+    api: &Api<ServiceAccount>,
+    name: &str,
+) -> Result<Option<ServiceAccount>, KubeError> {
+    let one = ListParams::default()
+        .fields(&format!("metadata.name={name}"))
+        .limit(1);
+    let list = context
+        .calls
+        .call(Verb::List, "serviceaccounts", api.list(&one))
+        .await?;
+    Ok(list.items.into_iter().next())
 }
 
 fn key(account: &ObjectRef<ServiceAccount>) -> (String, String) {

@@ -6,11 +6,12 @@
 use std::collections::BTreeSet;
 
 use kube::{
-    Api, Client, ResourceExt as _,
+    Api, ResourceExt as _,
     api::{ApiResource, DynamicObject, GroupVersionKind, ListParams},
 };
 
 use crate::{
+    context::Context,
     crd::{AcrPullBinding, KIND, LEGACY_GROUP},
     kube_calls::{KubeCalls, KubeError, Verb},
     pull_secret,
@@ -23,13 +24,12 @@ const DEFAULT_ACCOUNT: &str = "default";
 
 /// The names of all pull Secrets that bindings of `namespace` want `account` to list.
 pub(super) async fn behind(
-    client: &Client,
-    calls: &KubeCalls,
+    context: &Context,
     namespace: &str,
     account: &str,
 ) -> Result<BTreeSet<String>, KubeError> {
-    let current: Api<AcrPullBinding> = Api::namespaced(client.clone(), namespace);
-    let mut names: BTreeSet<String> = list_all(calls, &current)
+    let current: Api<AcrPullBinding> = Api::namespaced(context.client.clone(), namespace);
+    let mut names: BTreeSet<String> = list_all(&context.calls, &current)
         .await?
         .iter()
         .filter(|binding| binding.spec.service_account_name == account)
@@ -40,8 +40,8 @@ pub(super) async fn behind(
         &GroupVersionKind::gvk(LEGACY_GROUP, "v1beta1", KIND),
         "acrpullbindings",
     );
-    let legacy: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &kind);
-    let legacy = match list_all(calls, &legacy).await {
+    let legacy: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, &kind);
+    let legacy = match list_all(&context.calls, &legacy).await {
         Ok(bindings) => bindings,
         // The older API is not installed: nothing of it can stand behind a link.
         Err(error) if error.is_not_found() => Vec::new(),

@@ -83,7 +83,10 @@ impl Pass<'_> {
             return false;
         }
         let written = match status::merge_patch(&before, &after) {
-            Ok(patch) => execute::write_status(self.context, &binding, patch).await,
+            Ok(patch) => {
+                let _worker = self.context.limits.worker().await;
+                execute::write_status(self.context, &binding, patch).await
+            }
             Err(error) => {
                 tracing::error!(%error, "the status cannot be written as JSON");
                 return true;
@@ -99,7 +102,7 @@ impl Pass<'_> {
                     after,
                 ));
                 memory.status_written_at = Some(now);
-                execute::publish(self.context, &binding, notices).await;
+                self.context.events.announce(&binding, notices);
                 false
             }
             // It was deleted meanwhile.

@@ -23,7 +23,6 @@ impl Pass<'_> {
         let name = &binding.spec.service_account_name;
         let account = links::account_ref(&binding.namespace().unwrap_or_default(), name);
         let secret_name = pull_secret::name_for(&binding.name_any());
-        self.context.links.clear(&account, &secret_name);
         let span = tracing::info_span!(
             "link ServiceAccount",
             otel.kind = "client",
@@ -32,7 +31,7 @@ impl Pass<'_> {
         match self
             .context
             .links
-            .settle(&self.context.client, &account)
+            .settle(self.context, &account, Some(&secret_name))
             .instrument(span)
             .await
         {
@@ -47,6 +46,7 @@ impl Pass<'_> {
     }
 
     pub(super) async fn adopt(&mut self, secret: &PullSecret) {
+        let _worker = self.context.limits.worker().await;
         match execute::adopt(self.context, &self.snapshot.binding, secret).await {
             Ok(adopted) => self.wrote(adopted),
             Err(problem) => self.adopt_problem = Some(problem),
@@ -63,11 +63,8 @@ impl Pass<'_> {
             () = context.shutdown.started() => return None,
             () = tokio::time::sleep(PATIENCE) => {}
         }
-        {
-            let _worker = context.limits.worker().await;
-            let now = context.now();
-            self.report(&plan::plan(&self.snapshot, now), now).await;
-        }
+        let now = context.now();
+        self.report(&plan::plan(&self.snapshot, now), now).await;
         tokio::select! {
             answer = answer => Some(answer),
             () = context.shutdown.started() => None,
@@ -94,6 +91,7 @@ impl Pass<'_> {
             None => RefreshOutcome::not_modified,
         };
         let secret = self.secret().cloned();
+        let _worker = self.context.limits.worker().await;
         let binding = &self.snapshot.binding;
         match execute::store(
             self.context,

@@ -58,10 +58,14 @@ pub struct StackOptions {
     pub grants: Vec<Value>,
     /// `clusters` besides [`CLUSTER`].
     pub more_clusters: Vec<Value>,
+    /// Domains of registries that the syncer's chart lets bindings name.
+    pub registry_domains: Vec<String>,
     /// `--log-level` of both processes.
     pub log_level: String,
     /// `--workers` of the syncer.
     pub workers: u16,
+    /// Whether both processes send their spans to the collector. A benchmark would measure the sending.
+    pub traces: bool,
 }
 
 /// All of it, running. Dropping it ends everything.
@@ -86,8 +90,10 @@ impl Default for StackOptions {
             identities: Vec::new(),
             grants: Vec::new(),
             more_clusters: Vec::new(),
+            registry_domains: vec!["azurecr.io".to_owned()],
             log_level: "info".to_owned(),
             workers: 16,
+            traces: true,
         }
     }
 }
@@ -123,7 +129,8 @@ impl Stack {
         create_certificate(&plane.client()?, &certificate).await?;
         let node = Node { plane: Arc::clone(&plane), binaries };
 
-        let otel_endpoint = collector.endpoint();
+        // Without an endpoint the charts turn tracing off.
+        let otel_endpoint = if options.traces { collector.endpoint() } else { String::new() };
         let around = values::Surroundings {
             issuer: plane.issuer(),
             jwks: plane.jwks(),

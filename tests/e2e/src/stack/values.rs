@@ -58,6 +58,7 @@ pub(super) fn syncer(options: &StackOptions, broker_address: &str, otel_endpoint
     let values = json!({
         "broker": {"address": broker_address, "caBundle": {"secret": TLS_SECRET}},
         "workers": options.workers,
+        "allowedRegistryDomains": options.registry_domains,
         "log": {"level": options.log_level},
         "otel": {"endpoint": otel_endpoint},
         "extraEnv": [span_delay()],

@@ -1,4 +1,20 @@
 //! Every test that crosses crates, in one binary: they share one stack, so that it starts once.
 
+mod authentication;
+mod bad_input;
+mod broker_owned;
+mod charts;
+mod cluster_tokens;
+mod federation;
+mod isolation;
+mod links;
+mod manifests;
+mod outages;
+mod policies;
+mod pulls;
+mod refresh;
+mod secrets;
 mod shared;
-mod workload_identity;
+mod traces;
+mod whole_run;
+mod wire;

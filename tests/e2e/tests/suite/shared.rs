@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::sync::{OnceCell, RwLock};
 
+use crate::cluster_tokens::NEIGHBOUR;
+
 /// No test may hang the run.
 const TIME_LIMIT: Duration = Duration::from_secs(180);
 
@@ -108,6 +110,9 @@ fn options() -> StackOptions {
         azure,
         identities: ALL.iter().map(Granted::identity).collect(),
         grants: ALL.iter().map(Granted::grant).collect(),
+        // The same issuer and another key: two clusters of a fleet.
+        more_clusters: vec![NEIGHBOUR.cluster(controlplane::DEFAULT_ISSUER)],
+        registry_domains: ["azurecr.io", "azurecr.us", "azurecr.cn", "azurecr.airgap.example"].map(str::to_owned).into(),
         // The most that they ever log, because all of it is searched for secrets.
         log_level: "trace".to_owned(),
         ..StackOptions::default()

@@ -1,0 +1,174 @@
+//! Whom a change concerns. Looks at stores only.
+//!
+//! Most changes are echoes of our own writes, and one ServiceAccount may have a thousand bindings: what did not
+//! change for a binding does not wake it.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use kube::{
+    ResourceExt as _,
+    core::PartialObjectMeta,
+    runtime::reflector::{ObjectRef, Store},
+};
+
+use crate::{
+    crd::AcrPullBinding,
+    links,
+    memory::Memory,
+    pull_secret::{self, REFRESH_REQUESTED},
+    wanted::{CLIENT_ID_ANNOTATION, TENANT_ID_ANNOTATION},
+};
+
+/// What is to be looked at again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Wake {
+    Binding(ObjectRef<AcrPullBinding>),
+    Account(ObjectRef<ServiceAccount>),
+}
+
+/// What happened to an object.
+pub(super) enum Change<'a, K> {
+    /// It is new or different.
+    Applied { before: Option<Arc<K>>, after: &'a K },
+    /// It is gone.
+    Gone(&'a K),
+    /// The store was read anew; what went missing meanwhile is gone without a change of its own.
+    Resynced,
+}
+
+/// Knows who depends on what.
+pub(super) struct Router {
+    memory: Arc<Memory>,
+    bindings: Store<AcrPullBinding>,
+    accounts: Store<ServiceAccount>,
+}
+
+impl Router {
+    pub(super) fn new(
+        memory: Arc<Memory>,
+        bindings: Store<AcrPullBinding>,
+        accounts: Store<ServiceAccount>,
+    ) -> Self {
+        Self {
+            memory,
+            bindings,
+            accounts,
+        }
+    }
+
+    pub(super) fn binding(&self, change: &Change<'_, AcrPullBinding>) -> Vec<Wake> {
+        match change {
+            // Only its status, or something that nobody here reads.
+            Change::Applied {
+                before: Some(before),
+                after,
+            } if relevant(before) == relevant(after) => Vec::new(),
+            Change::Applied { after, .. } => {
+                let mut wakes = self.accounts_to_unlink(after, after.metadata.deletion_timestamp.is_none());
+                wakes.push(Wake::Binding(ObjectRef::from_obj(*after)));
+                wakes
+            }
+            Change::Gone(binding) => {
+                self.memory.forget(&ObjectRef::from_obj(*binding));
+                self.accounts_to_unlink(binding, false)
+            }
+            Change::Resynced => {
+                self.memory.retain(|binding| self.bindings.get(binding).is_some());
+                self.everything()
+            }
+        }
+    }
+
+    pub(super) fn account(&self, change: &Change<'_, ServiceAccount>) -> Vec<Wake> {
+        let (before, after, account) = match change {
+            Change::Applied { before, after } => (before.as_deref(), Some(*after), *after),
+            Change::Gone(account) => (Some(*account), None, *account),
+            Change::Resynced => return self.everything(),
+        };
+        let appeared_or_gone = before.is_none() || after.is_none();
+        let identity_changed = appeared_or_gone || before.map(identity) != after.map(identity);
+        let remaining = after.map(links::linked).unwrap_or_default();
+        let mut lost = before.map(links::linked).unwrap_or_default();
+        lost.retain(|secret_name| !remaining.contains(secret_name));
+        if !identity_changed && lost.is_empty() {
+            return Vec::new();
+        }
+        let name = account.name_any();
+        let concerned = self.bindings.state_filter(|binding| {
+            binding.metadata.namespace == account.metadata.namespace
+                && (identity_changed && binding.spec.identity_account() == Some(&name)
+                    || binding.spec.service_account_name == name
+                        && (appeared_or_gone || lost.contains(&pull_secret::name_for(&binding.name_any()))))
+        });
+        let mut wakes: Vec<_> = concerned
+            .iter()
+            .map(|binding| Wake::Binding(ObjectRef::from_obj(binding.as_ref())))
+            .collect();
+        // One that appears with a record was restored from somewhere; what it records may be long gone.
+        if before.is_none() && (!wakes.is_empty() || !links::record(account).is_empty()) {
+            wakes.push(Wake::Account(ObjectRef::from_obj(account)));
+        }
+        wakes
+    }
+
+    pub(super) fn secret(&self, change: &Change<'_, PartialObjectMeta<Secret>>) -> Vec<Wake> {
+        let (Change::Applied { after: secret, .. } | Change::Gone(secret)) = change else {
+            return self.everything();
+        };
+        let namespace = secret.metadata.namespace.as_deref().unwrap_or_default();
+        let binding = pull_secret::binding_of(&secret.metadata);
+        binding
+            .map(|name| Wake::Binding(ObjectRef::new(name).within(namespace)))
+            .into_iter()
+            .collect()
+    }
+
+    /// ServiceAccounts that record a link to the binding's Secret and should not, or no longer.
+    fn accounts_to_unlink(&self, binding: &AcrPullBinding, exists: bool) -> Vec<Wake> {
+        let secret_name = pull_secret::name_for(&binding.name_any());
+        let recorded = self.accounts.state_filter(|account| {
+            account.metadata.namespace == binding.metadata.namespace
+                && !(exists && account.metadata.name.as_ref() == Some(&binding.spec.service_account_name))
+                && links::record(account).contains(&secret_name)
+        });
+        recorded
+            .iter()
+            .map(|account| Wake::Account(ObjectRef::from_obj(account.as_ref())))
+            .collect()
+    }
+
+    fn everything(&self) -> Vec<Wake> {
+        let bindings = self.bindings.state();
+        let bindings = bindings
+            .iter()
+            .map(|binding| Wake::Binding(ObjectRef::from_obj(binding.as_ref())));
+        let accounts = self
+            .accounts
+            .state_filter(|account| !links::record(account).is_empty());
+        let accounts = accounts
+            .iter()
+            .map(|account| Wake::Account(ObjectRef::from_obj(account.as_ref())));
+        bindings.chain(accounts).collect()
+    }
+}
+
+/// What a pass depends on: the object itself, its spec, a request to refresh, its end.
+fn relevant(binding: &AcrPullBinding) -> (Option<&String>, Option<i64>, Option<&String>, bool) {
+    let metadata = &binding.metadata;
+    let request = binding.annotations().get(REFRESH_REQUESTED);
+    (
+        metadata.uid.as_ref(),
+        metadata.generation,
+        request,
+        metadata.deletion_timestamp.is_some(),
+    )
+}
+
+/// What a ServiceAccount says about its identity.
+fn identity(account: &ServiceAccount) -> [Option<&String>; 2] {
+    [CLIENT_ID_ANNOTATION, TENANT_ID_ANNOTATION].map(|key| account.annotations().get(key))
+}
+
+#[cfg(test)]
+mod tests;

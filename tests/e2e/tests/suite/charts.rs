@@ -1,0 +1,91 @@
+//! The charts as packages. That they work is what every other test shows.
+
+use controlplane::{Helm, Release, Supervisor, Tools};
+use e2e::chart;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::Api;
+
+use crate::shared::beside_others;
+
+const CHARTS: [&str; 3] = ["acrpull-broker", "acrpull-syncer", "acrpull"];
+
+/// Helm is built without the Kubernetes version that it would otherwise assume.
+const KUBE_VERSION: [&str; 2] = ["--kube-version", "1.36.3"];
+
+/// The umbrella beside what is installed already: names of its own, and nothing that exists once per cluster.
+const BESIDE: &str = r#"
+broker:
+  fullnameOverride: umbrella-broker
+  tls: {existingSecret: umbrella-broker-tls}
+  localCluster:
+    syncers: ["system:serviceaccount:{{ .Release.Namespace }}:umbrella-syncer"]
+syncer:
+  fullnameOverride: umbrella-syncer
+  broker:
+    address: https://umbrella-broker-headless.{{ .Release.Namespace }}.svc:8443
+    caBundle: {secret: umbrella-broker-tls}
+  crds: {enabled: false}
+  rbac: {aggregate: false}
+"#;
+
+async fn helm() -> anyhow::Result<Helm> {
+    Helm::new(Supervisor::new("charts")?, &Tools::resolve().await?, None)
+}
+
+fn release(name: &str, values: &str) -> Release {
+    Release { name: name.to_owned(), chart: chart(name), namespace: "some".to_owned(), values: values.to_owned() }
+}
+
+#[tokio::test]
+async fn chart_of_each_kind_lints_and_renders_with_every_example() -> anyhow::Result<()> {
+    let helm = helm().await?;
+    for name in CHARTS {
+        let examples = std::fs::read_dir(chart(name).join("ci"))?;
+        for example in examples {
+            let values = std::fs::read_to_string(example?.path())?;
+            helm.lint(&chart(name), &values).await?;
+            let rendered = helm.template(&release(name, &values), &KUBE_VERSION).await?;
+            assert!(rendered.contains("kind: Deployment"), "{name}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn chart_value_that_does_not_exist_is_refused_by_name() -> anyhow::Result<()> {
+    let helm = helm().await?;
+    for (name, values) in [
+        ("acrpull-broker", "tls: {existingSecrt: x}"),
+        ("acrpull-syncer", "broker: {adress: https://x}"),
+        ("acrpull", "broker: {tls: {existingSecrt: x}}"),
+        ("acrpull", "brokr: {}"),
+    ] {
+        let error = helm.template(&release(name, values), &KUBE_VERSION).await.expect_err(values);
+        let (error, typo) = (format!("{error:#}"), ["existingSecrt", "adress", "brokr"]);
+        assert!(typo.iter().any(|typo| error.contains(typo)), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn chart_acrpull_installs_and_goes_without_a_trace() -> anyhow::Result<()> {
+    beside_others(async |stack| {
+        let team = stack.team("umbrella").await?;
+        let helm = stack.plane().helm()?;
+        let namespace = team.namespace().to_owned();
+        let release =
+            Release { name: "umbrella".to_owned(), chart: chart("acrpull"), namespace: namespace.clone(), values: BESIDE.to_owned() };
+        helm.install(&release).await?;
+        let deployments: Api<Deployment> = team.api();
+        for name in ["umbrella-broker", "umbrella-syncer"] {
+            assert!(deployments.get_opt(name).await?.is_some(), "{name}");
+        }
+        helm.uninstall("umbrella", &namespace).await?;
+        for name in ["umbrella-broker", "umbrella-syncer"] {
+            assert!(deployments.get_opt(name).await?.is_none(), "{name}");
+        }
+        let left = stack.plane().kubectl(&["get", "clusterrole,validatingadmissionpolicy", "-o", "name"]).await?;
+        assert!(!left.contains("umbrella"), "{left}");
+        Ok(())
+    })
+}
