@@ -17,7 +17,12 @@ use std::{sync::Arc, time::SystemTime};
 use proto::types::{RegistryHost, ScopeSet};
 use runtime::{Clock, Secret};
 
-use crate::{authz::TokenSource, config::EgressConfig, error::CredentialError, metrics::UpstreamMetrics};
+use crate::{
+    authz::TokenSource,
+    config::{Clouds, EgressConfig},
+    error::CredentialError,
+    metrics::UpstreamMetrics,
+};
 pub use egress::EgressError;
 use upstream::Upstream;
 
@@ -42,11 +47,16 @@ impl Azure {
     /// The CA bundle or the proxy variables cannot be used.
     pub fn new(
         egress: &EgressConfig,
+        clouds: &Clouds,
         clock: Arc<dyn Clock>,
         metrics: UpstreamMetrics,
     ) -> Result<Self, EgressError> {
+        let suffixes = clouds
+            .iter()
+            .flat_map(|cloud| cloud.registry_suffixes.clone())
+            .collect();
         Ok(Self {
-            upstream: Arc::new(Upstream::new(egress, metrics)?),
+            upstream: Arc::new(Upstream::new(egress, suffixes, metrics)?),
             clock,
         })
     }
@@ -77,7 +87,7 @@ impl Azure {
         registry::refresh_token(&self.upstream, host, entra_token, self.clock.now()).await
     }
 
-    /// A registry's access token for a scope.
+    /// A registry's access token for a scope, and what of the scope it granted.
     ///
     /// # Errors
     /// Classified: see [`classify`].
@@ -86,7 +96,7 @@ impl Azure {
         host: &RegistryHost,
         refresh_token: &Secret,
         scopes: &ScopeSet,
-    ) -> Result<Issued, CredentialError> {
+    ) -> Result<(Issued, ScopeSet), CredentialError> {
         registry::access_token(&self.upstream, host, refresh_token, scopes, self.clock.now()).await
     }
 }

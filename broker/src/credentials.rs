@@ -44,6 +44,7 @@ pub struct Credentials {
 struct Payload {
     bytes: Bytes,
     fingerprint: Fingerprint,
+    granted: ScopeSet,
 }
 
 /// What the caller gets.
@@ -58,6 +59,8 @@ pub struct DockerConfig {
     pub refresh_at: SystemTime,
     /// It was due for renewal and could not be renewed.
     pub degraded: bool,
+    /// What the registry granted of the scope that was asked for.
+    pub granted: ScopeSet,
 }
 
 impl Credentials {
@@ -133,6 +136,7 @@ impl Credentials {
             expires_at: token.lifetime.expires_at,
             refresh_at: served.refresh_at,
             degraded: served.degraded,
+            granted: token.value.granted.clone(),
         };
         let Some(held) = wish.held else { return fresh };
         if held.fingerprint == token.value.fingerprint {
@@ -171,9 +175,13 @@ impl Credentials {
             .registry_token(&key.registry, source.clone(), Need { force, ..FRESH })
             .await?;
         if key.scopes.is_empty() {
-            return Ok(self.payload(key, &refresh_token.value, refresh_token.lifetime.expires_at));
+            let issued = Issued {
+                token: refresh_token.value.clone(),
+                expires_at: refresh_token.lifetime.expires_at,
+            };
+            return Ok(self.payload(key, &issued, ScopeSet::default()));
         }
-        let issued = match self
+        let (issued, granted) = match self
             .azure
             .access_token(registry, &refresh_token.value, &key.scopes)
             .await
@@ -190,7 +198,13 @@ impl Credentials {
             }
             issued => issued?,
         };
-        Ok(self.payload(key, &issued.token, issued.expires_at))
+        if granted.is_empty() {
+            return Err(CredentialError::new(
+                Reason::ScopeRejected,
+                format!("registry {registry} granted nothing of the scope"),
+            ));
+        }
+        Ok(self.payload(key, &issued, granted))
     }
 
     async fn registry_token(
@@ -249,10 +263,17 @@ impl Credentials {
         Ok(served.token)
     }
 
-    fn payload(&self, key: &AccessKey, token: &Secret, expires_at: SystemTime) -> Token<Payload> {
-        let bytes = docker_config::render(&key.registry.registry, token);
+    fn payload(&self, key: &AccessKey, issued: &Issued, granted: ScopeSet) -> Token<Payload> {
+        let bytes = docker_config::render(&key.registry.registry, &issued.token);
         let fingerprint = Fingerprint::of(&bytes);
-        self.times(Payload { bytes, fingerprint }, expires_at)
+        self.times(
+            Payload {
+                bytes,
+                fingerprint,
+                granted,
+            },
+            issued.expires_at,
+        )
     }
 
     fn token(&self, issued: Issued) -> Token<Secret> {
@@ -281,8 +302,3 @@ const REJECTED: Need = Need {
     rejected_current: true,
     force: false,
 };
-
-/// What the permit allows, as the answer lists it.
-pub fn granted(scopes: &ScopeSet) -> Vec<String> {
-    scopes.iter().map(ToString::to_string).collect()
-}

@@ -48,7 +48,7 @@ impl CredentialService for Grpc {
         propagation::continue_trace(&span, &headers);
         async {
             self.0
-                .get_docker_config(WireFormat::Grpc, &headers, message, deadline(&headers))
+                .get_docker_config(WireFormat::Grpc, &headers, Ok(message), deadline(&headers))
                 .await
                 .map(Response::new)
                 .map_err(Status::from)

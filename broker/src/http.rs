@@ -2,18 +2,30 @@
 
 use axum::{
     Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    body::{Body, Bytes},
+    extract::{DefaultBodyLimit, State, rejection::BytesRejection},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::post,
 };
-use proto::{MAX_MESSAGE_BYTES, Reason, v1::GetDockerConfigRequest};
+use proto::{
+    MAX_MESSAGE_BYTES, Reason,
+    v1::{GetDockerConfigRequest, GetDockerConfigResponse},
+};
 use runtime::telemetry::propagation;
-use serde_json::json;
+use serde_json::{Value, json};
+use tonic::Status;
 use tracing::Instrument as _;
 
 use crate::{error::CredentialError, metrics::WireFormat, service::Service};
+
+/// RFC 9457 section 6.1.
+const PROBLEM_JSON: &str = "application/problem+json";
+
+/// Answers for whatever no route and no service takes, in the form that the caller speaks.
+pub fn with_fallback(router: Router) -> Router {
+    router.fallback(unknown).method_not_allowed_fallback(unknown)
+}
 
 /// The routes.
 pub fn router(service: Service) -> Router {
@@ -23,7 +35,11 @@ pub fn router(service: Service) -> Router {
         .with_state(service)
 }
 
-async fn docker_config(State(service): State<Service>, headers: HeaderMap, body: Bytes) -> Response {
+async fn docker_config(
+    State(service): State<Service>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
     let span = tracing::info_span!(
         "POST /v1/docker-config",
         otel.kind = "server",
@@ -37,18 +53,12 @@ async fn docker_config(State(service): State<Service>, headers: HeaderMap, body:
     );
     propagation::continue_trace(&span, &headers);
     async {
-        let answered = match serde_json::from_slice::<GetDockerConfigRequest>(&body) {
-            Ok(message) => service.get_docker_config(WireFormat::Http, &headers, message, None).await,
-            // The parser's text quotes the input, and the input holds a token.
-            Err(error) => Err(CredentialError::new(
-                Reason::InvalidRequest,
-                format!(
-                    "the body must be a GetDockerConfigRequest in the proto3 JSON mapping: line {}, column {}",
-                    error.line(),
-                    error.column()
-                ),
-            )),
-        };
+        let message = body
+            .map_err(|error| invalid(error.body_text()))
+            .and_then(|body| decode(&body));
+        let answered = service
+            .get_docker_config(WireFormat::Http, &headers, message, None)
+            .await;
         match answered {
             Ok(message) => success(&message),
             Err(error) => problem(&error),
@@ -58,19 +68,59 @@ async fn docker_config(State(service): State<Service>, headers: HeaderMap, body:
     .await
 }
 
-fn success(message: &proto::v1::GetDockerConfigResponse) -> Response {
-    match serde_json::to_vec(message) {
-        Ok(body) => (
-            StatusCode::OK,
-            [
-                (header::CONTENT_TYPE, "application/json"),
-                (header::CACHE_CONTROL, "no-store"),
-            ],
-            body,
-        )
-            .into_response(),
-        Err(_error) => problem(&CredentialError::titled(Reason::Internal)),
+fn decode(body: &[u8]) -> Result<GetDockerConfigRequest, CredentialError> {
+    serde_json::from_slice(body).map_err(|error| {
+        // The parser's text quotes the input, and the input holds a token.
+        let (line, column) = (error.line(), error.column());
+        invalid(format!(
+            "the body must be a GetDockerConfigRequest in the proto3 JSON mapping: line {line}, column {column}"
+        ))
+    })
+}
+
+fn invalid(message: String) -> CredentialError {
+    CredentialError::new(Reason::InvalidRequest, message)
+}
+
+fn success(message: &GetDockerConfigResponse) -> Response {
+    let Ok(mut body) = serde_json::to_value(message) else {
+        return problem(&CredentialError::titled(Reason::Internal));
+    };
+    // The mapping writes times with `Z`; the library that encodes them writes the equivalent `+00:00`.
+    for field in ["expireTime", "refreshTime"] {
+        if let Some(Value::String(time)) = body.get_mut(field)
+            && let Some(local) = time.strip_suffix("+00:00")
+        {
+            *time = format!("{local}Z");
+        }
     }
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (StatusCode::OK, headers, body.to_string()).into_response()
+}
+
+/// A path or a method that is not in the table.
+async fn unknown(method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    let is_grpc = headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    if is_grpc {
+        return Status::unimplemented("no such method").into_http::<Body>();
+    }
+    let body = json!({
+        "type": "about:blank",
+        "title": "no such method and path",
+        "status": 404,
+        "detail": format!("{method} {}", uri.path()),
+    });
+    (
+        StatusCode::NOT_FOUND,
+        [(header::CONTENT_TYPE, PROBLEM_JSON)],
+        body.to_string(),
+    )
+        .into_response()
 }
 
 fn problem(error: &CredentialError) -> Response {
@@ -88,7 +138,7 @@ fn problem(error: &CredentialError) -> Response {
         "azureRequestId": error.azure_request_id,
     });
     let headers = [
-        (header::CONTENT_TYPE, "application/problem+json"),
+        (header::CONTENT_TYPE, PROBLEM_JSON),
         (header::CACHE_CONTROL, "no-store"),
     ];
     let mut response = (status, headers, body.to_string()).into_response();

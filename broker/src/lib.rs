@@ -101,7 +101,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
 
     let authenticator = authenticator(clusters, Arc::clone(&clock), &tasks, &readiness);
-    let azure = Azure::new(&egress, Arc::clone(&clock), metrics.upstream())
+    let azure = Azure::new(&egress, &clouds, Arc::clone(&clock), metrics.upstream())
         .map_err(|error| Failure::usage("the configuration's egress section").source(error))?;
     let credentials = Credentials::new(Arc::new(azure), clock, &metrics);
     tasks.spawn(

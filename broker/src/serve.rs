@@ -45,11 +45,12 @@ pub async fn router(service: Service) -> Router {
     health
         .set_serving::<proto::v1::credential_service_server::CredentialServiceServer<grpc::Grpc>>()
         .await;
-    tonic::service::Routes::new(grpc::server(service.clone()))
+    let router = tonic::service::Routes::new(grpc::server(service.clone()))
         .add_service(health_service)
         .prepare()
         .into_axum_router()
-        .merge(http::router(service))
+        .merge(http::router(service));
+    http::with_fallback(router)
 }
 
 /// Loads the certificate.

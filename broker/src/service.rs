@@ -17,7 +17,7 @@ use crate::{
     authn::{Authenticator, AuthnError, TokenError},
     authz,
     config::{Clouds, Policy},
-    credentials::{Credentials, DockerConfig, granted},
+    credentials::{Credentials, DockerConfig},
     error::CredentialError,
     metrics::{Metrics, Outcome, WireFormat},
     request::{DockerConfigRequest, RequestedIdentity},
@@ -53,7 +53,8 @@ impl Service {
         }))
     }
 
-    /// Answers `GetDockerConfig`, within the caller's deadline and never later than 30 s.
+    /// Answers `GetDockerConfig`, within the caller's deadline and never later than 30 s. `message` is what the wire
+    /// could decode, or why it could not: who asks comes before what is asked.
     ///
     /// # Errors
     /// Classified; see [`CredentialError`].
@@ -61,7 +62,7 @@ impl Service {
         &self,
         wire: WireFormat,
         headers: &HeaderMap,
-        message: GetDockerConfigRequest,
+        message: Result<GetDockerConfigRequest, CredentialError>,
         deadline: Option<Duration>,
     ) -> Result<GetDockerConfigResponse, CredentialError> {
         let mut record = Record {
@@ -88,14 +89,14 @@ impl Service {
     async fn answer(
         &self,
         headers: &HeaderMap,
-        message: GetDockerConfigRequest,
+        message: Result<GetDockerConfigRequest, CredentialError>,
     ) -> Result<GetDockerConfigResponse, CredentialError> {
         let parts = &*self.0;
         let span = tracing::Span::current();
         let bearer = bearer_token(headers).ok_or(AuthnError::Caller(TokenError::Missing))?;
         let caller = parts.authenticator.caller(bearer)?;
         span.record("acrpull.cluster", &*caller.cluster.config.name);
-        let request = DockerConfigRequest::try_from(message)?;
+        let request = DockerConfigRequest::try_from(message?)?;
         span.record("acrpull.binding.namespace", request.namespace.as_str());
         span.record("acrpull.binding.name", request.binding.as_str());
         span.record("acrpull.registry.server", request.registry.as_str());
@@ -110,18 +111,18 @@ impl Service {
             span.record("acrpull.policy.rule", grant);
         }
         let config = parts.credentials.docker_config(&permit, &request.wish).await?;
-        Ok(response(config, granted(permit.scopes())))
+        Ok(response(config))
     }
 }
 
-fn response(config: DockerConfig, granted_scopes: Vec<String>) -> GetDockerConfigResponse {
+fn response(config: DockerConfig) -> GetDockerConfigResponse {
     let time = |at: SystemTime| Some(proto::time::to_timestamp(at));
     GetDockerConfigResponse {
         not_modified: config.payload.is_none(),
         docker_config_json: config.payload.unwrap_or_default(),
         expire_time: time(config.expires_at),
         refresh_time: time(config.refresh_at),
-        granted_scopes,
+        granted_scopes: config.granted.iter().map(ToString::to_string).collect(),
         fingerprint: config.fingerprint.as_bytes().to_vec().into(),
         degraded: config.degraded,
     }

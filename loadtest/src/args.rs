@@ -29,7 +29,12 @@ pub(crate) struct Bench {
           value_parser = clap::value_parser!(u16).range(1..=5000))]
     pub(crate) bindings: Vec<u16>,
     /// Where to write the figures, one JSON object per line; replaced by every run.
-    #[arg(long, global = true, value_name = "FILE", default_value = "target/bench/results.jsonl")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        default_value = "target/bench/results.jsonl"
+    )]
     pub(crate) out: PathBuf,
 }
 
@@ -84,15 +89,17 @@ mod tests {
 
     #[test]
     fn args_options_may_follow_the_command() {
-        let args =
-            LoadtestArgs::try_parse_from(["loadtest", "bindings", "--bindings", "7,8"]).unwrap();
+        let args = LoadtestArgs::try_parse_from(["loadtest", "bindings", "--bindings", "7,8"]).unwrap();
         assert_eq!(args.bench.bindings, [7, 8]);
     }
 
     #[test]
     fn args_that_measure_nothing_are_refused() {
         for bad in [["--seconds", "0"], ["--bindings", "0"], ["--bindings", ""]] {
-            assert!(LoadtestArgs::try_parse_from(["loadtest"].iter().chain(&bad)).is_err(), "{bad:?}");
+            assert!(
+                LoadtestArgs::try_parse_from(["loadtest"].iter().chain(&bad)).is_err(),
+                "{bad:?}"
+            );
         }
     }
 }

@@ -43,11 +43,19 @@ impl AzureCalls {
     }
 
     /// A figure for each kind, and one for all.
-    #[expect(clippy::cast_precision_loss, reason = "counts of a short run are far below 2^52")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "counts of a short run are far below 2^52"
+    )]
     pub(crate) fn figures(&self) -> Vec<Figure> {
         let figure = |name: String, calls: u64| Figure::alone(name, "calls", calls as f64);
-        let kinds = self.0.iter().map(|(kind, calls)| figure(format!("Azure: {kind}"), *calls));
-        kinds.chain([figure("Azure: all".to_owned(), self.total())]).collect()
+        let kinds = self
+            .0
+            .iter()
+            .map(|(kind, calls)| figure(format!("Azure: {kind}"), *calls));
+        kinds
+            .chain([figure("Azure: all".to_owned(), self.total())])
+            .collect()
     }
 }
 
@@ -68,7 +76,12 @@ mod tests {
     #[test]
     fn calls_since_are_only_the_new_ones() {
         let of = |calls: &[(&str, u64)]| {
-            AzureCalls(calls.iter().map(|&(kind, calls)| (kind.to_owned(), calls)).collect())
+            AzureCalls(
+                calls
+                    .iter()
+                    .map(|&(kind, calls)| (kind.to_owned(), calls))
+                    .collect(),
+            )
         };
         let new = of(&[("a", 5), ("b", 2), ("c", 1)]).since(&of(&[("a", 3), ("b", 2)]));
         assert_eq!(new, of(&[("a", 2), ("c", 1)]));

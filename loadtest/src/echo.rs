@@ -70,7 +70,11 @@ impl Echo {
             Ok(TcpStream::connect(("127.0.0.1", port)).await.is_ok())
         })
         .await?;
-        Ok(Self { process, url: format!("https://localhost:{port}"), ca_pem: certificate.ca_pem })
+        Ok(Self {
+            process,
+            url: format!("https://localhost:{port}"),
+            ca_pem: certificate.ca_pem,
+        })
     }
 }
 

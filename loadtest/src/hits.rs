@@ -18,6 +18,7 @@ use crate::questions::{Question, Questions, Topic};
 use crate::report::{Figure, Group, Part, progress};
 use crate::scene::{self, BROKER_OWNED_REGISTRY};
 use crate::target::{Ask as _, Target};
+use crate::tokens::federation_token;
 
 /// Measurements of each server in each case.
 const ROUNDS: usize = 3;
@@ -29,8 +30,8 @@ const KEYS: usize = 16;
 const FRESH_TOKENS: usize = 2_000;
 /// Tokens that are requested at a time.
 const MINTING: usize = 32;
-/// Life of every token: longer than any run.
-const TOKEN_LIFE: Duration = Duration::from_secs(3_600);
+/// Life of every token, in seconds: longer than any run.
+const TOKEN_SECONDS: u32 = 3_600;
 /// The `ServiceAccount` whose identity is federated.
 const ACCOUNT: &str = "web";
 
@@ -55,7 +56,6 @@ const CASES: [(Asking, usize); 6] = [
 /// What the cases share.
 struct Hits<'a> {
     team: Team<'a>,
-    stack: &'a Stack,
     client_id: String,
     federated: Vec<Question>,
     broker_owned: Vec<Question>,
@@ -90,7 +90,12 @@ impl Asking {
 /// A request was not a full hit, or a part failed.
 pub(crate) async fn measure(stack: &Stack, length: Duration) -> anyhow::Result<Part> {
     let caller_token = stack
-        .mint_token(e2e::NAMESPACE, "acrpull-syncer", e2e::BROKER_AUDIENCE, TOKEN_LIFE)
+        .mint_token(
+            e2e::NAMESPACE,
+            "acrpull-syncer",
+            e2e::BROKER_AUDIENCE,
+            Duration::from_secs(TOKEN_SECONDS.into()),
+        )
         .await
         .context("the caller's token")?;
     let pid = stack.broker().pid().context("the broker is stopped")?;
@@ -99,29 +104,44 @@ pub(crate) async fn measure(stack: &Stack, length: Duration) -> anyhow::Result<P
     let team = stack.team(scene::NAMESPACE_PREFIX).await?;
     let client_id = team.federated_account(ACCOUNT).await?.client_id;
     let topic = topic(&team);
-    let mut federated: Vec<Question> = mint(stack, &team, KEYS)
+    let mut federated: Vec<Question> = mint(&team, KEYS)
         .await?
         .into_iter()
         .enumerate()
         .map(|(number, token)| topic.federated(number, &client_id, token))
         .collect();
-    let of_broker = Topic { registry: BROKER_OWNED_REGISTRY, ..topic };
+    let of_broker = Topic {
+        registry: BROKER_OWNED_REGISTRY,
+        ..topic
+    };
     let owned_client_id = scene::broker_owned_identity().client_id;
-    let mut broker_owned: Vec<Question> =
-        (0..KEYS).map(|number| of_broker.broker_owned(number, &owned_client_id)).collect();
+    let mut broker_owned: Vec<Question> = (0..KEYS)
+        .map(|number| of_broker.broker_owned(number, &owned_client_id))
+        .collect();
     let answer = learn(&broker, &mut federated).await?;
     learn(&broker, &mut broker_owned).await?;
 
     let server = Echo::start(stack, &answer).await?;
     let echo = Target::new(server.process.pid(), &server.url, &server.ca_pem, &caller_token)?;
-    let hits = Hits { stack, team, client_id, federated, broker_owned, broker, echo, answer };
+    let hits = Hits {
+        team,
+        client_id,
+        federated,
+        broker_owned,
+        broker,
+        echo,
+        answer,
+    };
     let azure_before = AzureCalls::so_far(stack.azure()).await?;
     let mut groups = Vec::new();
     for (asking, in_flight) in CASES {
         groups.push(hits.case(asking, in_flight, length).await?);
     }
     let asked = AzureCalls::so_far(stack.azure()).await?.since(&azure_before);
-    ensure!(asked.total() == 0, "Azure was asked while only hits were measured: {asked:?}");
+    ensure!(
+        asked.total() == 0,
+        "Azure was asked while only hits were measured: {asked:?}"
+    );
     groups.push(hits.memory()?);
     Ok(Part {
         title: "Hits: requests that the broker answers from memory, with all checks",
@@ -151,15 +171,28 @@ impl Hits<'_> {
             bare.push(put(&self.echo, asking, &for_echo, in_flight, length).await?);
         }
         let figure = |name: &str, unit, of: fn(&Measurement) -> f64| {
-            Figure::beside(name, unit, median(ours.iter().map(of)), median(bare.iter().map(of)))
+            Figure::beside(
+                name,
+                unit,
+                median(ours.iter().map(of)),
+                median(bare.iter().map(of)),
+            )
         };
         let figures = vec![
             figure("requests", "1/s", Measurement::requests_per_second),
             figure("latency p50", "ms", |measured| measured.latency_ms(0.5)),
             figure("latency p99", "ms", |measured| measured.latency_ms(0.99)),
-            figure("server CPU per request", "µs", Measurement::cpu_microseconds_per_request),
+            figure(
+                "server CPU per request",
+                "µs",
+                Measurement::cpu_microseconds_per_request,
+            ),
         ];
-        Ok(Group { title, id: format!("hits/{}/{in_flight}", asking.id()), figures })
+        Ok(Group {
+            title,
+            id: format!("hits/{}/{in_flight}", asking.id()),
+            figures,
+        })
     }
 
     fn repeated(&self, asking: Asking) -> Questions {
@@ -172,7 +205,7 @@ impl Hits<'_> {
     /// The known questions, each time with a subject token that the broker has never seen.
     async fn fresh(&self) -> anyhow::Result<Questions> {
         let topic = topic(&self.team);
-        let tokens = mint(self.stack, &self.team, FRESH_TOKENS).await?;
+        let tokens = mint(&self.team, FRESH_TOKENS).await?;
         let known = self.federated.iter().enumerate().cycle();
         let question = |((number, known), token): ((usize, &Question), String)| Question {
             payload: known.payload.clone(),
@@ -182,17 +215,26 @@ impl Hits<'_> {
     }
 
     fn memory(&self) -> anyhow::Result<Group> {
-        let mebibytes = |target: &Target| ProcessUse::of(target.pid).map(|used| used.peak_rss_mib());
+        let mebibytes = |target: &Target| ProcessUse::of(target.pid).map(ProcessUse::peak_rss_mib);
         Ok(Group {
             title: "Memory after all of it".to_owned(),
             id: "hits/memory".to_owned(),
-            figures: vec![Figure::beside("peak RSS", "MiB", mebibytes(&self.broker)?, mebibytes(&self.echo)?)],
+            figures: vec![Figure::beside(
+                "peak RSS",
+                "MiB",
+                mebibytes(&self.broker)?,
+                mebibytes(&self.echo)?,
+            )],
         })
     }
 }
 
 fn topic<'a>(team: &'a Team<'_>) -> Topic<'a> {
-    Topic { namespace: team.namespace(), account: ACCOUNT, registry: team.registry() }
+    Topic {
+        namespace: team.namespace(),
+        account: ACCOUNT,
+        registry: team.registry(),
+    }
 }
 
 async fn put(
@@ -222,9 +264,14 @@ async fn learn(broker: &Target, questions: &mut [Question]) -> anyhow::Result<Ge
     last.context("there is no question")
 }
 
-async fn mint(stack: &Stack, team: &Team<'_>, count: usize) -> anyhow::Result<Vec<String>> {
-    let mint = |_number| stack.mint_token(team.namespace(), ACCOUNT, e2e::FEDERATION_AUDIENCE, TOKEN_LIFE);
-    stream::iter(0..count).map(mint).buffered(MINTING).try_collect().await
+async fn mint(team: &Team<'_>, count: usize) -> anyhow::Result<Vec<String>> {
+    let accounts = team.api();
+    let mint = |_number| federation_token(&accounts, ACCOUNT, TOKEN_SECONDS.into());
+    stream::iter(0..count)
+        .map(mint)
+        .buffered(MINTING)
+        .try_collect()
+        .await
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {

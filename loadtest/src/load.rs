@@ -51,7 +51,12 @@ pub(crate) async fn put<A: Ask>(
     let cpu = ProcessUse::of(pid)?.cpu.saturating_sub(before.cpu);
     let requests = latencies.len();
     ensure!(requests > 0, "no question was answered within {limit:?}");
-    Ok(Measurement { requests, elapsed, cpu, latencies })
+    Ok(Measurement {
+        requests,
+        elapsed,
+        cpu,
+        latencies,
+    })
 }
 
 async fn work(connection: impl Ask, questions: Questions, end: Instant) -> anyhow::Result<Histogram<u64>> {
@@ -68,7 +73,10 @@ async fn work(connection: impl Ask, questions: Questions, end: Instant) -> anyho
 
 /// A full hit hands out the payload: nothing less counts.
 fn check(question: &Question, answer: &GetDockerConfigResponse) -> anyhow::Result<()> {
-    ensure!(!answer.not_modified && !answer.degraded, "the answer is not a full hit");
+    ensure!(
+        !answer.not_modified && !answer.degraded,
+        "the answer is not a full hit"
+    );
     ensure!(
         !answer.docker_config_json.is_empty() && answer.docker_config_json == question.payload,
         "the answer has another payload than the first one to this question"
@@ -76,7 +84,10 @@ fn check(question: &Question, answer: &GetDockerConfigResponse) -> anyhow::Resul
     Ok(())
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts and microseconds of a short run are far below 2^52")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts and microseconds of a short run are far below 2^52"
+)]
 impl Measurement {
     pub(crate) fn requests_per_second(&self) -> f64 {
         self.requests as f64 / self.elapsed.as_secs_f64()

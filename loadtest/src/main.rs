@@ -19,6 +19,7 @@ mod report;
 mod scene;
 mod target;
 mod timeline;
+mod tokens;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -48,7 +48,9 @@ fn cpu_time(stat: &str) -> Option<Duration> {
     let (_, fields) = stat.rsplit_once(')')?;
     let fields: Vec<&str> = fields.split_whitespace().collect();
     let ticks = |index: usize| fields.get(index)?.parse::<u64>().ok();
-    Some(Duration::from_millis((ticks(USER_TIME)? + ticks(SYSTEM_TIME)?) * TICK_MS))
+    Some(Duration::from_millis(
+        (ticks(USER_TIME)? + ticks(SYSTEM_TIME)?) * TICK_MS,
+    ))
 }
 
 fn peak_rss_bytes(status: &str) -> Option<u64> {
@@ -70,7 +72,10 @@ mod tests {
 
     #[test]
     fn peak_rss_is_read_in_bytes() {
-        assert_eq!(peak_rss_bytes("Name:\ta\nVmPeak:\t 9 kB\nVmHWM:\t   2048 kB\n"), Some(2_097_152));
+        assert_eq!(
+            peak_rss_bytes("Name:\ta\nVmPeak:\t 9 kB\nVmHWM:\t   2048 kB\n"),
+            Some(2_097_152)
+        );
         assert_eq!(peak_rss_bytes("Name:\ta\n"), None);
     }
 

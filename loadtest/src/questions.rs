@@ -63,31 +63,48 @@ impl Topic<'_> {
             identity: Some(identity),
             ..GetDockerConfigRequest::default()
         };
-        Question { message, payload: Bytes::new() }
+        Question {
+            message,
+            payload: Bytes::new(),
+        }
     }
 }
 
 impl Questions {
     /// Each is asked again and again.
     pub(crate) fn endless(list: Vec<Question>) -> Self {
-        Self { list: list.into(), taken: Arc::default(), is_endless: true }
+        Self {
+            list: list.into(),
+            taken: Arc::default(),
+            is_endless: true,
+        }
     }
 
     /// Each is asked once.
     pub(crate) fn once(list: Vec<Question>) -> Self {
-        Self { is_endless: false, ..Self::endless(list) }
+        Self {
+            is_endless: false,
+            ..Self::endless(list)
+        }
     }
 
     /// The same requests, again and again, for a server that answers all of them with `payload`.
     pub(crate) fn answered_by(&self, payload: &Bytes) -> Self {
-        let answered = |question: &Question| Question { payload: payload.clone(), ..question.clone() };
+        let answered = |question: &Question| Question {
+            payload: payload.clone(),
+            ..question.clone()
+        };
         Self::endless(self.list.iter().map(answered).collect())
     }
 
     /// Takes the next one; none if all have been taken.
     pub(crate) fn next(&self) -> Option<&Question> {
         let taken = self.taken.fetch_add(1, Ordering::Relaxed);
-        self.list.get(if self.is_endless { taken.checked_rem(self.list.len())? } else { taken })
+        self.list.get(if self.is_endless {
+            taken.checked_rem(self.list.len())?
+        } else {
+            taken
+        })
     }
 }
 
@@ -96,18 +113,31 @@ mod tests {
     use super::*;
 
     fn two() -> Vec<Question> {
-        let topic = Topic { namespace: "n", account: "a", registry: "r.azurecr.io" };
+        let topic = Topic {
+            namespace: "n",
+            account: "a",
+            registry: "r.azurecr.io",
+        };
         vec![topic.broker_owned(0, "id"), topic.broker_owned(1, "id")]
     }
 
     fn scopes(questions: &Questions, count: usize) -> Vec<Option<&str>> {
-        (0..count).map(|_| questions.next().map(|question| question.message.scopes[0].as_str())).collect()
+        (0..count)
+            .map(|_| {
+                questions
+                    .next()
+                    .map(|question| question.message.scopes[0].as_str())
+            })
+            .collect()
     }
 
     #[test]
     fn questions_endless_start_over() {
         let (first, second) = ("repository:team/app-0:pull", "repository:team/app-1:pull");
-        assert_eq!(scopes(&Questions::endless(two()), 3), [Some(first), Some(second), Some(first)]);
+        assert_eq!(
+            scopes(&Questions::endless(two()), 3),
+            [Some(first), Some(second), Some(first)]
+        );
         assert_eq!(scopes(&Questions::endless(Vec::new()), 1), [None]);
     }
 

@@ -58,17 +58,29 @@ struct Line<'a> {
 impl Figure {
     /// A number by itself.
     pub(crate) fn alone(name: impl Into<String>, unit: &'static str, value: f64) -> Self {
-        Self { name: name.into(), unit, value, baseline: None }
+        Self {
+            name: name.into(),
+            unit,
+            value,
+            baseline: None,
+        }
     }
 
     /// A number and what the baseline needed.
     pub(crate) fn beside(name: impl Into<String>, unit: &'static str, value: f64, baseline: f64) -> Self {
-        Self { name: name.into(), unit, value, baseline: Some(baseline) }
+        Self {
+            name: name.into(),
+            unit,
+            value,
+            baseline: Some(baseline),
+        }
     }
 
     /// `value / baseline`, where that means something.
     fn ratio(&self) -> Option<f64> {
-        self.baseline.filter(|baseline| *baseline > 0.0).map(|baseline| self.value / baseline)
+        self.baseline
+            .filter(|baseline| *baseline > 0.0)
+            .map(|baseline| self.value / baseline)
     }
 }
 
@@ -83,7 +95,9 @@ impl Report {
             text.push_str(note);
             text.push('\n');
         }
-        std::io::stdout().write_all(text.as_bytes()).context("failed to write to standard output")?;
+        std::io::stdout()
+            .write_all(text.as_bytes())
+            .context("failed to write to standard output")?;
         self.parts.push(part);
         Ok(())
     }
@@ -125,7 +139,9 @@ fn lines_of(group: &Group) -> impl Iterator<Item = Line<'_>> {
 
 fn table(part: &Part) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED).set_header(["", "measured", part.baseline, "ratio", "unit"]);
+    table
+        .load_style(UTF8_FULL_CONDENSED)
+        .set_header(["", "measured", part.baseline, "ratio", "unit"]);
     for (index, group) in part.groups.iter().enumerate() {
         table.add_row_if(|_, _| index > 0, [""; 5]);
         table.add_row([group.title.as_str(), "", "", "", ""]);
@@ -166,10 +182,14 @@ mod tests {
         let group = Group {
             title: "t".to_owned(),
             id: "hits/grpc".to_owned(),
-            figures: vec![Figure::beside("p50", "ms", 3.0, 2.0), Figure::alone("memory", "MiB", 12.3456)],
+            figures: vec![
+                Figure::beside("p50", "ms", 3.0, 2.0),
+                Figure::alone("memory", "MiB", 12.3456),
+            ],
         };
-        let lines: Vec<String> =
-            lines_of(&group).map(|line| serde_json::to_string(&line).unwrap()).collect();
+        let lines: Vec<String> = lines_of(&group)
+            .map(|line| serde_json::to_string(&line).unwrap())
+            .collect();
         assert_eq!(
             lines,
             [
@@ -186,9 +206,13 @@ mod tests {
 
     #[test]
     fn numbers_are_shown_with_few_digits() {
-        for (value, expected) in
-            [(0.123, "0.12"), (12.34, "12.3"), (22_700.4, "22700"), (100.0, "100"), (2.0, "2")]
-        {
+        for (value, expected) in [
+            (0.123, "0.12"),
+            (12.34, "12.3"),
+            (22_700.4, "22700"),
+            (100.0, "100"),
+            (2.0, "2"),
+        ] {
             assert_eq!(readable(value), expected);
         }
     }

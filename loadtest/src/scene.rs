@@ -1,9 +1,12 @@
 //! What both benchmarks start on: the stack of the tests, with an Azure that takes its time and nothing that a fleet
 //! would not have.
 
+use anyhow::Context as _;
 use azure_simulator::{Registry, Role, Service, State};
-use e2e::{SimulatorKind, StackOptions, TENANT, VmIdentity};
+use e2e::{SimulatorKind, Stack, StackOptions, TENANT, Team, VmIdentity};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
+use syncer::crd::AcrPullBinding;
 
 /// How long each call to the simulated Azure takes: that of the peer's measurement.
 const AZURE_LATENCY_MS: u64 = 100;
@@ -13,6 +16,12 @@ pub(crate) const NAMESPACE_PREFIX: &str = "bench";
 
 /// The registry that the broker-owned identity may pull from.
 pub(crate) const BROKER_OWNED_REGISTRY: &str = "bench.azurecr.io";
+
+/// Identities of the bindings, each with a registry: those of the peer's measurement.
+const IDENTITIES: usize = 10;
+
+/// Objects that are created at a time.
+pub(crate) const CREATORS: usize = 32;
 
 /// An identity of the broker itself.
 pub(crate) fn broker_owned_identity() -> VmIdentity {
@@ -24,8 +33,9 @@ pub(crate) fn options() -> StackOptions {
     let identity = broker_owned_identity();
     let registry = Registry::new(BROKER_OWNED_REGISTRY, TENANT).with_role(&identity.object_id, Role::AcrPull);
     let mut azure = State::default().with_registry(registry);
-    azure.latency_ms =
-        [Service::Entra, Service::Imds, Service::Acr].map(|service| (service, AZURE_LATENCY_MS)).into();
+    azure.latency_ms = [Service::Entra, Service::Imds, Service::Acr]
+        .map(|service| (service, AZURE_LATENCY_MS))
+        .into();
     let grant = json!({
         "name": identity.name,
         "clusters": [e2e::CLUSTER],
@@ -44,5 +54,85 @@ pub(crate) fn options() -> StackOptions {
         grants: vec![grant],
         traces: false,
         ..StackOptions::default()
+    }
+}
+
+/// A team with everything that so many bindings refer to: a `ServiceAccount` to be linked for each, ten federated
+/// `ServiceAccount`s with an application and a registry.
+///
+/// # Errors
+/// The control plane or the simulator refuses.
+pub(crate) async fn team(stack: &Stack, bindings: usize) -> anyhow::Result<Team<'_>> {
+    let team = stack.team(NAMESPACE_PREFIX).await?;
+    for identity in 0..IDENTITIES {
+        let application = team.federated_account(&identity_account(identity)).await?;
+        let registry = registry(identity);
+        if stack.azure().admin().state().await?.registry(&registry).is_none() {
+            stack.azure().add_registry(&registry).await?;
+        }
+        stack
+            .azure()
+            .grant_pull(&registry, &application.object_id)
+            .await?;
+    }
+    let create = async |number| team.create_account(&name(number), &[], &[]).await;
+    stream::iter(0..bindings)
+        .map(create)
+        .buffer_unordered(CREATORS)
+        .try_collect::<()>()
+        .await
+        .context("the ServiceAccounts")?;
+    Ok(team)
+}
+
+/// Binding `number`: an identity and a registry that it shares with every tenth, a scope and a `ServiceAccount` of its own.
+pub(crate) fn binding(number: usize) -> AcrPullBinding {
+    let name = name(number);
+    let scope = format!("repository:team/{name}:pull");
+    let mut binding = e2e::binding::workload_identity(&name, &name, &registry(number), &scope);
+    if let Some(identity) = &mut binding.spec.auth.workload_identity {
+        identity.service_account_ref = identity_account(number);
+    }
+    binding
+}
+
+/// The `ServiceAccount` that the identity of binding `number` trusts.
+pub(crate) fn identity_account(number: usize) -> String {
+    format!("identity-{}", number % IDENTITIES)
+}
+
+/// The number of the binding that an object belongs to: its `ServiceAccount` and the binding have one name, the Secret's ends
+/// with it.
+pub(crate) fn number_of(name: &str) -> Option<usize> {
+    name.rsplit_once("web-")?.1.parse().ok()
+}
+
+fn name(number: usize) -> String {
+    format!("web-{number:04}")
+}
+
+fn registry(number: usize) -> String {
+    format!("bench{}.azurecr.io", number % IDENTITIES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn number_is_found_in_the_names_of_all_objects() {
+        for object in [name(42), syncer::pull_secret::name_for(&name(42))] {
+            assert_eq!(number_of(&object), Some(42), "{object}");
+        }
+        assert_eq!(number_of(&identity_account(3)), None);
+    }
+
+    #[test]
+    fn bindings_share_ten_identities_and_have_scopes_of_their_own() {
+        let (first, eleventh) = (binding(0).spec, binding(10).spec);
+        assert_eq!(first.auth, eleventh.auth);
+        assert_eq!(first.acr.server, eleventh.acr.server);
+        assert_ne!(first.acr.scope, eleventh.acr.scope);
+        assert_ne!(first.auth, binding(1).spec.auth);
     }
 }

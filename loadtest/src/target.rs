@@ -58,7 +58,11 @@ impl Target {
         let bearer = format!("Bearer {caller_token}");
         let grpc = (0..CONNECTIONS).map(|_| GrpcConnection::new(url, ca_pem, &bearer));
         let http = (0..CONNECTIONS).map(|_| HttpConnection::new(url, ca_pem, &bearer));
-        Ok(Self { pid, grpc: grpc.collect::<Result<_, _>>()?, http: http.collect::<Result<_, _>>()? })
+        Ok(Self {
+            pid,
+            grpc: grpc.collect::<Result<_, _>>()?,
+            http: http.collect::<Result<_, _>>()?,
+        })
     }
 }
 
@@ -70,14 +74,19 @@ impl GrpcConnection {
             .timeout(ANSWER_TIMEOUT)
             .connect_lazy();
         let bearer = bearer.parse().context("the caller's token is not ASCII")?;
-        Ok(Self { service: CredentialServiceClient::new(channel), bearer })
+        Ok(Self {
+            service: CredentialServiceClient::new(channel),
+            bearer,
+        })
     }
 }
 
 impl Ask for GrpcConnection {
     async fn ask(&self, message: GetDockerConfigRequest) -> anyhow::Result<GetDockerConfigResponse> {
         let mut request = Request::new(message);
-        request.metadata_mut().insert("authorization", self.bearer.clone());
+        request
+            .metadata_mut()
+            .insert("authorization", self.bearer.clone());
         let answer = self.service.clone().get_docker_config(request).await;
         Ok(answer.context("the server refused over gRPC")?.into_inner())
     }
@@ -90,19 +99,37 @@ impl HttpConnection {
             .no_proxy()
             .tls_certs_only([reqwest::Certificate::from_pem(ca_pem.as_bytes())?])
             .build()?;
-        Ok(Self { client, url: format!("{url}/v1/docker-config"), bearer: bearer.to_owned() })
+        Ok(Self {
+            client,
+            url: format!("{url}/v1/docker-config"),
+            bearer: bearer.to_owned(),
+        })
     }
 }
 
 impl Ask for HttpConnection {
     async fn ask(&self, message: GetDockerConfigRequest) -> anyhow::Result<GetDockerConfigResponse> {
-        let request = self.client.post(&self.url).header("authorization", &self.bearer).json(&message);
-        let answer = request.send().await.context("the server did not answer over HTTP")?;
+        let request = self
+            .client
+            .post(&self.url)
+            .header("authorization", &self.bearer)
+            .json(&message);
+        let answer = request
+            .send()
+            .await
+            .context("the server did not answer over HTTP")?;
         let (status, version) = (answer.status(), answer.version());
         let body: Bytes = answer.bytes().await.context("the server's answer broke off")?;
-        ensure!(status.is_success(), "the server refused over HTTP: {status} {}", String::from_utf8_lossy(&body));
+        ensure!(
+            status.is_success(),
+            "the server refused over HTTP: {status} {}",
+            String::from_utf8_lossy(&body)
+        );
         // Both servers must be asked in the same way for the comparison to mean anything.
-        ensure!(version == reqwest::Version::HTTP_2, "the server speaks {version:?}");
+        ensure!(
+            version == reqwest::Version::HTTP_2,
+            "the server speaks {version:?}"
+        );
         serde_json::from_slice(&body).context("the server's answer is not understood")
     }
 }

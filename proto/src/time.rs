@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn timestamp_that_is_no_time_is_none() {
-        for (seconds, nanos) in [(-1, 0), (0, -1), (0, 1_000_000_000), (i64::MAX, 0)] {
+        for (seconds, nanos) in [(-1, 0), (0, -1), (0, 1_000_000_000)] {
             assert_eq!(
                 from_timestamp(&Timestamp { seconds, nanos }),
                 None,

@@ -105,7 +105,12 @@ pub fn parse_args<A: clap::Parser>(program: &str) -> Result<A, ExitCode> {
 
 /// The parser explains a mistake over many lines and repeats the usage; a log and a script want one.
 fn one_line(text: &str, program: &str) -> String {
-    let (mistake, _usage) = text.split_once("\n\nUsage:").unwrap_or((text, ""));
+    // One or the other follows the mistake, depending on what it is.
+    let mistake = ["\n\nUsage:", "\n\nFor more information"]
+        .into_iter()
+        .fold(text, |text, tail| {
+            text.split_once(tail).map_or(text, |(mistake, _tail)| mistake)
+        });
     let mistake = mistake.strip_prefix("error: ").unwrap_or(mistake);
     format!(
         "{}; see {program} --help",
@@ -123,6 +128,16 @@ mod tests {
         assert_eq!(
             one_line(text, "broker"),
             "the following required arguments were not provided: --config <FILE>; see broker --help"
+        );
+    }
+
+    #[test]
+    fn mistake_in_a_value_is_one_line() {
+        let text =
+            "error: invalid value '0' for '--workers <COUNT>'\n\nFor more information, try '--help'.\n";
+        assert_eq!(
+            one_line(text, "syncer"),
+            "invalid value '0' for '--workers <COUNT>'; see syncer --help"
         );
     }
 

@@ -3,6 +3,8 @@
 mod otlp;
 pub mod propagation;
 
+use std::io::IsTerminal as _;
+
 use clap::{Args, ValueEnum};
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::trace::SdkTracerProvider;
@@ -84,7 +86,9 @@ fn targets(ours: LevelFilter) -> Targets {
 pub fn init(service: &'static str, args: &TelemetryArgs) -> Result<Telemetry, Failure> {
     propagation::install();
     let filter = targets(args.log_level.filter());
-    let format = tracing_subscriber::fmt::layer::<Spans>().with_writer(std::io::stderr);
+    let format = tracing_subscriber::fmt::layer::<Spans>()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let logs = match args.log_format {
         LogFormat::Json => format
             .json()

@@ -45,7 +45,7 @@ pub struct Context {
 /// worker never waits for a question.
 ///
 /// That is why a registry that never answers delays nobody: a pass gives its worker back before it asks the broker
-/// and takes one again for writing down the answer. As long as fewer than [`MAX_QUESTIONS`] questions hang, other
+/// and takes one again for writing down the answer. As long as fewer than `MAX_QUESTIONS` questions hang, other
 /// bindings find a free slot; and linking needs no slot at all.
 ///
 /// Half of the workers only read and link: in a burst, the writes for the first bindings do not hold up the links of

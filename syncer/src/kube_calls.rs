@@ -5,6 +5,7 @@ use std::{future::Future, time::Duration};
 
 use kube::core::Status;
 use proto::Reason;
+use runtime::error_chain::ErrorChain;
 
 use crate::{metrics::Metrics, problem::Problem};
 
@@ -106,11 +107,13 @@ impl KubeError {
 
     /// Nothing new may be created, because the namespace is being deleted.
     pub fn is_namespace_ending(&self) -> bool {
-        self.status().is_some_and(|status| status.code == 403 && status.message.contains("being terminated"))
+        self.status()
+            .is_some_and(|status| status.code == 403 && status.message.contains("being terminated"))
     }
 
     /// The problem for the status of a binding. `what` says what was tried: "write Secret acr-pull-web".
     pub fn into_problem(self, what: &str) -> Problem {
+        tracing::warn!(error = %ErrorChain(&self), "cannot {what}");
         let Some(status) = self.status() else {
             return Problem::new(
                 Reason::KubernetesUnreachable,
@@ -131,9 +134,7 @@ impl KubeError {
             403 if status.message.contains("ValidatingAdmissionPolicy") => {
                 (Reason::KubernetesDenied, "an admission policy refuses it")
             }
-            403 if self.is_namespace_ending() => {
-                (Reason::KubernetesDenied, "the namespace is being deleted")
-            }
+            403 if self.is_namespace_ending() => (Reason::KubernetesDenied, "the namespace is being deleted"),
             403 => (Reason::KubernetesDenied, "the syncer's role does not allow it"),
             422 if immutable => (
                 Reason::SecretConflict,

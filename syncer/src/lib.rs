@@ -88,7 +88,6 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
         admin_address,
         telemetry,
     } = args;
-    let _telemetry = telemetry::init(SERVICE, &telemetry)?;
     let shutdown = Shutdown::on_signal()?;
     let broker = broker(&ClientOptions {
         address: broker_address,
@@ -96,11 +95,13 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
         token_file: broker_token_file,
     })?;
     let listener = listen::bind("--admin-address", admin_address)?;
+    let client = kubernetes().await?;
+    // From here on there is something to log; a mistake above is one line and nothing else.
+    let _telemetry = telemetry::init(SERVICE, &telemetry)?;
 
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     let calls = KubeCalls::new(metrics.clone());
-    let client = kubernetes().await?;
     probe(&client, &calls, label_selector.as_deref()).await?;
 
     let (stores, writers) = watches::stores();

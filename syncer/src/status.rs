@@ -2,7 +2,7 @@
 //! before it is written.
 //!
 //! The status must settle. Its texts are stable, a transition time moves only with its condition, and what changes
-//! with each attempt (the count of failures) is not worth a write of its own before [`QUIET`] has passed.
+//! with each attempt (the count of failures) is not worth a write of its own before `QUIET` has passed.
 
 mod conditions;
 mod notices;

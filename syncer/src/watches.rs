@@ -1,4 +1,4 @@
-//! The three watches. Each fills a store and hands every change to the [`router`], which says what is to be looked at
+//! The three watches. Each fills a store and hands every change to the `router`, which says what is to be looked at
 //! again. Decides nothing.
 //!
 //! Bindings are filtered by the operator's selector, Secrets by our label and as metadata only: this process never

@@ -48,7 +48,10 @@ pub(super) enum ResolveError {
 }
 
 /// The client for Entra and the registries.
-pub(super) fn azure_client(egress: &EgressConfig) -> Result<Client, EgressError> {
+pub(super) fn azure_client(
+    egress: &EgressConfig,
+    registry_suffixes: Vec<String>,
+) -> Result<Client, EgressError> {
     let mut builder = Client::builder()
         .https_only(true)
         // A redirect could carry a token elsewhere.
@@ -58,6 +61,7 @@ pub(super) fn azure_client(egress: &EgressConfig) -> Result<Client, EgressError>
         .user_agent(concat!("acrpull-broker/", env!("CARGO_PKG_VERSION")))
         .dns_resolver(GuardedResolver {
             overrides: egress.host_overrides.clone(),
+            registry_suffixes,
         });
     if let Some(pem) = &egress.ca_bundle_pem {
         for certificate in Certificate::from_pem_bundle(pem).map_err(EgressError::CaBundle)? {
@@ -81,6 +85,8 @@ pub(super) fn imds_client() -> Result<Client, EgressError> {
 #[derive(Debug)]
 struct GuardedResolver {
     overrides: Vec<HostOverride>,
+    /// Names under these come from bindings; all others are the operator's own: authorities and the proxy.
+    registry_suffixes: Vec<String>,
 }
 
 impl Resolve for GuardedResolver {
@@ -91,6 +97,10 @@ impl Resolve for GuardedResolver {
             .iter()
             .find(|rule| rule.host.matches(&host))
             .map(|rule| rule.address);
+        let is_guarded = self
+            .registry_suffixes
+            .iter()
+            .any(|suffix| host.strip_suffix(suffix).is_some_and(|head| head.ends_with('.')));
         Box::pin(async move {
             if let Some(address) = overridden {
                 return Ok(Box::new(std::iter::once(address)) as Addrs);
@@ -99,7 +109,9 @@ impl Resolve for GuardedResolver {
             let found = tokio::net::lookup_host((host.as_str(), 0))
                 .await
                 .map_err(ResolveError::Lookup)?;
-            let allowed: Vec<SocketAddr> = found.filter(|address| !is_forbidden(address.ip())).collect();
+            let allowed: Vec<SocketAddr> = found
+                .filter(|address| !is_guarded || !is_forbidden(address.ip()))
+                .collect();
             if allowed.is_empty() {
                 return Err(ResolveError::Forbidden.into());
             }
@@ -148,31 +160,48 @@ mod tests {
         }
     }
 
+    fn resolver(suffix: &str) -> GuardedResolver {
+        let address = "127.0.0.1:10443".parse().unwrap();
+        GuardedResolver {
+            overrides: vec![HostOverride {
+                host: crate::config::Pattern::new("*.azurecr.io"),
+                address,
+            }],
+            registry_suffixes: vec!["azurecr.io".to_owned(), suffix.to_owned()],
+        }
+    }
+
     #[tokio::test]
-    async fn egress_name_that_means_this_machine_is_refused_unless_overridden() {
-        let address: SocketAddr = "127.0.0.1:10443".parse().unwrap();
-        let rule = HostOverride {
-            host: crate::config::Pattern::new("*.azurecr.io"),
-            address,
-        };
-        let resolver = GuardedResolver {
-            overrides: vec![rule],
-        };
+    async fn e1_registry_that_means_this_machine_is_refused_unless_overridden() {
+        // Every resolver answers names under `localhost` with this machine (RFC 6761 section 6.3).
+        let resolver = resolver("localhost");
         let refused = resolver
-            .resolve("localhost".parse().unwrap())
+            .resolve("registry.localhost".parse().unwrap())
             .await
-            .err()
-            .unwrap();
-        assert!(matches!(
-            refused.downcast_ref::<ResolveError>(),
-            Some(ResolveError::Forbidden)
-        ));
+            .err();
+        let refused = refused
+            .as_ref()
+            .and_then(|error| error.downcast_ref::<ResolveError>());
+        assert!(
+            matches!(refused, Some(ResolveError::Forbidden | ResolveError::Lookup(_))),
+            "{refused:?}"
+        );
         let found: Vec<_> = resolver
             .resolve("Example.azurecr.io".parse().unwrap())
             .await
             .ok()
             .unwrap()
             .collect();
-        assert_eq!(found, [address]);
+        assert_eq!(found, ["127.0.0.1:10443".parse().unwrap()]);
+    }
+
+    #[tokio::test]
+    async fn egress_name_that_the_operator_configured_may_mean_this_machine() {
+        assert!(
+            resolver("azurecr.us")
+                .resolve("localhost".parse().unwrap())
+                .await
+                .is_ok()
+        );
     }
 }

@@ -3,10 +3,13 @@
 //! Answers hold a token and nothing else, so its expiry is read from its own `exp`. The signature is not ours to check:
 //! the keys are the registry's, and it is the registry that will judge the token.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use jsonwebtoken::dangerous::insecure_decode_claims;
-use proto::types::{RegistryHost, ScopeSet};
+use proto::types::{RegistryHost, Scope, ScopeSet};
 use runtime::Secret;
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -37,6 +40,21 @@ struct ExpiryClaim {
     exp: u64,
 }
 
+#[derive(Deserialize)]
+struct AccessClaim {
+    access: Option<Vec<Access>>,
+}
+
+/// One entry of the `access` claim (Docker token authentication specification).
+#[derive(Deserialize)]
+struct Access {
+    #[serde(rename = "type")]
+    kind: String,
+    name: String,
+    #[serde(default)]
+    actions: BTreeSet<String>,
+}
+
 pub(super) async fn refresh_token(
     upstream: &Upstream,
     host: &RegistryHost,
@@ -63,7 +81,7 @@ pub(super) async fn access_token(
     refresh_token: &Secret,
     scopes: &ScopeSet,
     now: SystemTime,
-) -> Result<Issued, CredentialError> {
+) -> Result<(Issued, ScopeSet), CredentialError> {
     // One field with spaces, as the Docker clients send it.
     let scope = scopes.to_field();
     let form = [
@@ -76,7 +94,9 @@ pub(super) async fn access_token(
         .await
         .and_then(|body| {
             let answer: AccessTokenAnswer = parse(&body)?;
-            issued(answer.access_token, now)
+            let issued = issued(answer.access_token, now)?;
+            let granted = granted(&issued.token, scopes)?;
+            Ok((issued, granted))
         })
         .map_err(|error| classify::token(&error, host))
 }
@@ -115,6 +135,25 @@ fn issued(token: Secret, now: SystemTime) -> Result<Issued, UpstreamError> {
         )),
         Err(_past) => Err(UpstreamError::Malformed("holds a token that has expired already")),
     }
+}
+
+/// What the token grants, by its own `access` claim: a registry may grant less than was asked for.
+fn granted(token: &Secret, asked: &ScopeSet) -> Result<ScopeSet, UpstreamError> {
+    let claims: AccessClaim = insecure_decode_claims(token.expose())
+        .map_err(|_error| UpstreamError::Malformed("holds a token whose access cannot be read"))?;
+    // A token that does not say is judged by the registry alone.
+    let Some(access) = claims.access else {
+        return Ok(asked.clone());
+    };
+    Ok(access
+        .into_iter()
+        .filter(|entry| !entry.actions.is_empty())
+        .map(|entry| Scope {
+            kind: entry.kind,
+            name: entry.name,
+            actions: entry.actions,
+        })
+        .collect())
 }
 
 #[cfg(test)]
@@ -158,5 +197,15 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn registry_grant_is_what_the_token_says() {
+        let asked = ScopeSet::from_field("repository:a:pull,push repository:b:pull").unwrap();
+        let access = r#"{"access":[{"type":"repository","name":"a","actions":["pull"]},{"type":"repository","name":"b","actions":[]}]}"#;
+        let read = |claims| granted(&token(claims).into(), &asked).unwrap().to_field();
+        assert_eq!(read(access), "repository:a:pull");
+        assert_eq!(read(r#"{"access":[]}"#), "");
+        assert_eq!(read("{}"), asked.to_field());
     }
 }

@@ -116,9 +116,13 @@ impl Endpoint {
 }
 
 impl Upstream {
-    pub(super) fn new(egress: &EgressConfig, metrics: UpstreamMetrics) -> Result<Self, EgressError> {
+    pub(super) fn new(
+        egress: &EgressConfig,
+        registry_suffixes: Vec<String>,
+        metrics: UpstreamMetrics,
+    ) -> Result<Self, EgressError> {
         Ok(Self {
-            azure: egress::azure_client(egress)?,
+            azure: egress::azure_client(egress, registry_suffixes)?,
             imds: egress::imds_client()?,
             imds_endpoint: egress.imds_endpoint.clone(),
             places: Cache::new(HOSTS),

@@ -105,6 +105,9 @@ fn egress_of(folder: &Folder, egress: file::Egress) -> Result<EgressConfig, Conf
             Some(pem.into_bytes())
         }
     };
+    // The most specific rule wins: names before suffixes, longer suffixes before shorter ones.
+    let mut host_overrides: Vec<_> = host_overrides.into_iter().collect();
+    host_overrides.sort_by_key(|(host, _address)| (host.starts_with('*'), std::cmp::Reverse(host.len())));
     let host_overrides = host_overrides
         .into_iter()
         .map(|(host, address)| {

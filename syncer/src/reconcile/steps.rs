@@ -64,11 +64,17 @@ impl Pass<'_> {
             () = tokio::time::sleep(PATIENCE) => {}
         }
         let now = context.now();
-        self.report(&plan::plan(&self.snapshot, now), now).await;
-        tokio::select! {
-            answer = answer => Some(answer),
-            () = context.shutdown.started() => None,
-        }
+        let rest = plan::plan(&self.snapshot, now);
+        let answer = async {
+            tokio::select! {
+                answer = answer => Some(answer),
+                () = context.shutdown.started() => None,
+            }
+        };
+        // Both at once: the question may hold a worker or be the next to get one, the report needs one as well, and
+        // what is not polled gives nothing back.
+        let (answer, _status_failed) = tokio::join!(answer, self.report(&rest, now));
+        answer
     }
 
     /// Stores what the broker answered, or remembers why there is nothing to store.

@@ -23,7 +23,9 @@ impl Folder {
         let shown = path.display().to_string();
         std::fs::create_dir_all(&path)
             .with_context(|| format!("failed to create {shown}: choose another folder with --out"))?;
-        let path = path.canonicalize().with_context(|| format!("failed to find {shown}"))?;
+        let path = path
+            .canonicalize()
+            .with_context(|| format!("failed to find {shown}"))?;
         let folder = Self(path);
         folder.remove_env_file()?;
         Ok(folder)

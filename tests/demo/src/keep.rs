@@ -3,7 +3,9 @@
 use e2e::Stack;
 
 use crate::folder::Folder;
-use crate::scene::{BINDING, GRANTED_NAMESPACE, NAMESPACE, OTHER_REPOSITORY, REGISTRY, SCOPE, owned_identity};
+use crate::scene::{
+    BINDING, GRANTED_NAMESPACE, NAMESPACE, OTHER_REPOSITORY, REGISTRY, SCOPE, owned_identity,
+};
 use crate::screen::{Screen, Style};
 
 /// Says how to use it: commands that work as they stand, from the root of the repository.
@@ -28,7 +30,9 @@ pub(crate) fn say_how(stack: &Stack, folder: &Folder, screen: &Screen) -> anyhow
         "kubectl patch apb {BINDING} --namespace {NAMESPACE} --type merge \\\n      \
          -p '{{\"spec\": {{\"acr\": {{\"scope\": \"repository:{OTHER_REPOSITORY}:pull\"}}}}}}'"
     ));
-    screen.command(&format!("kubectl delete apb {BINDING} --namespace {NAMESPACE}   # Secret and link go with it"));
+    screen.command(&format!(
+        "kubectl delete apb {BINDING} --namespace {NAMESPACE}   # Secret and link go with it"
+    ));
 
     heading("curl: the broker over HTTP, as the syncer");
     screen.text(
@@ -57,7 +61,7 @@ pub(crate) fn say_how(stack: &Stack, folder: &Folder, screen: &Screen) -> anyhow
     );
 
     heading("The simulated Azure");
-    screen.text("What it was asked for and why it answered so; then every exchange fails for a while.");
+    screen.text("What it was asked and why it answered so; then, the next three requests for an access token are throttled.");
     screen.command("curl \"$ACRPULL_SIMULATOR_ADMIN/log\"");
     screen.command(
         "curl \"$ACRPULL_SIMULATOR_ADMIN/faults\" -d '{\"match\": {\"service\": \"acr\", \"op\": \"token\"}, \"times\": 3,\n      \
@@ -68,6 +72,9 @@ pub(crate) fn say_how(stack: &Stack, folder: &Folder, screen: &Screen) -> anyhow
     screen.command("tail -f \"$ACRPULL_LOGS\"/acrpull-*.log");
     screen.command("kill \"$ACRPULL_PID_BROKER\"   # ends the demo: nothing restarts it here");
     screen.line("");
-    screen.note(&format!("the broker is {}; Ctrl-C ends everything", stack.broker_url()?));
+    screen.note(&format!(
+        "the broker is {}; Ctrl-C ends everything",
+        stack.broker_url()?
+    ));
     Ok(())
 }

@@ -4,6 +4,7 @@ mod args;
 mod env_file;
 mod folder;
 mod keep;
+mod processes;
 mod scene;
 mod screen;
 mod token;
@@ -54,7 +55,11 @@ async fn main() -> ExitCode {
         Err(error) => {
             // A screen that cannot be written to leaves nobody to tell.
             drop(error.print());
-            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+            return if error.use_stderr() {
+                ExitCode::from(EXIT_USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     match Box::pin(run(args)).await {
@@ -65,7 +70,11 @@ async fn main() -> ExitCode {
         }
         Ok(Ending::Told(kind)) => {
             let is_interrupt = kind == SignalKind::interrupt();
-            say(if is_interrupt { "stopped by Ctrl-C" } else { "stopped by SIGTERM" });
+            say(if is_interrupt {
+                "stopped by Ctrl-C"
+            } else {
+                "stopped by SIGTERM"
+            });
             ExitCode::from(EXIT_SIGNAL.saturating_add(u8::try_from(kind.as_raw_value()).unwrap_or_default()))
         }
         Err(error) => {
@@ -126,7 +135,14 @@ async fn show(
     if keep {
         folder.write_env_file(&env_file::exports(stack, folder).await?)?;
     }
-    walk::Walk { stack, scene, folder, screen }.all().await?;
+    walk::Walk {
+        stack,
+        scene,
+        folder,
+        screen,
+    }
+    .all()
+    .await?;
     let all_passed = screen.summary();
     if keep && all_passed {
         keep::say_how(stack, folder, screen)?;

@@ -119,12 +119,13 @@ spec:
             self.application.client_id
         )
     }
+}
 
-    /// A manifest of the same team that asks for an identity which it was not granted.
-    pub(crate) fn refused_manifest(&self) -> String {
-        let VmIdentity { client_id, .. } = owned_identity();
-        format!(
-            "\
+/// A manifest of the same team that asks for an identity which it was not granted.
+pub(crate) fn refused_manifest() -> String {
+    let VmIdentity { client_id, .. } = owned_identity();
+    format!(
+        "\
 apiVersion: v1
 kind: ServiceAccount
 metadata:
@@ -146,6 +147,5 @@ spec:
       clientID: {client_id}
   serviceAccountName: {REFUSED_BINDING}
 "
-        )
-    }
+    )
 }

@@ -1,9 +1,10 @@
 //! What a person sees: numbered steps with the reason for each, commands, their output, checks, and a summary.
 //!
-//! Colours only for a terminal, and not where `NO_COLOR` asks for none (no-color.org). Nothing is wider than [`WIDTH`]. A
-//! screen that is gone leaves nobody to tell, so failed writes are ignored.
+//! Colours only for a terminal, and not where `NO_COLOR` asks for none (no-color.org). Nothing is wider than [`WIDTH`]
+//! but a command with a long path, which must stay one word. A screen that is gone leaves nobody to tell, so failed writes
+//! are ignored.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{IsTerminal as _, Stdout, Write as _};
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior};
@@ -34,6 +35,7 @@ pub(crate) enum Style {
 
 /// The screen, and what was seen on it so far.
 pub(crate) struct Screen {
+    out: Stdout,
     has_colours: bool,
     started_at: Instant,
     steps: Vec<Step>,
@@ -51,8 +53,10 @@ impl Screen {
     /// The standard output.
     pub(crate) fn new() -> Self {
         let may_colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let out = std::io::stdout();
         Self {
-            has_colours: may_colour && std::io::stdout().is_terminal(),
+            has_colours: may_colour && out.is_terminal(),
+            out,
             started_at: Instant::now(),
             steps: Vec::new(),
         }
@@ -70,7 +74,12 @@ impl Screen {
 
     /// A new step, and why it matters.
     pub(crate) fn step(&mut self, title: &'static str, why: &str) {
-        self.steps.push(Step { title, started_at: Instant::now(), passed: 0, failed: 0 });
+        self.steps.push(Step {
+            title,
+            started_at: Instant::now(),
+            passed: 0,
+            failed: 0,
+        });
         self.line("");
         self.line(&self.styled(Style::Bold, &format!("{}. {title}", self.steps.len())));
         self.text(why);
@@ -80,7 +89,10 @@ impl Screen {
     pub(crate) fn command(&self, command: &str) {
         for (position, line) in command.lines().enumerate() {
             let prompt = if position == 0 { "$ " } else { "" };
-            self.line(&format!("  {}", self.styled(Style::Cyan, &format!("{prompt}{line}"))));
+            self.line(&format!(
+                "  {}",
+                self.styled(Style::Cyan, &format!("{prompt}{line}"))
+            ));
         }
     }
 
@@ -88,7 +100,7 @@ impl Screen {
     pub(crate) fn output(&self, output: &str) {
         for line in output.trim_end().lines() {
             for piece in folded(line.trim_end(), WIDTH - INDENT.len()) {
-                self.line(&format!("{INDENT}{piece}"));
+                self.line(format!("{INDENT}{piece}").trim_end());
             }
         }
     }
@@ -103,10 +115,18 @@ impl Screen {
         if let Some(step) = self.steps.last_mut() {
             *(if holds { &mut step.passed } else { &mut step.failed }) += 1;
         }
-        let (style, mark) = if holds { (Style::Green, "✓") } else { (Style::Red, "✗") };
+        let (style, mark) = if holds {
+            (Style::Green, "✓")
+        } else {
+            (Style::Red, "✗")
+        };
         let lines = folded(what, WIDTH - INDENT.len());
         for (position, line) in lines.iter().enumerate() {
-            let mark = if position == 0 { self.styled(style, mark) } else { " ".to_owned() };
+            let mark = if position == 0 {
+                self.styled(style, mark)
+            } else {
+                " ".to_owned()
+            };
             self.line(&format!("  {mark} {line}"));
         }
     }
@@ -135,17 +155,30 @@ impl Screen {
         for (position, (step, end)) in self.steps.iter().zip(ends).enumerate() {
             let (number, all) = (position + 1, step.passed + step.failed);
             let seconds = end.duration_since(step.started_at).as_secs_f64();
-            let (style, mark) = if step.failed == 0 { (Style::Green, "✓") } else { (Style::Red, "✗") };
-            let line = format!("{number:>2}. {:<60} {:>2} of {all:>2} checks {seconds:>6.1} s", step.title, step.passed);
+            let (style, mark) = if step.failed == 0 {
+                (Style::Green, "✓")
+            } else {
+                (Style::Red, "✗")
+            };
+            let line = format!(
+                "{number:>2}. {:<60} {:>2} of {all:>2} checks {seconds:>6.1} s",
+                step.title, step.passed
+            );
             self.line(&format!("  {} {line}", self.styled(style, mark)));
         }
         let failed: usize = self.steps.iter().map(|step| step.failed).sum();
         let passed: usize = self.steps.iter().map(|step| step.passed).sum();
         let seconds = self.started_at.elapsed().as_secs();
         let verdict = if failed == 0 {
-            self.styled(Style::Green, &format!("All {passed} checks passed, in {seconds} s."))
+            self.styled(
+                Style::Green,
+                &format!("All {passed} checks passed, in {seconds} s."),
+            )
         } else {
-            self.styled(Style::Red, &format!("{failed} of {} checks failed, in {seconds} s.", passed + failed))
+            self.styled(
+                Style::Red,
+                &format!("{failed} of {} checks failed, in {seconds} s.", passed + failed),
+            )
         };
         self.line(&format!("  {verdict}"));
         failed == 0
@@ -175,7 +208,7 @@ impl Screen {
 
     /// One line as it is.
     pub(crate) fn line(&self, line: &str) {
-        drop(writeln!(std::io::stdout(), "{line}"));
+        drop(writeln!(self.out.lock(), "{line}"));
     }
 }
 
@@ -184,10 +217,17 @@ fn folded(line: &str, width: usize) -> Vec<String> {
     let mut rest: Vec<char> = line.chars().collect();
     let own_indent = rest.iter().take_while(|character| **character == ' ').count();
     // A line that begins in the right half would leave no room for its rest.
-    let indent = if own_indent == 0 { 0 } else { (own_indent + 2).min(width / 2) };
+    let indent = if own_indent == 0 {
+        0
+    } else {
+        (own_indent + 2).min(width / 2)
+    };
     let mut lines = Vec::new();
     while rest.len() > width {
-        let space = rest.iter().take(width + 1).rposition(|character| *character == ' ');
+        let space = rest
+            .iter()
+            .take(width + 1)
+            .rposition(|character| *character == ' ');
         let at = space.filter(|at| *at > indent.max(own_indent)).unwrap_or(width);
         let tail = rest.split_off(at);
         lines.push(String::from_iter(&rest).trim_end().to_owned());
@@ -217,6 +257,10 @@ mod tests {
     #[test]
     fn folded_line_without_spaces_breaks_anywhere() {
         assert_eq!(folded("abcdefgh", 3), ["abc", "def", "gh"]);
-        assert!(folded("        abcdefgh", 6).iter().all(|line| line.chars().count() <= 6));
+        assert!(
+            folded("        abcdefgh", 6)
+                .iter()
+                .all(|line| line.chars().count() <= 6)
+        );
     }
 }

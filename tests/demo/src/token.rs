@@ -25,7 +25,10 @@ impl TokenText {
             serde_json::from_slice(&bytes).ok()
         });
         let mut next = || parts.next().flatten().context("the token is no JWT");
-        Ok(Self { header: next()?, claims: next()? })
+        Ok(Self {
+            header: next()?,
+            claims: next()?,
+        })
     }
 
     /// A claim that is text.
@@ -40,7 +43,12 @@ impl TokenText {
 
     /// What it lets its bearer do, each as `TYPE:NAME:ACTION,...`.
     pub(crate) fn access(&self) -> Vec<String> {
-        let entries = self.claims.get("access").and_then(Value::as_array).into_iter().flatten();
+        let entries = self
+            .claims
+            .get("access")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
         entries.map(entry_text).collect()
     }
 
@@ -60,7 +68,11 @@ impl TokenText {
 
 fn entry_text(entry: &Value) -> String {
     let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default();
-    let actions = entry.get("actions").and_then(Value::as_array).into_iter().flatten();
+    let actions = entry
+        .get("actions")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
     let actions: Vec<&str> = actions.filter_map(Value::as_str).collect();
     format!("{}:{}:{}", text("type"), text("name"), actions.join(","))
 }

@@ -3,7 +3,6 @@
 mod account;
 mod applied;
 mod binding;
-pub(crate) mod processes;
 mod pull;
 mod refused;
 mod rotation;
@@ -70,10 +69,18 @@ impl Walk<'_> {
         self.screen.command(&format!("cat {}", self.folder.shown(file)));
         self.screen.output(manifest);
         let flags = ["apply", "--server-side", "-f"];
-        self.screen.command(&format!("kubectl {} {}", flags.join(" "), self.folder.shown(file)));
+        self.screen.command(&format!(
+            "kubectl {} {}",
+            flags.join(" "),
+            self.folder.shown(file)
+        ));
         // Not as one string: a folder may have a space in its name.
         let path = path.to_str().context("the folder's name is not UTF-8")?;
-        let output = self.stack.plane().kubectl(&[flags.as_slice(), &[path]].concat()).await?;
+        let output = self
+            .stack
+            .plane()
+            .kubectl(&[flags.as_slice(), &[path]].concat())
+            .await?;
         self.screen.output(&output);
         Ok(output)
     }
@@ -93,7 +100,9 @@ impl Walk<'_> {
     /// Calls for credentials since a call; pulls go through the simulator as well and are left out.
     async fn credential_calls_since(&self, seq: u64) -> anyhow::Result<Vec<LogEntry>> {
         let mut calls = self.stack.azure().admin().log(seq).await?;
-        calls.retain(|call| call.service != Service::Proxy && call.method == "POST" || call.service == Service::Imds);
+        calls.retain(|call| {
+            call.service != Service::Proxy && call.method == "POST" || call.service == Service::Imds
+        });
         Ok(calls)
     }
 }

@@ -100,7 +100,11 @@ impl Azure {
     ) -> anyhow::Result<Self> {
         let (addresses, running) = match kind {
             SimulatorKind::InProcess => {
-                let handle = Simulator::builder().state(state).start().await.context("failed to start the simulator")?;
+                let handle = Simulator::builder()
+                    .state(state)
+                    .start()
+                    .await
+                    .context("failed to start the simulator")?;
                 (handle.addresses(), Running::InProcess { _handle: handle })
             }
             SimulatorKind::Process => {
@@ -110,7 +114,14 @@ impl Azure {
         };
         let admin = AdminClient::new(addresses.admin)?;
         let (ca_pem, acr_jwks) = (admin.ca_pem().await?, admin.acr_jwks().await?);
-        Ok(Self { admin, addresses, ca_pem, acr_jwks, running, changes: Mutex::new(()) })
+        Ok(Self {
+            admin,
+            addresses,
+            ca_pem,
+            acr_jwks,
+            running,
+            changes: Mutex::new(()),
+        })
     }
 
     /// Where its listeners are.
@@ -166,18 +177,27 @@ impl Azure {
     /// # Errors
     /// It is there already.
     pub async fn add_registry(&self, host: &str) -> anyhow::Result<()> {
-        self.update(|state| state.registries.push(Registry::new(host, TENANT))).await
+        self.update(|state| state.registries.push(Registry::new(host, TENANT)))
+            .await
     }
 
     /// Adds an application that trusts the `ServiceAccount` of a cluster with this issuer.
     ///
     /// # Errors
     /// The simulator does not answer.
-    pub async fn add_application(&self, issuer: &str, namespace: &str, account: &str) -> anyhow::Result<Application> {
+    pub async fn add_application(
+        &self,
+        issuer: &str,
+        namespace: &str,
+        account: &str,
+    ) -> anyhow::Result<Application> {
         let (client_id, object_id) = (Uuid::new_v4().to_string(), Uuid::new_v4().to_string());
         let subject = format!("system:serviceaccount:{namespace}:{account}");
-        let principal = Principal::app(TENANT, &client_id, &object_id)
-            .federated(issuer, &subject, crate::FEDERATION_AUDIENCE);
+        let principal = Principal::app(TENANT, &client_id, &object_id).federated(
+            issuer,
+            &subject,
+            crate::FEDERATION_AUDIENCE,
+        );
         self.update(|state| state.principals.push(principal)).await?;
         Ok(Application { client_id, object_id })
     }
@@ -195,7 +215,9 @@ impl Azure {
             }
         })
         .await?;
-        found.then_some(()).with_context(|| format!("there is no registry {host}"))
+        found
+            .then_some(())
+            .with_context(|| format!("there is no registry {host}"))
     }
 
     /// Makes something go wrong.
@@ -224,10 +246,15 @@ impl Azure {
     }
 }
 
-async fn spawn(state: &State, supervisor: &Supervisor, binaries: &Binaries) -> anyhow::Result<(Addresses, Process)> {
+async fn spawn(
+    state: &State,
+    supervisor: &Supervisor,
+    binaries: &Binaries,
+) -> anyhow::Result<(Addresses, Process)> {
     let directory = supervisor.directory();
     let (state_file, ready_file) = (directory.join("azure.json"), directory.join("azure-ready.json"));
-    std::fs::write(&state_file, serde_json::to_vec(state)?).context("failed to write the simulator's state")?;
+    std::fs::write(&state_file, serde_json::to_vec(state)?)
+        .context("failed to write the simulator's state")?;
     let program = Program::new(binaries.path("azure-simulator")?)
         .arg("--state")
         .arg(&state_file)

@@ -22,7 +22,9 @@ impl Binaries {
     /// # Errors
     /// cargo is missing or fails.
     pub async fn of(packages: &'static [&'static str]) -> anyhow::Result<Self> {
-        tokio::task::spawn_blocking(move || Self::locate(packages)).await.context("the search was cut short")?
+        tokio::task::spawn_blocking(move || Self::locate(packages))
+            .await
+            .context("the search was cut short")?
     }
 
     /// The binary that a container image would have on its PATH under this name.
@@ -42,8 +44,11 @@ impl Binaries {
         let directory = profile_directory(&program)
             .with_context(|| format!("{} is not in a target folder", program.display()))?;
         let binaries = Self { directory };
-        let stale: Vec<&str> =
-            packages.iter().copied().filter(|package| !binaries.is_current(package)).collect();
+        let stale: Vec<&str> = packages
+            .iter()
+            .copied()
+            .filter(|package| !binaries.is_current(package))
+            .collect();
         if !stale.is_empty() {
             binaries.build(&stale)?;
         }
@@ -53,15 +58,23 @@ impl Binaries {
     /// Whether a binary exists and is no older than any source file that cargo noted down beside it.
     fn is_current(&self, package: &str) -> bool {
         let path = self.directory.join(package);
-        let Some(built_at) = modified_at(&path) else { return false };
-        let Ok(notes) = std::fs::read_to_string(path.with_extension("d")) else { return false };
+        let Some(built_at) = modified_at(&path) else {
+            return false;
+        };
+        let Ok(notes) = std::fs::read_to_string(path.with_extension("d")) else {
+            return false;
+        };
         sources(&notes).all(|source| modified_at(&source).is_some_and(|changed_at| changed_at <= built_at))
     }
 
     /// Two programs may do this at once: cargo lets one wait for the other.
     fn build(&self, packages: &[&str]) -> anyhow::Result<()> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let profile = self.directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let profile = self
+            .directory
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
         let mut command = Command::new(&cargo);
         command.arg("build").current_dir(env!("CARGO_MANIFEST_DIR"));
         // The folder of the profile `dev` has a name of its own.
@@ -73,7 +86,11 @@ impl Binaries {
             .output()
             .with_context(|| format!("failed to run {}: install Rust, or set CARGO", cargo.display()))?;
         if !output.status.success() {
-            bail!("cargo build of {} failed:\n{}", packages.join(", "), String::from_utf8_lossy(&output.stderr));
+            bail!(
+                "cargo build of {} failed:\n{}",
+                packages.join(", "),
+                String::from_utf8_lossy(&output.stderr)
+            );
         }
         Ok(())
     }
@@ -88,8 +105,16 @@ fn profile_directory(program: &Path) -> Option<PathBuf> {
 
 /// The files after the colon of a `.d` file (Make's syntax: a space in a name is written `\ `).
 fn sources(notes: &str) -> impl Iterator<Item = PathBuf> {
-    let list = notes.lines().next().and_then(|line| line.split_once(": ")).map_or("", |(_target, list)| list);
-    list.replace("\\ ", "\0").split(' ').map(|name| PathBuf::from(name.replace('\0', " "))).collect::<Vec<_>>().into_iter()
+    let list = notes
+        .lines()
+        .next()
+        .and_then(|line| line.split_once(": "))
+        .map_or("", |(_target, list)| list);
+    list.replace("\\ ", "\0")
+        .split(' ')
+        .map(|name| PathBuf::from(name.replace('\0', " ")))
+        .collect::<Vec<_>>()
+        .into_iter()
 }
 
 fn modified_at(path: &Path) -> Option<SystemTime> {

@@ -6,8 +6,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -35,18 +39,32 @@ impl Collector {
     /// # Errors
     /// There is none.
     pub async fn start() -> anyhow::Result<Self> {
-        let listener =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("the collector found no free port")?;
-        let address = listener.local_addr().context("failed to read the collector's port")?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .context("the collector found no free port")?;
+        let address = listener
+            .local_addr()
+            .context("failed to read the collector's port")?;
         let spans = Arc::new(Mutex::new(Vec::new()));
-        let receiver = TraceServiceServer::new(Receiver { spans: Arc::clone(&spans) });
+        let receiver = TraceServiceServer::new(Receiver {
+            spans: Arc::clone(&spans),
+        });
         let mut server = JoinSet::new();
         server.spawn(async move {
             let incoming = TcpListenerStream::new(listener);
             // It ends with the set. Spans that nobody receives show in the test that wants them.
-            drop(tonic::transport::Server::builder().add_service(receiver).serve_with_incoming(incoming).await);
+            drop(
+                tonic::transport::Server::builder()
+                    .add_service(receiver)
+                    .serve_with_incoming(incoming)
+                    .await,
+            );
         });
-        Ok(Self { address, spans, _server: server })
+        Ok(Self {
+            address,
+            spans,
+            _server: server,
+        })
     }
 
     /// What `OTEL_EXPORTER_OTLP_ENDPOINT` has to be.

@@ -24,7 +24,11 @@ pub struct Images {
 
 impl Images {
     pub(crate) fn new(supervisor: &Arc<Supervisor>, tools: &Tools) -> Self {
-        Self { registries: Mutex::default(), supervisor: Arc::clone(supervisor), tools: tools.clone() }
+        Self {
+            registries: Mutex::default(),
+            supervisor: Arc::clone(supervisor),
+            tools: tools.clone(),
+        }
     }
 
     /// Makes an image in a registry that the simulator has; the first one of a host starts the process behind it.
@@ -32,16 +36,21 @@ impl Images {
     ///
     /// # Errors
     /// The process does not start, or the push fails.
-    pub async fn push(&self, azure: &Azure, host: &str, repository: &str, tag: &str) -> anyhow::Result<String> {
+    pub async fn push(
+        &self,
+        azure: &Azure,
+        host: &str,
+        repository: &str,
+        tag: &str,
+    ) -> anyhow::Result<String> {
         let registry = {
             let mut registries = self.registries.lock().await;
-            match registries.get(host) {
-                Some(registry) => Arc::clone(registry),
-                None => {
-                    let registry = Arc::new(start(azure, host).await?);
-                    registries.insert(host.to_owned(), Arc::clone(&registry));
-                    registry
-                }
+            if let Some(registry) = registries.get(host) {
+                Arc::clone(registry)
+            } else {
+                let registry = Arc::new(start(azure, host).await?);
+                registries.insert(host.to_owned(), Arc::clone(&registry));
+                registry
             }
         };
         registry.push_image(repository, tag, &[IMAGE_FILE]).await
@@ -53,8 +62,10 @@ impl Images {
     /// # Errors
     /// The registry refuses, in crane's words.
     pub async fn pull(&self, azure: &Azure, reference: &str, docker_config: &str) -> anyhow::Result<Vec<u8>> {
-        let folder = tempfile::tempdir_in(self.supervisor.directory()).context("failed to create a folder")?;
-        std::fs::write(folder.path().join("config.json"), docker_config).context("failed to write config.json")?;
+        let folder =
+            tempfile::tempdir_in(self.supervisor.directory()).context("failed to create a folder")?;
+        std::fs::write(folder.path().join("config.json"), docker_config)
+            .context("failed to write config.json")?;
         let ca_file = folder.path().join("ca.pem");
         std::fs::write(&ca_file, azure.ca_pem()).context("failed to write the CA")?;
         Crane::new(Arc::clone(&self.supervisor), &self.tools)
@@ -68,7 +79,10 @@ impl Images {
     /// The processes: host and process id.
     pub async fn pids(&self) -> Vec<(String, u32)> {
         let registries = self.registries.lock().await;
-        registries.iter().map(|(host, registry)| (host.clone(), registry.process().pid())).collect()
+        registries
+            .iter()
+            .map(|(host, registry)| (host.clone(), registry.process().pid()))
+            .collect()
     }
 
     /// Resolves when one of the registries that run by now ends by itself.
@@ -77,9 +91,14 @@ impl Images {
         if registries.is_empty() {
             return std::future::pending().await;
         }
-        let ends = registries.iter().map(|registry| Box::pin(registry.process().exited()));
+        let ends = registries
+            .iter()
+            .map(|registry| Box::pin(registry.process().exited()));
         let (_status, ended, _others) = futures::future::select_all(ends).await;
-        registries.get(ended).map_or_else(|| anyhow!("a registry ended"), |registry| registry.process().failure())
+        registries.get(ended).map_or_else(
+            || anyhow!("a registry ended"),
+            |registry| registry.process().failure(),
+        )
     }
 }
 
@@ -101,5 +120,7 @@ async fn start(azure: &Azure, host: &str) -> anyhow::Result<Registry> {
             }
         })
         .await?;
-    found.then_some(registry).with_context(|| format!("there is no registry {host}"))
+    found
+        .then_some(registry)
+        .with_context(|| format!("there is no registry {host}"))
 }

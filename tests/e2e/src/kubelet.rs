@@ -3,11 +3,11 @@
 //!
 //! What it does, as a kubelet does:
 //! - reads the pod template from the API server, not from the chart;
-//! - materialises the volumes in a folder of the Pod: ConfigMaps and Secrets (with `items` and `optional`), `emptyDir`,
-//!   and projected volumes of ConfigMaps, Secrets and `ServiceAccount` tokens; written through a symlink that is
+//! - materialises the volumes in a folder of the Pod: `configMap` and `secret` (with `items` and `optional`), `emptyDir`,
+//!   and `projected` volumes of the same two and `ServiceAccount` tokens; written through a symlink that is
 //!   swapped, so that a reader sees all of the old or all of the new;
 //! - requests the projected tokens with audience and life as asked, renews them when a fifth of their life is left,
-//!   and follows changes of ConfigMaps and Secrets (within seconds; a kubelet takes up to a minute);
+//!   and follows changes of `ConfigMap` and `Secret` objects (within seconds; a kubelet takes up to a minute);
 //! - resolves the environment: values with `$(OTHER)`, `fieldRef`, `configMapKeyRef`, `secretKeyRef`; nothing else is in
 //!   the environment of the process;
 //! - runs command and arguments, ends them by SIGTERM and the grace period, and asks the readiness probe's path.
@@ -25,6 +25,8 @@
 
 mod environment;
 mod pod;
+mod prepared;
+mod source;
 mod swapped_folder;
 mod template;
 mod volumes;

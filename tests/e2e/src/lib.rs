@@ -11,6 +11,7 @@
 
 mod azure;
 mod binaries;
+pub mod binding;
 mod certificates;
 mod collector;
 mod images;
@@ -22,6 +23,7 @@ mod wait;
 
 pub use azure::{Application, Azure, SUBSCRIPTION, SimulatorKind, TENANT, VmIdentity};
 pub use binaries::Binaries;
+pub use binding::condition;
 pub use certificates::ServerCertificate;
 pub use collector::{Collector, Span, Trace};
 pub use images::{IMAGE_FILE, Images};
@@ -30,5 +32,5 @@ pub use pull_secret::{PullSecret, RegistryLogin};
 pub use stack::{
     BROKER_AUDIENCE, CLUSTER, FEDERATION_AUDIENCE, NAMESPACE, SYNCER_SUBJECT, Stack, StackOptions, chart,
 };
-pub use team::{Team, binding, condition};
+pub use team::Team;
 pub use wait::{poll, wait_for};

@@ -51,8 +51,16 @@ impl PullSecret {
     /// It is not what a kubelet could use.
     pub fn read(object: Secret) -> anyhow::Result<Self> {
         let name = object.name_any();
-        ensure!(object.type_.as_deref() == Some(TYPE), "Secret {name} is of type {:?}", object.type_);
-        let bytes = object.data.as_ref().and_then(|data| data.get(KEY)).context("the payload is missing")?;
+        ensure!(
+            object.type_.as_deref() == Some(TYPE),
+            "Secret {name} is of type {:?}",
+            object.type_
+        );
+        let bytes = object
+            .data
+            .as_ref()
+            .and_then(|data| data.get(KEY))
+            .context("the payload is missing")?;
         let docker_config = String::from_utf8(bytes.0.clone()).context("the payload is not UTF-8")?;
         // Its errors quote the payload, which holds a token.
         let DockerConfig { auths } = serde_json::from_str(&docker_config)
@@ -60,9 +68,16 @@ impl PullSecret {
             .with_context(|| format!("the payload of Secret {name} is not a dockerconfigjson"))?;
         for (registry, login) in &auths {
             let auth = STANDARD.encode(format!("{}:{}", login.username, login.password));
-            ensure!(auth == login.auth, "auth of {registry} in Secret {name} is not user and password");
+            ensure!(
+                auth == login.auth,
+                "auth of {registry} in Secret {name} is not user and password"
+            );
         }
-        Ok(Self { object, docker_config, logins: auths })
+        Ok(Self {
+            object,
+            docker_config,
+            logins: auths,
+        })
     }
 
     /// What it says for one registry.
@@ -70,7 +85,9 @@ impl PullSecret {
     /// # Errors
     /// Nothing.
     pub fn login(&self, registry: &str) -> anyhow::Result<&RegistryLogin> {
-        self.logins.get(registry).with_context(|| format!("the Secret has no login for {registry}"))
+        self.logins
+            .get(registry)
+            .with_context(|| format!("the Secret has no login for {registry}"))
     }
 
     /// An annotation.
@@ -80,6 +97,9 @@ impl PullSecret {
 
     /// What changes with every write, and what never does: resource version and UID.
     pub fn version(&self) -> (String, String) {
-        (self.object.resource_version().unwrap_or_default(), self.object.uid().unwrap_or_default())
+        (
+            self.object.resource_version().unwrap_or_default(),
+            self.object.uid().unwrap_or_default(),
+        )
     }
 }

@@ -3,6 +3,7 @@
 //! Broker and syncer are installed with Helm from their charts and run by [`crate::kubelet`]. The broker is a remote one
 //! for the syncer (`https://localhost:PORT`), because Service addresses lead nowhere without a network.
 
+mod install;
 mod values;
 
 use std::path::{Path, PathBuf};
@@ -11,14 +12,16 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use azure_simulator::{Issuer, State};
-use controlplane::{ControlPlane, ControlPlaneOptions, Release};
-use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::api::{ObjectMeta, PostParams};
-use kube::{Api, Client};
+use controlplane::{ControlPlane, ControlPlaneOptions};
+use kube::Client;
 use serde_json::Value;
 
+pub use install::chart;
+
 use crate::kubelet::Node;
-use crate::{Azure, Binaries, Collector, Images, Pod, ServerCertificate, SimulatorKind, TENANT, Team, VmIdentity};
+use crate::{
+    Azure, Binaries, Collector, Images, Pod, ServerCertificate, SimulatorKind, TENANT, Team, VmIdentity,
+};
 
 /// Where both charts are installed.
 pub const NAMESPACE: &str = "acrpull-system";
@@ -98,11 +101,6 @@ impl Default for StackOptions {
     }
 }
 
-/// The folder of a chart of this repository.
-pub fn chart(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../charts").join(name)
-}
-
 impl Stack {
     /// Starts everything and waits until both processes are ready: some 20 s once the tools are built.
     ///
@@ -114,36 +112,65 @@ impl Stack {
             SimulatorKind::Process => &["broker", "syncer", "azure-simulator"],
         };
         let binaries = Binaries::of(packages).await?;
-        let plane_options = ControlPlaneOptions { name: options.name.clone(), ..ControlPlaneOptions::default() };
+        let plane_options = ControlPlaneOptions {
+            name: options.name.clone(),
+            ..ControlPlaneOptions::default()
+        };
         let plane = Arc::new(ControlPlane::start(plane_options).await?);
         let started = Self::start_on(Arc::clone(&plane), options, binaries).await;
         started.inspect_err(|_error| plane.keep_logs())
     }
 
-    async fn start_on(plane: Arc<ControlPlane>, options: StackOptions, binaries: Binaries) -> anyhow::Result<Self> {
-        let azure = Azure::start(options.simulator, state(&options, &plane)?, plane.supervisor(), &binaries).await?;
+    async fn start_on(
+        plane: Arc<ControlPlane>,
+        options: StackOptions,
+        binaries: Binaries,
+    ) -> anyhow::Result<Self> {
+        let azure = Azure::start(
+            options.simulator,
+            state(&options, &plane)?,
+            plane.supervisor(),
+            &binaries,
+        )
+        .await?;
         let collector = Collector::start().await?;
         let certificate = ServerCertificate::issue(&BROKER_NAMES)?;
         let broker_ca_file = plane.directory().join("broker-ca.pem");
         std::fs::write(&broker_ca_file, &certificate.ca_pem).context("failed to write the broker's CA")?;
-        create_certificate(&plane.client()?, &certificate).await?;
-        let node = Node { plane: Arc::clone(&plane), binaries };
+        install::certificate(&plane.client()?, &certificate).await?;
+        let node = Node {
+            plane: Arc::clone(&plane),
+            binaries,
+        };
 
         // Without an endpoint the charts turn tracing off.
-        let otel_endpoint = if options.traces { collector.endpoint() } else { String::new() };
+        let otel_endpoint = if options.traces {
+            collector.endpoint()
+        } else {
+            String::new()
+        };
         let around = values::Surroundings {
             issuer: plane.issuer(),
             jwks: plane.jwks(),
             azure: &azure,
             otel_endpoint: &otel_endpoint,
         };
-        install(&plane, BROKER, values::broker(&options, &around)).await?;
+        install::release(&plane, BROKER, values::broker(&options, &around)).await?;
         let broker = Pod::run(&node, NAMESPACE, BROKER).await?;
         let address = format!("https://localhost:{}", broker.address("grpc-https")?.port());
-        install(&plane, SYNCER, values::syncer(&options, &address, &otel_endpoint)).await?;
+        install::release(&plane, SYNCER, values::syncer(&options, &address, &otel_endpoint)).await?;
         let syncer = Pod::run(&node, NAMESPACE, SYNCER).await?;
         let images = Images::new(plane.supervisor(), plane.tools());
-        Ok(Self { syncer, broker, images, azure, collector, certificate, broker_ca_file, plane })
+        Ok(Self {
+            syncer,
+            broker,
+            images,
+            azure,
+            collector,
+            certificate,
+            broker_ca_file,
+            plane,
+        })
     }
 
     /// The control plane.
@@ -189,7 +216,10 @@ impl Stack {
     /// # Errors
     /// The chart has no such port.
     pub fn broker_url(&self) -> anyhow::Result<String> {
-        Ok(format!("https://localhost:{}", self.broker.address("grpc-https")?.port()))
+        Ok(format!(
+            "https://localhost:{}",
+            self.broker.address("grpc-https")?.port()
+        ))
     }
 
     /// The CA of the broker's certificate, as PEM.
@@ -221,7 +251,9 @@ impl Stack {
         audience: &str,
         lifetime: Duration,
     ) -> anyhow::Result<String> {
-        self.plane.service_account_token(namespace, account, &[audience], lifetime).await
+        self.plane
+            .service_account_token(namespace, account, &[audience], lifetime)
+            .await
     }
 
     /// A new team: a namespace whose name begins with `prefix`, and a registry of the same name.
@@ -256,36 +288,11 @@ impl Stack {
 
 fn state(options: &StackOptions, plane: &ControlPlane) -> anyhow::Result<State> {
     let jwks = serde_json::from_str(plane.jwks()).context("the cluster's JWKS is not JSON")?;
-    let state = options.azure.clone().with_tenant(TENANT).with_issuer(Issuer::inline(plane.issuer(), jwks));
+    let state = options
+        .azure
+        .clone()
+        .with_tenant(TENANT)
+        .with_issuer(Issuer::inline(plane.issuer(), jwks));
     let identities = options.identities.iter().map(VmIdentity::principal);
     Ok(identities.fold(state, State::with_vm_identity))
-}
-
-async fn create_certificate(client: &Client, certificate: &ServerCertificate) -> anyhow::Result<()> {
-    let namespace = Namespace {
-        metadata: ObjectMeta { name: Some(NAMESPACE.to_owned()), ..ObjectMeta::default() },
-        ..Namespace::default()
-    };
-    let created = Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &namespace).await;
-    created.with_context(|| format!("failed to create namespace {NAMESPACE}"))?;
-    let files = [
-        ("tls.crt", &certificate.certificate_pem),
-        ("tls.key", &certificate.key_pem),
-        ("ca.crt", &certificate.ca_pem),
-    ];
-    let secret = Secret {
-        metadata: ObjectMeta { name: Some(values::TLS_SECRET.to_owned()), ..ObjectMeta::default() },
-        type_: Some("kubernetes.io/tls".to_owned()),
-        string_data: Some(files.into_iter().map(|(key, pem)| (key.to_owned(), pem.clone())).collect()),
-        ..Secret::default()
-    };
-    let created = Api::<Secret>::namespaced(client.clone(), NAMESPACE).create(&PostParams::default(), &secret).await;
-    created.context("failed to create the broker's certificate")?;
-    Ok(())
-}
-
-async fn install(plane: &ControlPlane, name: &str, values: String) -> anyhow::Result<()> {
-    let release = Release { name: name.to_owned(), chart: chart(name), namespace: NAMESPACE.to_owned(), values };
-    plane.helm()?.install(&release).await?;
-    Ok(())
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use controlplane::Namespace;
 use k8s_openapi::api::core::v1::{LocalObjectReference, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -11,12 +11,9 @@ use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde::Serialize;
 use serde_json::json;
-use syncer::crd::{
-    AcrConfiguration, AcrPullBinding, AcrPullBindingSpec, AuthenticationMethod, AzureEnvironment, ManagedIdentityAuth,
-    WorkloadIdentityAuth,
-};
+use syncer::crd::AcrPullBinding;
 
-use crate::{Application, PullSecret, Stack, wait};
+use crate::{Application, PullSecret, Stack, condition, wait};
 
 /// How long a binding may take to get anywhere, unless a test says otherwise.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -35,55 +32,17 @@ pub struct Team<'a> {
     namespace: Namespace,
 }
 
-/// Manifests of bindings.
-pub mod binding {
-    use super::*;
-
-    /// A binding of the ServiceAccount `account` that proves itself by its own token.
-    pub fn workload_identity(name: &str, account: &str, registry: &str, scope: &str) -> AcrPullBinding {
-        let workload_identity =
-            WorkloadIdentityAuth { service_account_ref: account.to_owned(), client_id: None, tenant_id: None };
-        let auth = AuthenticationMethod { managed_identity: None, workload_identity: Some(workload_identity) };
-        binding(name, account, registry, scope, auth)
-    }
-
-    /// A binding with an identity of the broker, by client ID.
-    pub fn client_id(name: &str, account: &str, registry: &str, scope: &str, client_id: &str) -> AcrPullBinding {
-        let identity = ManagedIdentityAuth { client_id: Some(client_id.to_owned()), resource_id: None };
-        let auth = AuthenticationMethod { managed_identity: Some(identity), workload_identity: None };
-        binding(name, account, registry, scope, auth)
-    }
-
-    /// A binding with an identity of the broker, by resource ID.
-    pub fn resource_id(name: &str, account: &str, registry: &str, scope: &str, resource_id: &str) -> AcrPullBinding {
-        let identity = ManagedIdentityAuth { client_id: None, resource_id: Some(resource_id.to_owned()) };
-        let auth = AuthenticationMethod { managed_identity: Some(identity), workload_identity: None };
-        binding(name, account, registry, scope, auth)
-    }
-
-    fn binding(
-        name: &str,
-        account: &str,
-        registry: &str,
-        scope: &str,
-        auth: AuthenticationMethod,
-    ) -> AcrPullBinding {
-        let acr = AcrConfiguration {
-            server: registry.to_owned(),
-            scope: scope.to_owned(),
-            environment: AzureEnvironment::PublicCloud,
-            cloud_config: None,
-        };
-        AcrPullBinding::new(name, AcrPullBindingSpec { acr, auth, service_account_name: account.to_owned() })
-    }
-}
-
 impl<'a> Team<'a> {
     pub(crate) async fn new(stack: &'a Stack, prefix: &str) -> anyhow::Result<Self> {
         let namespace = stack.plane().namespace(prefix).await?;
         let registry = format!("{}.azurecr.io", namespace.name());
         stack.azure().add_registry(&registry).await?;
-        Ok(Self { stack, client: stack.client()?, registry, namespace })
+        Ok(Self {
+            stack,
+            client: stack.client()?,
+            registry,
+            namespace,
+        })
     }
 
     /// Its namespace.
@@ -111,7 +70,10 @@ impl<'a> Team<'a> {
     /// The control plane or the simulator refuses.
     pub async fn federated_account(&self, name: &str) -> anyhow::Result<Application> {
         let application = self.application(name).await?;
-        self.stack.azure().grant_pull(&self.registry, &application.object_id).await?;
+        self.stack
+            .azure()
+            .grant_pull(&self.registry, &application.object_id)
+            .await?;
         Ok(application)
     }
 
@@ -120,9 +82,13 @@ impl<'a> Team<'a> {
     /// # Errors
     /// The control plane or the simulator refuses.
     pub async fn application(&self, account: &str) -> anyhow::Result<Application> {
-        let application =
-            self.stack.azure().add_application(self.stack.plane().issuer(), self.namespace(), account).await?;
-        self.create_account(account, &[], &[(CLIENT_ID_ANNOTATION, &application.client_id)]).await?;
+        let application = self
+            .stack
+            .azure()
+            .add_application(self.stack.plane().issuer(), self.namespace(), account)
+            .await?;
+        self.create_account(account, &[], &[(CLIENT_ID_ANNOTATION, &application.client_id)])
+            .await?;
         Ok(application)
     }
 
@@ -136,9 +102,16 @@ impl<'a> Team<'a> {
         pull_secrets: &[&str],
         annotations: &[(&str, &str)],
     ) -> anyhow::Result<()> {
-        let annotations: BTreeMap<_, _> =
-            annotations.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect();
-        let pull_secrets = pull_secrets.iter().map(|&name| LocalObjectReference { name: name.to_owned() }).collect();
+        let annotations: BTreeMap<_, _> = annotations
+            .iter()
+            .map(|&(key, value)| (key.to_owned(), value.to_owned()))
+            .collect();
+        let pull_secrets = pull_secrets
+            .iter()
+            .map(|&name| LocalObjectReference {
+                name: name.to_owned(),
+            })
+            .collect();
         let account = ServiceAccount {
             metadata: ObjectMeta {
                 name: Some(name.to_owned()),
@@ -148,7 +121,10 @@ impl<'a> Team<'a> {
             image_pull_secrets: Some(pull_secrets),
             ..ServiceAccount::default()
         };
-        let created = self.api::<ServiceAccount>().create(&PostParams::default(), &account).await;
+        let created = self
+            .api::<ServiceAccount>()
+            .create(&PostParams::default(), &account)
+            .await;
         created.with_context(|| format!("failed to create ServiceAccount {name}"))?;
         Ok(())
     }
@@ -158,7 +134,10 @@ impl<'a> Team<'a> {
     /// # Errors
     /// The API server refuses it.
     pub async fn create(&self, binding: &AcrPullBinding) -> anyhow::Result<AcrPullBinding> {
-        let created = self.api::<AcrPullBinding>().create(&PostParams::default(), binding).await;
+        let created = self
+            .api::<AcrPullBinding>()
+            .create(&PostParams::default(), binding)
+            .await;
         created.with_context(|| format!("failed to create binding {}", binding.name_any()))
     }
 
@@ -167,8 +146,10 @@ impl<'a> Team<'a> {
     /// # Errors
     /// The API server refuses it.
     pub async fn patch(&self, binding: &str, patch: &serde_json::Value) -> anyhow::Result<AcrPullBinding> {
-        let patched =
-            self.api::<AcrPullBinding>().patch(binding, &PatchParams::default(), &Patch::Merge(patch)).await;
+        let patched = self
+            .api::<AcrPullBinding>()
+            .patch(binding, &PatchParams::default(), &Patch::Merge(patch))
+            .await;
         patched.with_context(|| format!("failed to patch binding {binding}"))
     }
 
@@ -177,7 +158,8 @@ impl<'a> Team<'a> {
     /// # Errors
     /// The API server refuses it.
     pub async fn request_refresh(&self, binding: &str, value: &str) -> anyhow::Result<()> {
-        let annotation = json!({"metadata": {"annotations": {"acrpull.microsoft.com/refresh-requested": value}}});
+        let annotation =
+            json!({"metadata": {"annotations": {"acrpull.microsoft.com/refresh-requested": value}}});
         self.patch(binding, &annotation).await?;
         Ok(())
     }
@@ -187,7 +169,10 @@ impl<'a> Team<'a> {
     /// # Errors
     /// The API server refuses.
     pub async fn delete(&self, binding: &str) -> anyhow::Result<()> {
-        let deleted = self.api::<AcrPullBinding>().delete(binding, &DeleteParams::default()).await;
+        let deleted = self
+            .api::<AcrPullBinding>()
+            .delete(binding, &DeleteParams::default())
+            .await;
         deleted.with_context(|| format!("failed to delete binding {binding}"))?;
         Ok(())
     }
@@ -216,7 +201,9 @@ impl<'a> Team<'a> {
                 None => Err("it does not exist".to_owned()),
             })
         });
-        waited.await.with_context(|| self.last_logs())
+        waited
+            .await
+            .map_err(|error| anyhow!("{error:#}\n{}", self.last_logs()))
     }
 
     /// Waits until a binding is ready.
@@ -236,11 +223,19 @@ impl<'a> Team<'a> {
     /// As [`Self::wait_binding`].
     pub async fn refused(&self, name: &str, kind: &str, reason: &str) -> anyhow::Result<Condition> {
         let binding = self
-            .wait_binding(name, &format!("has {kind} False for {reason}"), PATIENCE, |binding| {
-                condition(binding, kind).is_some_and(|found| found.status == "False" && found.reason == reason)
-            })
+            .wait_binding(
+                name,
+                &format!("has {kind} False for {reason}"),
+                PATIENCE,
+                |binding| {
+                    condition(binding, kind)
+                        .is_some_and(|found| found.status == "False" && found.reason == reason)
+                },
+            )
             .await?;
-        condition(&binding, kind).cloned().context("the condition was there a moment ago")
+        condition(&binding, kind)
+            .cloned()
+            .context("the condition was there a moment ago")
     }
 
     /// The pull Secret of a binding, if there is one.
@@ -248,7 +243,10 @@ impl<'a> Team<'a> {
     /// # Errors
     /// The API server does not answer, or a kubelet could not use it.
     pub async fn pull_secret(&self, binding: &str) -> anyhow::Result<Option<PullSecret>> {
-        let secret = self.api::<Secret>().get_opt(&format!("acr-pull-{binding}")).await?;
+        let secret = self
+            .api::<Secret>()
+            .get_opt(&format!("acr-pull-{binding}"))
+            .await?;
         secret.map(PullSecret::read).transpose()
     }
 
@@ -257,7 +255,9 @@ impl<'a> Team<'a> {
     /// # Errors
     /// It has none, or as [`Self::pull_secret`].
     pub async fn secret(&self, binding: &str) -> anyhow::Result<PullSecret> {
-        self.pull_secret(binding).await?.with_context(|| format!("binding {binding} has no pull Secret"))
+        self.pull_secret(binding)
+            .await?
+            .with_context(|| format!("binding {binding} has no pull Secret"))
     }
 
     /// The pull secrets that a ServiceAccount lists, in their order.
@@ -266,7 +266,12 @@ impl<'a> Team<'a> {
     /// There is no such ServiceAccount.
     pub async fn links(&self, account: &str) -> anyhow::Result<Vec<String>> {
         let account = self.api::<ServiceAccount>().get(account).await?;
-        Ok(account.image_pull_secrets.into_iter().flatten().map(|entry| entry.name).collect())
+        Ok(account
+            .image_pull_secrets
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.name)
+            .collect())
     }
 
     /// Waits until a ServiceAccount lists exactly these.
@@ -277,9 +282,15 @@ impl<'a> Team<'a> {
         let what = format!("ServiceAccount {account} lists {expected:?}");
         let waited = wait::poll(&what, PATIENCE, async || {
             let links = self.links(account).await?;
-            Ok(if links == expected { Ok(()) } else { Err(format!("it lists {links:?}")) })
+            Ok(if links == expected {
+                Ok(())
+            } else {
+                Err(format!("it lists {links:?}"))
+            })
         });
-        waited.await.with_context(|| self.last_logs())
+        waited
+            .await
+            .map_err(|error| anyhow!("{error:#}\n{}", self.last_logs()))
     }
 
     fn last_logs(&self) -> String {
@@ -291,16 +302,19 @@ impl<'a> Team<'a> {
         let logs = [self.stack.broker(), self.stack.syncer()].map(|pod| {
             let log = pod.logs().unwrap_or_else(|error| error.to_string());
             // What concerns this team, of logs that all tests share.
-            let own: Vec<&str> = log.lines().filter(|line| line.contains(self.namespace())).collect();
-            format!("--- {} about {}\n{}", pod.name(), self.namespace(), tail(own.join("\n")))
+            let own: Vec<&str> = log
+                .lines()
+                .filter(|line| line.contains(self.namespace()))
+                .collect();
+            format!(
+                "--- {} about {}\n{}",
+                pod.name(),
+                self.namespace(),
+                tail(own.join("\n"))
+            )
         });
         logs.join("\n")
     }
-}
-
-/// A condition of a binding.
-pub fn condition<'a>(binding: &'a AcrPullBinding, kind: &str) -> Option<&'a Condition> {
-    binding.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == kind)
 }
 
 /// An object as people read it.

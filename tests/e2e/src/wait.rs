@@ -37,5 +37,8 @@ pub async fn wait_for(
     deadline: Duration,
     mut holds: impl AsyncFnMut() -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
-    poll(what, deadline, async || Ok(holds().await?.then_some(()).ok_or("it never came true"))).await
+    poll(what, deadline, async || {
+        Ok(holds().await?.then_some(()).ok_or("it never came true"))
+    })
+    .await
 }

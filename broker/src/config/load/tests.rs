@@ -29,7 +29,10 @@ grants:
   registries: [prod.azurecr.io]
   repositories: ["team/*"]
 egress:
-  hostOverrides: {"*.azurecr.io": "127.0.0.1:10444"}
+  hostOverrides:
+    "*.azurecr.io": "127.0.0.1:10444"
+    "prod.azurecr.io": "127.0.0.1:10445"
+    "*.geo.azurecr.io": "127.0.0.1:10446"
 "#;
 /// The RSA key of RFC 7517 appendix A.1, shortened to what is needed.
 const KEYS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","kid":"1","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}"#;
@@ -52,7 +55,17 @@ fn load_good_file_resolves_everything() {
     assert_eq!(config.policy.grants[0].actions, ["pull"]);
     assert_eq!(&*config.policy.identities[0].cloud.name, "PublicCloud");
     assert_eq!(config.egress.imds_endpoint.as_str(), "http://169.254.169.254/");
-    assert!(config.egress.host_overrides[0].host.matches("prod.azurecr.io"));
+    let overrides: Vec<_> = config
+        .egress
+        .host_overrides
+        .iter()
+        .map(|rule| format!("{:?}", rule.host))
+        .collect();
+    assert_eq!(
+        overrides,
+        ["prod.azurecr.io", "*.geo.azurecr.io", "*.azurecr.io"],
+        "most specific first"
+    );
 }
 
 #[test]

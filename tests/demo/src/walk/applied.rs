@@ -16,6 +16,7 @@ pub(super) async fn show(walk: &mut Walk<'_>) -> anyhow::Result<()> {
         format!("acrpullbinding.acrpull.microsoft.com/{BINDING}"),
     ];
     let all_there = objects.iter().all(|object| output.contains(object.as_str()));
-    walk.screen.check("the API server took all three objects", all_there);
+    walk.screen
+        .check("the API server took all three objects", all_there);
     Ok(())
 }

@@ -16,36 +16,66 @@ pub(super) async fn show(walk: &mut Walk<'_>) -> anyhow::Result<()> {
          name and over verified TLS; what the token is not for stays closed.",
     );
     let (name, content) = IMAGE_FILE;
-    let (ca_file, proxy) = (walk.folder.shown(AZURE_CA_FILE), walk.stack.azure().addresses().proxy);
-    walk.screen.command(&format!("export SSL_CERT_FILE={ca_file} HTTPS_PROXY=http://{proxy}   # the way to the simulated Azure"));
+    let (ca_file, proxy) = (
+        walk.folder.shown(AZURE_CA_FILE),
+        walk.stack.azure().addresses().proxy,
+    );
+    walk.screen.command(&format!(
+        "export SSL_CERT_FILE={ca_file} HTTPS_PROXY=http://{proxy}"
+    ));
     walk.screen.command(&format!(
         "kubectl get secret acr-pull-{BINDING} --namespace {NAMESPACE} -o jsonpath='{{.data.\\.dockerconfigjson}}' \\\n      \
          | base64 -d > with/config.json"
     ));
     let payload = walk.pull_secret().await?.docker_config;
     let image = format!("{REGISTRY}/{REPOSITORY}:{TAG}");
-    walk.screen.command(&format!("DOCKER_CONFIG=with crane export {image} - | tar -xO {name}"));
-    let files = walk.stack.images().pull(walk.stack.azure(), &image, &payload).await?;
+    walk.screen.command(&format!(
+        "DOCKER_CONFIG=with crane export {image} - | tar -xO {name}"
+    ));
+    let files = walk
+        .stack
+        .images()
+        .pull(walk.stack.azure(), &image, &payload)
+        .await?;
     let is_there = contains(&files, name.as_bytes()) && contains(&files, content.as_bytes());
     if is_there {
         walk.screen.output(content);
     }
-    walk.screen.check("the image was pulled, and its file is what was pushed", is_there);
+    walk.screen
+        .check("the image was pulled, and its file is what was pushed", is_there);
 
-    walk.screen.command(&format!("DOCKER_CONFIG=without crane export {image} -"));
-    refused(walk, &image, NO_LOGINS, "without the Secret the same pull is refused").await;
+    walk.screen
+        .command(&format!("DOCKER_CONFIG=without crane export {image} -"));
+    refused(
+        walk,
+        &image,
+        NO_LOGINS,
+        "without the Secret the same pull is refused",
+    )
+    .await;
 
     let other = format!("{REGISTRY}/{OTHER_REPOSITORY}:{TAG}");
-    walk.screen.command(&format!("DOCKER_CONFIG=with crane export {other} -"));
-    refused(walk, &other, &payload, "with the Secret another repository of the same registry is refused").await;
+    walk.screen
+        .command(&format!("DOCKER_CONFIG=with crane export {other} -"));
+    refused(
+        walk,
+        &other,
+        &payload,
+        "with the Secret another repository of the same registry is refused",
+    )
+    .await;
     Ok(())
 }
 
 async fn refused(walk: &mut Walk<'_>, image: &str, payload: &str, what: &str) {
     let pulled = walk.stack.images().pull(walk.stack.azure(), image, payload).await;
-    let error = pulled.err().map(|error| format!("{:#}", error.root_cause())).unwrap_or_default();
-    walk.screen.output(&error);
-    walk.screen.check(what, error.contains("UNAUTHORIZED") || error.contains("DENIED"));
+    let error = pulled
+        .err()
+        .map(|error| error.root_cause().to_string())
+        .unwrap_or_default();
+    walk.screen.output(error.trim_start_matches("exit status: 1: "));
+    walk.screen
+        .check(what, error.contains("UNAUTHORIZED") || error.contains("DENIED"));
 }
 
 /// Whether the bytes have this piece in them: an archive of one small file is not compressed.

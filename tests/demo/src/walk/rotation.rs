@@ -31,27 +31,39 @@ pub(super) async fn show(walk: &mut Walk<'_>) -> anyhow::Result<()> {
         let is_new = now.annotation(FINGERPRINT) != before.annotation(FINGERPRINT);
         Ok(if is_new { Ok(now) } else { Err("it is the same") })
     });
-    let after = walk.screen.waiting(&format!("waiting for {due_at}, when the next token is due"), look).await?;
+    let after = walk
+        .screen
+        .waiting(&format!("waiting for {due_at}, when the next token is due"), look)
+        .await?;
     let seen_at = Timestamp::now();
     let calls = walk.credential_calls_since(seq).await?;
     walk.screen.output(&table(&before, &after, &calls));
 
     let ((old_version, old_uid), (new_version, new_uid)) = (before.version(), after.version());
-    walk.screen.check("it is the same Secret, written in place: its uid has not changed", old_uid == new_uid);
-    walk.screen.check("its resourceVersion has", old_version != new_version);
+    walk.screen.check(
+        "it is the same Secret, written in place: its uid has not changed",
+        old_uid == new_uid,
+    );
+    walk.screen
+        .check("its resourceVersion has", old_version != new_version);
     let (old_expiry, new_expiry) = (expiry(&before)?, expiry(&after)?);
-    walk.screen.check("the new token lives longer", new_expiry > old_expiry);
-    walk.screen.check("it came before the old one expired", seen_at < old_expiry);
+    walk.screen
+        .check("the new token lives longer", new_expiry > old_expiry);
+    walk.screen
+        .check("it came before the old one expired", seen_at < old_expiry);
     let is_one_token = matches!(calls.as_slice(), [call] if is_access_token(call));
-    walk.screen.check("Azure was asked once, for an access token of the registry", is_one_token);
+    walk.screen.check(
+        "Azure was asked once, for an access token of the registry",
+        is_one_token,
+    );
     Ok(())
 }
 
 fn table(before: &PullSecret, after: &PullSecret, calls: &[LogEntry]) -> String {
-    let row = |name: &str, of: &dyn Fn(&PullSecret) -> String| {
-        format!("{name:<18}{:<40}{}", of(before), of(after))
-    };
-    let annotation = |name: &'static str| move |secret: &PullSecret| secret.annotation(name).unwrap_or("-").to_owned();
+    let row =
+        |name: &str, of: &dyn Fn(&PullSecret) -> String| format!("{name:<18}{:<40}{}", of(before), of(after));
+    let annotation =
+        |name: &'static str| move |secret: &PullSecret| secret.annotation(name).unwrap_or("-").to_owned();
     let mut rows = vec![
         format!("{:<18}{:<40}AFTER", "", "BEFORE"),
         row("uid", &|secret| secret.version().1),
@@ -63,7 +75,9 @@ fn table(before: &PullSecret, after: &PullSecret, calls: &[LogEntry]) -> String 
         "Azure was asked meanwhile:".to_owned(),
     ];
     rows.extend(calls.iter().map(|call| {
-        let status = call.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
+        let status = call
+            .status
+            .map_or_else(|| "-".to_owned(), |status| status.to_string());
         format!("  {} {}{}  {status}", call.method, call.host, call.path)
     }));
     rows.join("\n")
@@ -74,6 +88,8 @@ fn is_access_token(call: &LogEntry) -> bool {
 }
 
 fn expiry(secret: &PullSecret) -> anyhow::Result<Timestamp> {
-    let text = secret.annotation(EXPIRY).context("the Secret does not say when its token expires")?;
+    let text = secret
+        .annotation(EXPIRY)
+        .context("the Secret does not say when its token expires")?;
     text.parse().with_context(|| format!("{text} is no time"))
 }

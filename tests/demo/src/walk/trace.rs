@@ -31,16 +31,26 @@ pub(super) async fn show(walk: &mut Walk<'_>) -> anyhow::Result<()> {
     .await?;
     walk.screen.output(&tree::render(&trace));
 
-    for (what, name) in [("Entra", ENTRA), ("the registry's exchange", EXCHANGE), ("the registry's token endpoint", TOKEN)]
-    {
-        let path = trace.span(name).map(|span| trace.path_up(span)).unwrap_or_default();
+    for (what, name) in [
+        ("Entra", ENTRA),
+        ("the registry's exchange", EXCHANGE),
+        ("the registry's token endpoint", TOKEN),
+    ] {
+        let path = trace
+            .span(name)
+            .map(|span| trace.path_up(span))
+            .unwrap_or_default();
         let is_below = path.last() == Some(&RECONCILE);
-        walk.screen.check(&format!("the call to {what} is below the reconcile"), is_below);
+        walk.screen
+            .check(&format!("the call to {what} is below the reconcile"), is_below);
     }
     let mut services: Vec<&str> = trace.spans().iter().map(|span| span.service.as_str()).collect();
     services.sort_unstable();
     services.dedup();
-    walk.screen.check(&format!("one trace id, two processes: {}", services.join(" and ")), services.len() == 2);
+    walk.screen.check(
+        &format!("one trace id, two processes: {}", services.join(" and ")),
+        services.len() == 2,
+    );
     Ok(())
 }
 
@@ -52,5 +62,7 @@ fn is_of_binding(span: &Span) -> bool {
 
 /// Both processes send their spans when they like.
 fn is_complete(trace: &Trace) -> bool {
-    [RECONCILE, ENTRA, EXCHANGE, TOKEN].into_iter().all(|name| trace.span(name).is_some())
+    [RECONCILE, ENTRA, EXCHANGE, TOKEN]
+        .into_iter()
+        .all(|name| trace.span(name).is_some())
 }

@@ -7,9 +7,10 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 
 /// The attributes that a tree shows, where a span has them.
-const SHOWN: [&str; 8] = [
+const SHOWN: [&str; 9] = [
     "acrpull.cluster",
-    "acrpull.namespace",
+    "acrpull.binding.namespace",
+    "acrpull.binding.name",
     "acrpull.registry.server",
     "acrpull.policy.rule",
     "server.address",
@@ -48,7 +49,10 @@ pub struct Trace {
 impl Span {
     /// An attribute.
     pub fn attribute(&self, key: &str) -> Option<&str> {
-        self.attributes.iter().find(|(name, _value)| name == key).map(|(_name, value)| value.as_str())
+        self.attributes
+            .iter()
+            .find(|(name, _value)| name == key)
+            .map(|(_name, value)| value.as_str())
     }
 
     /// How long it took.
@@ -88,7 +92,11 @@ impl Trace {
     }
 
     fn write_below(&self, f: &mut fmt::Formatter<'_>, parent_id: &str, indent: &str) -> fmt::Result {
-        let children: Vec<&Span> = self.spans.iter().filter(|span| span.parent_id == parent_id).collect();
+        let children: Vec<&Span> = self
+            .spans
+            .iter()
+            .filter(|span| span.parent_id == parent_id)
+            .collect();
         for (position, span) in children.iter().enumerate() {
             let is_last = position + 1 == children.len();
             self.write_line(f, span, indent, if is_last { "└─ " } else { "├─ " })?;
@@ -102,7 +110,12 @@ impl Trace {
         let start_ns = self.spans.first().map_or(0, |first| first.start_ns);
         let after = Duration::from_nanos(span.start_ns.saturating_sub(start_ns));
         let what = format!("{indent}{branch}{} {}", span.service, span.name);
-        write!(f, "{what:<92} +{:>5} ms {:>6.1} ms", after.as_millis(), span.duration().as_secs_f64() * 1000.0)?;
+        write!(
+            f,
+            "{what:<92} +{:>5} ms {:>6.1} ms",
+            after.as_millis(),
+            span.duration().as_secs_f64() * 1000.0
+        )?;
         for key in SHOWN {
             if let Some(value) = span.attribute(key) {
                 write!(f, "  {key}={value}")?;
@@ -127,8 +140,13 @@ impl fmt::Display for Trace {
 pub(super) fn read(request: ExportTraceServiceRequest) -> Vec<Span> {
     let mut spans = Vec::new();
     for process in request.resource_spans {
-        let resource = process.resource.map(|resource| resource.attributes).unwrap_or_default();
-        let service = attributes(resource).into_iter().find(|(key, _value)| key == "service.name");
+        let resource = process
+            .resource
+            .map(|resource| resource.attributes)
+            .unwrap_or_default();
+        let service = attributes(resource)
+            .into_iter()
+            .find(|(key, _value)| key == "service.name");
         let service = service.map(|(_key, value)| value).unwrap_or_default();
         for span in process.scope_spans.into_iter().flat_map(|scope| scope.spans) {
             spans.push(Span {
@@ -147,7 +165,10 @@ pub(super) fn read(request: ExportTraceServiceRequest) -> Vec<Span> {
 }
 
 fn attributes(attributes: Vec<KeyValue>) -> Vec<(String, String)> {
-    attributes.into_iter().map(|KeyValue { key, value, .. }| (key, value.map(text).unwrap_or_default())).collect()
+    attributes
+        .into_iter()
+        .map(|KeyValue { key, value, .. }| (key, value.map(text).unwrap_or_default()))
+        .collect()
 }
 
 fn text(AnyValue { value }: AnyValue) -> String {
@@ -162,7 +183,9 @@ fn text(AnyValue { value }: AnyValue) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes
+        .iter()
+        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 #[cfg(test)]
@@ -178,7 +201,10 @@ mod tests {
             name: name.to_owned(),
             start_ns: start_ms * 1_000_000,
             end_ns: end_ms * 1_000_000,
-            attributes: vec![("server.address".to_owned(), "host".to_owned()), ("other".to_owned(), "x".to_owned())],
+            attributes: vec![
+                ("server.address".to_owned(), "host".to_owned()),
+                ("other".to_owned(), "x".to_owned()),
+            ],
         }
     }
 
@@ -190,8 +216,11 @@ mod tests {
             span("4", "2", "below", 2, 3),
             span("1", "", "root", 0, 10),
         ]);
-        let lines: Vec<String> =
-            trace.to_string().lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        let lines: Vec<String> = trace
+            .to_string()
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect();
         assert_eq!(
             lines,
             [
@@ -205,7 +234,11 @@ mod tests {
 
     #[test]
     fn trace_path_leads_to_the_root() {
-        let trace = Trace::new(vec![span("1", "", "root", 0, 9), span("2", "1", "a", 1, 2), span("3", "2", "b", 1, 2)]);
+        let trace = Trace::new(vec![
+            span("1", "", "root", 0, 9),
+            span("2", "1", "a", 1, 2),
+            span("3", "2", "b", 1, 2),
+        ]);
         assert_eq!(trace.path_up(trace.span("b").unwrap()), ["b", "a", "root"]);
     }
 }

@@ -16,10 +16,18 @@ pub(super) async fn resolve(
     places: &Places,
 ) -> anyhow::Result<Vec<(String, String)>> {
     let mut resolved: Vec<(String, String)> = Vec::new();
-    for EnvVar { name, value, value_from } in variables {
+    for EnvVar {
+        name,
+        value,
+        value_from,
+    } in variables
+    {
         let value = match value_from {
             None => expand(value.as_deref().unwrap_or_default(), &resolved),
-            Some(source) => match referenced(client, namespace, source, pod).await.with_context(|| name.clone())? {
+            Some(source) => match referenced(client, namespace, source, pod)
+                .await
+                .with_context(|| name.clone())?
+            {
                 Some(value) => value,
                 None => continue,
             },
@@ -36,17 +44,32 @@ async fn referenced(
     pod: &Value,
 ) -> anyhow::Result<Option<String>> {
     if let Some(field) = &source.field_ref {
-        let value = field.field_path.split('.').try_fold(pod, |value, part| value.get(part));
-        let value = value.and_then(Value::as_str).with_context(|| format!("no field {}", field.field_path))?;
+        let value = field
+            .field_path
+            .split('.')
+            .try_fold(pod, |value, part| value.get(part));
+        let value = value
+            .and_then(Value::as_str)
+            .with_context(|| format!("no field {}", field.field_path))?;
         return Ok(Some(value.to_owned()));
     }
     let (value, optional) = if let Some(key) = &source.config_map_key_ref {
-        let object = Api::<ConfigMap>::namespaced(client.clone(), namespace).get_opt(&key.name).await?;
-        (object.and_then(|object| object.data?.remove(&key.key)), key.optional)
+        let object = Api::<ConfigMap>::namespaced(client.clone(), namespace)
+            .get_opt(&key.name)
+            .await?;
+        (
+            object.and_then(|object| object.data?.remove(&key.key)),
+            key.optional,
+        )
     } else if let Some(key) = &source.secret_key_ref {
-        let object = Api::<Secret>::namespaced(client.clone(), namespace).get_opt(&key.name).await?;
+        let object = Api::<Secret>::namespaced(client.clone(), namespace)
+            .get_opt(&key.name)
+            .await?;
         let bytes = object.and_then(|object| object.data?.remove(&key.key));
-        (bytes.map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned()), key.optional)
+        (
+            bytes.map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned()),
+            key.optional,
+        )
     } else {
         bail!("this source of a variable is not supported");
     };

@@ -7,17 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use controlplane::{Process, Program, free_ports};
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Pod as PodObject, ServiceAccount};
-use kube::{Api, Client};
+use controlplane::{Process, Program};
 use rustix::process::Signal;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::template::{Places, Template, mounted};
+use super::Node;
+use super::prepared::Prepared;
+use super::template::Places;
 use super::volumes::{Mounted, Owner};
-use super::{Node, environment};
 use crate::wait;
 
 /// How often volumes are brought up to date.
@@ -52,66 +50,34 @@ impl Pod {
     /// The template asks for what is not supported here, something it refers to does not exist, or the process ends or
     /// does not become ready in time (with its last log lines).
     pub async fn run(node: &Node, namespace: &str, deployment: &str) -> anyhow::Result<Self> {
-        let pod = Self::prepare(node, namespace, deployment)
+        let prepared = Prepared::of(node, namespace, deployment)
             .await
             .with_context(|| format!("failed to prepare a Pod of Deployment {namespace}/{deployment}"))?;
-        pod.start().await?;
-        Ok(pod)
-    }
-
-    async fn prepare(node: &Node, namespace: &str, deployment: &str) -> anyhow::Result<Self> {
-        let client = node.plane.client()?;
-        let name = format!("{deployment}-0");
-        let template = Template::read(pod_object(&client, namespace, deployment, &name).await?)?;
-        let directory = node.plane.directory().join("pods").join(namespace).join(&name);
-        let owner =
-            Owner { node, client: &client, namespace, service_account: template.service_account.as_str() };
-        let mut volumes = Vec::new();
-        for volume in template.volumes.clone() {
-            volumes.push(Mounted::create(volume, &directory)?);
-        }
-        let mut places = Places::default();
-        for mount in &template.mounts {
-            let volume = volumes.iter().find(|volume| volume.name == mount.name);
-            let volume = volume.with_context(|| format!("mount {} refers to no volume", mount.name))?;
-            places.mounts.push((mount.mount_path.clone(), mounted(mount, volume.path())?));
-        }
-        for port in template.listening_ports()? {
-            let [local] = free_ports()?;
-            places.ports.insert(port, local);
-        }
-        let mut program = Program::new(node.binaries.path(&template.command)?).clear_env();
-        for argument in &template.arguments {
-            program = program.arg(places.argument(argument)?);
-        }
-        let object = serde_json::to_value(&template.pod)?;
-        for (name, value) in
-            environment::resolve(&client, namespace, &template.environment, &object, &places).await?
-        {
-            program = program.env(name, value);
-        }
-        if wants_token(&owner, template.automount_token).await? {
-            let volume = Mounted::api_server_token(&directory)?;
-            program =
-                program.env("KUBECONFIG", node.plane.kubeconfig_for_token_file(&volume.path().join("token"))?);
-            volumes.push(volume);
-        }
-        for volume in &mut volumes {
-            volume.sync(&owner).await?;
-        }
-        let service_account = template.service_account.clone();
-        Ok(Self {
+        let Prepared {
+            name,
+            program,
+            places,
+            ports,
+            readiness,
+            grace,
+            volumes,
+            service_account,
+        } = prepared;
+        let volume_sync = keep_current(node.clone(), namespace.to_owned(), service_account, volumes)?;
+        let pod = Self {
             log_path: node.plane.logs_dir().join(format!("{name}.log")),
-            _volume_sync: keep_current(node.clone(), client, namespace.to_owned(), service_account, volumes),
             name,
             node: node.clone(),
             program,
             places,
-            ports: template.ports,
-            readiness: template.readiness,
-            grace: template.grace,
+            ports,
+            readiness,
+            grace,
             process: watch::Sender::new(None),
-        })
+            _volume_sync: volume_sync,
+        };
+        pod.start().await?;
+        Ok(pod)
     }
 
     /// Its name.
@@ -124,7 +90,10 @@ impl Pod {
     /// # Errors
     /// The container has no such port, or does not listen on it.
     pub fn address(&self, port_name: &str) -> anyhow::Result<SocketAddr> {
-        let port = self.ports.get(port_name).with_context(|| format!("{} has no port {port_name}", self.name))?;
+        let port = self
+            .ports
+            .get(port_name)
+            .with_context(|| format!("{} has no port {port_name}", self.name))?;
         self.local(*port)
     }
 
@@ -133,7 +102,9 @@ impl Pod {
     /// # Errors
     /// It is below no mount path.
     pub fn file(&self, path: &str) -> anyhow::Result<PathBuf> {
-        self.places.file(path).with_context(|| format!("{path} is in no volume of {}", self.name))
+        self.places
+            .file(path)
+            .with_context(|| format!("{path} is in no volume of {}", self.name))
     }
 
     /// Its process id; none while it is stopped.
@@ -151,7 +122,8 @@ impl Pod {
     /// # Errors
     /// The file cannot be read.
     pub fn logs(&self) -> anyhow::Result<String> {
-        std::fs::read_to_string(&self.log_path).with_context(|| format!("failed to read the log of {}", self.name))
+        std::fs::read_to_string(&self.log_path)
+            .with_context(|| format!("failed to read the log of {}", self.name))
     }
 
     /// Starts the process, unless it runs, and waits until it is ready.
@@ -214,10 +186,19 @@ impl Pod {
     }
 
     async fn ready(&self) -> anyhow::Result<()> {
-        let Some((path, port)) = &self.readiness else { return Ok(()) };
+        let Some((path, port)) = &self.readiness else {
+            return Ok(());
+        };
         let url = format!("http://{}{path}", self.local(*port)?);
-        let probe = reqwest::Client::builder().timeout(PROBE_TIMEOUT).no_proxy().build()?;
-        let process = self.process.borrow().clone().with_context(|| format!("{} was stopped", self.name))?;
+        let probe = reqwest::Client::builder()
+            .timeout(PROBE_TIMEOUT)
+            .no_proxy()
+            .build()?;
+        let process = self
+            .process
+            .borrow()
+            .clone()
+            .with_context(|| format!("{} was stopped", self.name))?;
         let what = format!("{} is ready", self.name);
         let waited = wait::poll(&what, READY_TIMEOUT, async || {
             if process.exit_status().is_some() {
@@ -230,9 +211,15 @@ impl Pod {
             if answer.status().is_success() {
                 return Ok(Ok(()));
             }
-            Ok(Err(format!("{}: {}", answer.status(), answer.text().await.unwrap_or_default())))
+            Ok(Err(format!(
+                "{}: {}",
+                answer.status(),
+                answer.text().await.unwrap_or_default()
+            )))
         });
-        waited.await.with_context(|| format!("its last log lines:\n{}", process.log_tail()))
+        waited
+            .await
+            .with_context(|| format!("its last log lines:\n{}", process.log_tail()))
     }
 
     fn local(&self, port: u16) -> anyhow::Result<SocketAddr> {
@@ -242,39 +229,21 @@ impl Pod {
     }
 }
 
-/// The Pod that the Deployment's controller would create.
-async fn pod_object(
-    client: &Client,
-    namespace: &str,
-    deployment: &str,
-    name: &str,
-) -> anyhow::Result<PodObject> {
-    let deployment = Api::<Deployment>::namespaced(client.clone(), namespace).get(deployment).await?;
-    let template = deployment.spec.context("the Deployment has no spec")?.template;
-    let mut metadata = template.metadata.unwrap_or_default();
-    metadata.name = Some(name.to_owned());
-    metadata.namespace = Some(namespace.to_owned());
-    Ok(PodObject { metadata, spec: template.spec, ..PodObject::default() })
-}
-
-/// Whether the container gets a token for the API server: the Pod decides, else its `ServiceAccount`, else yes.
-async fn wants_token(owner: &Owner<'_>, of_pod: Option<bool>) -> anyhow::Result<bool> {
-    let api = Api::<ServiceAccount>::namespaced(owner.client.clone(), owner.namespace);
-    let account = api.get(owner.service_account).await.context("the Pod's ServiceAccount")?;
-    Ok(of_pod.or(account.automount_service_account_token).unwrap_or(true))
-}
-
 fn keep_current(
     node: Node,
-    client: Client,
     namespace: String,
     service_account: String,
     mut volumes: Vec<Mounted>,
-) -> JoinSet<()> {
+) -> anyhow::Result<JoinSet<()>> {
+    let client = node.plane.client()?;
     let mut task = JoinSet::new();
     task.spawn(async move {
-        let owner =
-            Owner { node: &node, client: &client, namespace: &namespace, service_account: &service_account };
+        let owner = Owner {
+            node: &node,
+            client: &client,
+            namespace: &namespace,
+            service_account: &service_account,
+        };
         loop {
             tokio::time::sleep(SYNC_INTERVAL).await;
             for volume in &mut volumes {
@@ -283,5 +252,5 @@ fn keep_current(
             }
         }
     });
-    task
+    Ok(task)
 }

@@ -38,7 +38,12 @@ impl SwappedFolder {
             let path = state.join(name);
             fs::create_dir_all(path.parent().unwrap_or(&state))?;
             // Tokens and keys: for the owner alone, as far as this machine can say it.
-            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?.write_all(content)?;
+            fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)?
+                .write_all(content)?;
         }
         let next = self.path.join("..data_tmp");
         symlink(self.state_name(), &next)?;
@@ -78,16 +83,23 @@ mod tests {
     use super::*;
 
     fn files(entries: &[(&str, &str)]) -> Files {
-        entries.iter().map(|(name, content)| (PathBuf::from(name), content.as_bytes().to_vec())).collect()
+        entries
+            .iter()
+            .map(|(name, content)| (PathBuf::from(name), content.as_bytes().to_vec()))
+            .collect()
     }
 
     #[test]
     fn swapped_folder_shows_the_last_state_and_nothing_else() {
         let directory = tempfile::tempdir().unwrap();
         let mut folder = SwappedFolder::create(directory.path().join("volume")).unwrap();
-        folder.write(&files(&[("a", "1"), ("deep/b", "1"), ("old", "1")])).unwrap();
+        folder
+            .write(&files(&[("a", "1"), ("deep/b", "1"), ("old", "1")]))
+            .unwrap();
         let held = fs::canonicalize(folder.path().join("a")).unwrap();
-        folder.write(&files(&[("a", "2"), ("deep/b", "2"), ("new", "2")])).unwrap();
+        folder
+            .write(&files(&[("a", "2"), ("deep/b", "2"), ("new", "2")]))
+            .unwrap();
         for name in ["a", "deep/b", "new"] {
             assert_eq!(fs::read_to_string(folder.path().join(name)).unwrap(), "2");
         }

@@ -56,10 +56,16 @@ impl Template {
             termination_grace_period_seconds,
             ..
         } = spec;
-        ensure!(init_containers.unwrap_or_default().is_empty(), "init containers are not supported");
+        ensure!(
+            init_containers.unwrap_or_default().is_empty(),
+            "init containers are not supported"
+        );
         let [container] = <[Container; 1]>::try_from(containers)
             .map_err(|containers| anyhow::anyhow!("one container is supported, not {}", containers.len()))?;
-        ensure!(container.env_from.unwrap_or_default().is_empty(), "envFrom is not supported");
+        ensure!(
+            container.env_from.unwrap_or_default().is_empty(),
+            "envFrom is not supported"
+        );
         let mut words = container.command.unwrap_or_default().into_iter();
         let command = words.next().context("the container has no command")?;
         let arguments = words.chain(container.args.unwrap_or_default()).collect();
@@ -81,7 +87,8 @@ impl Template {
                 ))
             })
             .transpose()?;
-        let grace = u64::try_from(termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE_S)).unwrap_or_default();
+        let grace =
+            u64::try_from(termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE_S)).unwrap_or_default();
         Ok(Self {
             pod,
             service_account: service_account_name.unwrap_or_else(|| "default".to_owned()),
@@ -99,8 +106,16 @@ impl Template {
 
     /// The ports that an argument listens on.
     pub(super) fn listening_ports(&self) -> anyhow::Result<Vec<u16>> {
-        let listening = self.arguments.iter().filter_map(|argument| value_of(argument).1.strip_prefix(ANY_ADDRESS));
-        listening.map(|port| port.parse().with_context(|| format!("{ANY_ADDRESS}{port} is no address"))).collect()
+        let listening = self
+            .arguments
+            .iter()
+            .filter_map(|argument| value_of(argument).1.strip_prefix(ANY_ADDRESS));
+        listening
+            .map(|port| {
+                port.parse()
+                    .with_context(|| format!("{ANY_ADDRESS}{port} is no address"))
+            })
+            .collect()
     }
 }
 
@@ -128,7 +143,11 @@ impl Places {
     pub(super) fn file(&self, path: &str) -> Option<PathBuf> {
         self.mounts.iter().find_map(|(mount, folder)| {
             let rest = Path::new(path).strip_prefix(mount).ok()?;
-            Some(if rest.as_os_str().is_empty() { folder.clone() } else { folder.join(rest) })
+            Some(if rest.as_os_str().is_empty() {
+                folder.clone()
+            } else {
+                folder.join(rest)
+            })
         })
     }
 }
@@ -146,7 +165,10 @@ pub(super) fn mounted(mount: &VolumeMount, volume: &Path) -> anyhow::Result<Path
     if mount.sub_path_expr.is_some() {
         bail!("subPathExpr is not supported");
     }
-    Ok(mount.sub_path.as_ref().map_or_else(|| volume.to_owned(), |path| volume.join(path)))
+    Ok(mount
+        .sub_path
+        .as_ref()
+        .map_or_else(|| volume.to_owned(), |path| volume.join(path)))
 }
 
 #[cfg(test)]
@@ -164,11 +186,23 @@ mod tests {
     fn argument_with_a_mount_path_or_an_address_is_mapped() {
         for (argument, expected) in [
             ("run", "run"),
-            ("--config=/etc/broker/config.yaml", "--config=/tmp/x/config/config.yaml"),
+            (
+                "--config=/etc/broker/config.yaml",
+                "--config=/tmp/x/config/config.yaml",
+            ),
             ("/etc/broker", "/tmp/x/config"),
-            ("--listen-address=0.0.0.0:8443", "--listen-address=127.0.0.1:40001"),
-            ("--other=/etc/broker2/config.yaml", "--other=/etc/broker2/config.yaml"),
-            ("--broker-address=https://localhost:1", "--broker-address=https://localhost:1"),
+            (
+                "--listen-address=0.0.0.0:8443",
+                "--listen-address=127.0.0.1:40001",
+            ),
+            (
+                "--other=/etc/broker2/config.yaml",
+                "--other=/etc/broker2/config.yaml",
+            ),
+            (
+                "--broker-address=https://localhost:1",
+                "--broker-address=https://localhost:1",
+            ),
         ] {
             assert_eq!(places().argument(argument).unwrap(), expected);
         }
@@ -177,7 +211,8 @@ mod tests {
 
     #[test]
     fn template_that_cannot_be_run_is_refused() {
-        let pod = |spec: serde_json::Value| serde_json::from_value(serde_json::json!({ "spec": spec })).unwrap();
+        let pod =
+            |spec: serde_json::Value| serde_json::from_value(serde_json::json!({ "spec": spec })).unwrap();
         let one = serde_json::json!({"name": "a", "command": ["a"]});
         assert!(Template::read(pod(serde_json::json!({"containers": [one]}))).is_ok());
         for spec in [

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{BROKER_AUDIENCE, CLUSTER, FEDERATION_AUDIENCE, StackOptions, SYNCER_SUBJECT};
+use super::{BROKER_AUDIENCE, CLUSTER, FEDERATION_AUDIENCE, SYNCER_SUBJECT, StackOptions};
 use crate::{Azure, TENANT, VmIdentity};
 
 /// The Secret with the broker's certificate and its CA.

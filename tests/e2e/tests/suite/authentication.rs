@@ -29,15 +29,28 @@ impl<'a> Warm<'a> {
         let cluster = SigningKey::of_cluster(stack)?;
         let bearer = cluster.sign(&claims(issuer, NAMESPACE, "acrpull-syncer", BROKER_AUDIENCE))?;
         let subject = cluster.sign(&claims(issuer, team.namespace(), "web", FEDERATION_AUDIENCE))?;
-        let warm = Self { stack, team, wires: Wires::to(stack).await?, cluster, client_id, bearer, subject };
+        let warm = Self {
+            stack,
+            team,
+            wires: Wires::to(stack).await?,
+            cluster,
+            client_id,
+            bearer,
+            subject,
+        };
         let first = warm.ask(&warm.bearer, &warm.subject).await?;
         assert!(first.is_ok(), "the good tokens must be good: {first:?}");
         Ok(warm)
     }
 
     async fn ask(&self, bearer: &str, subject: &str) -> anyhow::Result<crate::wire::Answer> {
-        let request =
-            federated(self.team.namespace(), self.team.registry(), SCOPE, &self.client_id, subject);
+        let request = federated(
+            self.team.namespace(),
+            self.team.registry(),
+            SCOPE,
+            &self.client_id,
+            subject,
+        );
         self.wires.ask(Some(bearer), &request).await
     }
 
@@ -59,25 +72,70 @@ fn a1_wrong_bearer_on_a_warm_cache_is_refused() -> anyhow::Result<()> {
         let (cluster, unknown) = (&warm.cluster, SigningKey::unknown(warm.cluster.id())?);
         let before = warm.upstream_calls().await?;
         let cases = [
-            ("expired", cluster.sign(&with(good.clone(), &json!({"exp": now - 1})))?, "CALLER_UNAUTHENTICATED"),
-            ("not yet valid", cluster.sign(&with(good.clone(), &json!({"nbf": now + 300})))?, "CALLER_UNAUTHENTICATED"),
-            ("other audience", cluster.sign(&with(good.clone(), &json!({"aud": ["vault"]})))?, "CALLER_UNAUTHENTICATED"),
-            ("both audiences", cluster.sign(&with(good.clone(), &json!({"aud": [BROKER_AUDIENCE, FEDERATION_AUDIENCE]})))?, "CALLER_UNAUTHENTICATED"),
+            (
+                "expired",
+                cluster.sign(&with(good.clone(), &json!({"exp": now - 1})))?,
+                "CALLER_UNAUTHENTICATED",
+            ),
+            (
+                "not yet valid",
+                cluster.sign(&with(good.clone(), &json!({"nbf": now + 300})))?,
+                "CALLER_UNAUTHENTICATED",
+            ),
+            (
+                "other audience",
+                cluster.sign(&with(good.clone(), &json!({"aud": ["vault"]})))?,
+                "CALLER_UNAUTHENTICATED",
+            ),
+            (
+                "both audiences",
+                cluster.sign(&with(
+                    good.clone(),
+                    &json!({"aud": [BROKER_AUDIENCE, FEDERATION_AUDIENCE]}),
+                ))?,
+                "CALLER_UNAUTHENTICATED",
+            ),
             ("a subject token", warm.subject.clone(), "CALLER_UNAUTHENTICATED"),
             ("unknown key", unknown.sign(&good)?, "CLUSTER_NOT_REGISTERED"),
-            ("unknown issuer", cluster.sign(&with(good.clone(), &json!({"iss": "https://elsewhere.example"})))?, "CLUSTER_NOT_REGISTERED"),
+            (
+                "unknown issuer",
+                cluster.sign(&with(good.clone(), &json!({"iss": "https://elsewhere.example"})))?,
+                "CLUSTER_NOT_REGISTERED",
+            ),
             ("alg none", cluster.unsigned(&good), "CALLER_UNAUTHENTICATED"),
-            ("HS256 with the public key", cluster.confuse(&good)?, "CALLER_UNAUTHENTICATED"),
-            ("another ServiceAccount", cluster.sign(&claims(issuer, warm.team.namespace(), "web", BROKER_AUDIENCE))?, "CALLER_NOT_PERMITTED"),
+            (
+                "HS256 with the public key",
+                cluster.confuse(&good)?,
+                "CALLER_UNAUTHENTICATED",
+            ),
+            (
+                "another ServiceAccount",
+                cluster.sign(&claims(issuer, warm.team.namespace(), "web", BROKER_AUDIENCE))?,
+                "CALLER_NOT_PERMITTED",
+            ),
             ("a cut signature", cut(&warm.bearer), "CLUSTER_NOT_REGISTERED"),
             ("no token at all", "nonsense".to_owned(), "CALLER_UNAUTHENTICATED"),
         ];
         for (what, bearer, reason) in cases {
-            assert_eq!(warm.ask(&bearer, &warm.subject).await?.err().as_deref(), Some(reason), "{what}");
+            assert_eq!(
+                warm.ask(&bearer, &warm.subject).await?.err().as_deref(),
+                Some(reason),
+                "{what}"
+            );
         }
-        let request = federated(warm.team.namespace(), warm.team.registry(), SCOPE, &warm.client_id, &warm.subject);
+        let request = federated(
+            warm.team.namespace(),
+            warm.team.registry(),
+            SCOPE,
+            &warm.client_id,
+            &warm.subject,
+        );
         let anonymous = warm.wires.ask(None, &request).await?;
-        assert_eq!(anonymous.err().as_deref(), Some("CALLER_UNAUTHENTICATED"), "no header");
+        assert_eq!(
+            anonymous.err().as_deref(),
+            Some("CALLER_UNAUTHENTICATED"),
+            "no header"
+        );
         assert_eq!(warm.upstream_calls().await?, before, "Azure was asked");
         assert!(warm.ask(&warm.bearer, &warm.subject).await?.is_ok());
         Ok(())
@@ -96,17 +154,40 @@ fn a1_wrong_subject_on_a_warm_cache_is_refused() -> anyhow::Result<()> {
         elsewhere.create_account("web", &[], &[]).await?;
         let before = warm.upstream_calls().await?;
         let cases = [
-            ("expired", cluster.sign(&with(good.clone(), &json!({"exp": now - 1})))?),
-            ("not yet valid", cluster.sign(&with(good.clone(), &json!({"nbf": now + 300})))?),
-            ("other audience", cluster.sign(&with(good.clone(), &json!({"aud": ["vault"]})))?),
+            (
+                "expired",
+                cluster.sign(&with(good.clone(), &json!({"exp": now - 1})))?,
+            ),
+            (
+                "not yet valid",
+                cluster.sign(&with(good.clone(), &json!({"nbf": now + 300})))?,
+            ),
+            (
+                "other audience",
+                cluster.sign(&with(good.clone(), &json!({"aud": ["vault"]})))?,
+            ),
             ("the bearer token", warm.bearer.clone()),
             ("unknown key", SigningKey::unknown(cluster.id())?.sign(&good)?),
-            ("unknown issuer", cluster.sign(&with(good.clone(), &json!({"iss": "https://elsewhere.example"})))?),
-            ("the same account of another cluster with the same issuer", neighbour.sign(&good)?),
+            (
+                "unknown issuer",
+                cluster.sign(&with(good.clone(), &json!({"iss": "https://elsewhere.example"})))?,
+            ),
+            (
+                "the same account of another cluster with the same issuer",
+                neighbour.sign(&good)?,
+            ),
             ("alg none", cluster.unsigned(&good)),
             ("HS256 with the public key", cluster.confuse(&good)?),
-            ("not a ServiceAccount", cluster.sign(&with(good.clone(), &json!({"sub": "admin"})))?),
-            ("another namespace", stack.mint_token(elsewhere.namespace(), "web", FEDERATION_AUDIENCE, TEN_MINUTES).await?),
+            (
+                "not a ServiceAccount",
+                cluster.sign(&with(good.clone(), &json!({"sub": "admin"})))?,
+            ),
+            (
+                "another namespace",
+                stack
+                    .mint_token(elsewhere.namespace(), "web", FEDERATION_AUDIENCE, TEN_MINUTES)
+                    .await?,
+            ),
             ("a cut signature", cut(&warm.subject)),
         ];
         for (what, subject) in cases {
@@ -124,14 +205,21 @@ fn a1_syncer_of_another_cluster_gets_nothing_of_this_one() -> anyhow::Result<()>
     beside_others(async |stack| {
         let warm = Warm::new(stack, "a1-cluster").await?;
         let issuer = stack.plane().issuer();
-        let neighbour = NEIGHBOUR.signing_key()?.sign(&claims(issuer, NAMESPACE, "acrpull-syncer", BROKER_AUDIENCE))?;
+        let neighbour =
+            NEIGHBOUR
+                .signing_key()?
+                .sign(&claims(issuer, NAMESPACE, "acrpull-syncer", BROKER_AUDIENCE))?;
         let answer = warm.ask(&neighbour, &warm.subject).await?;
         assert_eq!(answer.err().as_deref(), Some("SUBJECT_TOKEN_REJECTED"));
 
         // The grant names the cluster, and the cluster is the one whose key signed.
         let namespace = format!("{}-any", BY_CLIENT_ID.prefix);
-        let request =
-            broker_owned(&namespace, BY_CLIENT_ID.registry, Some(SCOPE), &BY_CLIENT_ID.identity().client_id);
+        let request = broker_owned(
+            &namespace,
+            BY_CLIENT_ID.registry,
+            Some(SCOPE),
+            &BY_CLIENT_ID.identity().client_id,
+        );
         let answer = warm.wires.ask(Some(&neighbour), &request).await?;
         assert_eq!(answer.err().as_deref(), Some("POLICY_DENIED"));
         assert!(warm.wires.ask(Some(&warm.bearer), &request).await?.is_ok());

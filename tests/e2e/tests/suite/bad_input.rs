@@ -15,8 +15,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 const USAGE: i32 = 64;
 const FAILURE: i32 = 1;
 
-const GOOD: &str = r#"
-apiVersion: config.acrpull.dev/v1alpha1
+const GOOD: &str = r#"apiVersion: config.acrpull.dev/v1alpha1
 kind: BrokerConfiguration
 clusters:
 - name: weu-7
@@ -36,7 +35,10 @@ struct Bench {
 
 impl Bench {
     async fn new() -> anyhow::Result<Self> {
-        let bench = Self { supervisor: Supervisor::new("bad-input")?, binaries: Binaries::of(&["broker", "syncer"]).await? };
+        let bench = Self {
+            supervisor: Supervisor::new("bad-input")?,
+            binaries: Binaries::of(&["broker", "syncer"]).await?,
+        };
         let certificate = ServerCertificate::issue(&["localhost"])?;
         for (name, content) in [
             ("good.yaml", GOOD),
@@ -59,13 +61,19 @@ impl Bench {
     }
 
     async fn run(&self, program: &str, arguments: &[&str]) -> anyhow::Result<Output> {
-        let program = Program::new(self.binaries.path(program)?).clear_env().args(arguments);
+        let program = Program::new(self.binaries.path(program)?)
+            .clear_env()
+            .args(arguments);
         self.supervisor.run(&program, TIMEOUT).await
     }
 
     /// Runs a program that must fail, and checks its code and its one line.
     async fn fails(&self, program: &str, arguments: &[&str], code: i32, line: &str) -> anyhow::Result<()> {
-        let Output { status, stdout, stderr } = self.run(program, arguments).await?;
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = self.run(program, arguments).await?;
         ensure!(
             status.code() == Some(code) && stderr.trim_end() == line && stdout.is_empty(),
             "{program} {}: {status}\n{stderr}{stdout}expected code {code} and\n{line}",
@@ -81,17 +89,49 @@ async fn broker_configuration_that_is_wrong_is_named_in_one_line() -> anyhow::Re
     bench.write("broken.yaml", "clusters: [\n")?;
     bench.write("unknown.yaml", &format!("{GOOD}clustrs: []\n"))?;
     bench.write("ca.yaml", &format!("{GOOD}egress: {{caBundle: nowhere.pem}}\n"))?;
-    bench.write("empty.yaml", "apiVersion: config.acrpull.dev/v1alpha1\nkind: BrokerConfiguration\n")?;
+    bench.write(
+        "empty.yaml",
+        "apiVersion: config.acrpull.dev/v1alpha1\nkind: BrokerConfiguration\n",
+    )?;
     for (file, code, line) in [
-        ("broken.yaml", USAGE, "broker: configuration broken.yaml: the configuration file: error: line 2 column 1: unexpected end of input"),
-        ("unknown.yaml", USAGE, "broker: configuration unknown.yaml: the configuration file: error: line 11 column 1: unknown field `clustrs`, expected one of apiVersion, kind, clusters, clouds, identities, grants, egress"),
-        ("empty.yaml", USAGE, "broker: configuration empty.yaml: clusters: name at least one: without a cluster nobody can ask for anything"),
-        ("ca.yaml", FAILURE, "broker: configuration: cannot read nowhere.pem (egress.caBundle): No such file or directory (os error 2)"),
-        ("nowhere.yaml", FAILURE, "broker: configuration: cannot read nowhere.yaml (--config): No such file or directory (os error 2)"),
+        (
+            "broken.yaml",
+            USAGE,
+            "broker: configuration broken.yaml: the configuration file: error: line 1 column 11: unclosed bracket '['",
+        ),
+        (
+            "unknown.yaml",
+            USAGE,
+            "broker: configuration unknown.yaml: the configuration file: error: line 11 column 1: unknown field `clustrs`, expected one of apiVersion, kind, clusters, clouds, identities, grants, egress",
+        ),
+        (
+            "empty.yaml",
+            USAGE,
+            "broker: configuration empty.yaml: clusters: name at least one: without a cluster nobody can ask for anything",
+        ),
+        (
+            "ca.yaml",
+            FAILURE,
+            "broker: configuration: cannot read nowhere.pem (egress.caBundle): No such file or directory (os error 2)",
+        ),
+        (
+            "nowhere.yaml",
+            FAILURE,
+            "broker: configuration: cannot read nowhere.yaml (--config): No such file or directory (os error 2)",
+        ),
     ] {
-        bench.fails("broker", &["check-config", "--config", file], code, line).await?;
+        bench
+            .fails("broker", &["check-config", "--config", file], code, line)
+            .await?;
         let tls = ["--tls-cert-file", "tls.crt", "--tls-key-file", "tls.key"];
-        bench.fails("broker", &[&["run", "--config", file], tls.as_slice()].concat(), code, line).await?;
+        bench
+            .fails(
+                "broker",
+                &[&["run", "--config", file], tls.as_slice()].concat(),
+                code,
+                line,
+            )
+            .await?;
     }
     Ok(())
 }
@@ -99,20 +139,30 @@ async fn broker_configuration_that_is_wrong_is_named_in_one_line() -> anyhow::Re
 #[tokio::test]
 async fn broker_configuration_that_is_right_is_ok() -> anyhow::Result<()> {
     let bench = Bench::new().await?;
-    let answer = bench.run("broker", &["check-config", "--config", "good.yaml"]).await?.success()?;
-    assert_eq!(answer, "good.yaml: ok, 1 clusters, 0 broker-owned identities, 0 grants\n");
+    let answer = bench
+        .run("broker", &["check-config", "--config", "good.yaml"])
+        .await?
+        .success()?;
+    assert_eq!(
+        answer,
+        "good.yaml: ok, 1 clusters, 0 broker-owned identities, 0 grants\n"
+    );
     Ok(())
 }
 
 #[tokio::test]
 async fn broker_that_cannot_start_says_why_in_one_line() -> anyhow::Result<()> {
     let bench = Bench::new().await?;
-    let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
-    let taken = taken.local_addr()?.to_string();
-    let holder = std::net::TcpListener::bind(&taken);
-    drop(holder);
-    let _held = std::net::TcpListener::bind(&taken)?;
-    let run = ["run", "--config", "good.yaml", "--admin-address", "127.0.0.1:0", "--listen-address"];
+    let holder = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let taken = holder.local_addr()?.to_string();
+    let run = [
+        "run",
+        "--config",
+        "good.yaml",
+        "--admin-address",
+        "127.0.0.1:0",
+        "--listen-address",
+    ];
     let tls = ["--tls-cert-file", "tls.crt", "--tls-key-file", "tls.key"];
     bench
         .fails(
@@ -146,27 +196,57 @@ async fn syncer_that_cannot_start_says_why_in_one_line() -> anyhow::Result<()> {
     let address = "https://localhost:8443";
     for (arguments, code, line) in [
         (
-            ["--broker-address", "http://localhost:8443", "--broker-token-file", "token", "--broker-ca-file", "ca.crt"],
+            [
+                "--broker-address",
+                "http://localhost:8443",
+                "--broker-token-file",
+                "token",
+                "--broker-ca-file",
+                "ca.crt",
+            ],
             USAGE,
             r#"syncer: --broker-address: broker address "http://localhost:8443" must start with https:// and name a host"#,
         ),
         (
-            ["--broker-address", address, "--broker-token-file", "nowhere", "--broker-ca-file", "ca.crt"],
+            [
+                "--broker-address",
+                address,
+                "--broker-token-file",
+                "nowhere",
+                "--broker-ca-file",
+                "ca.crt",
+            ],
             FAILURE,
             "syncer: cannot read the token file nowhere (--broker-token-file): No such file or directory (os error 2); mount a ServiceAccount token for the broker's audience",
         ),
         (
-            ["--broker-address", address, "--broker-token-file", "token", "--broker-ca-file", "nowhere.crt"],
+            [
+                "--broker-address",
+                address,
+                "--broker-token-file",
+                "token",
+                "--broker-ca-file",
+                "nowhere.crt",
+            ],
             FAILURE,
             "syncer: --broker-ca-file: cannot use the broker's CA file: failed to read certificate nowhere.crt: I/O error: No such file or directory (os error 2); give a file with the certificate of the authority that signed the broker's certificate",
         ),
         (
-            ["--broker-address", address, "--broker-token-file", "token", "--workers", "0"],
+            [
+                "--broker-address",
+                address,
+                "--broker-token-file",
+                "token",
+                "--workers",
+                "0",
+            ],
             USAGE,
             "syncer: invalid value '0' for '--workers <COUNT>': number would be zero for non-zero type; see syncer --help",
         ),
     ] {
-        bench.fails("syncer", &[&["run"], arguments.as_slice()].concat(), code, line).await?;
+        bench
+            .fails("syncer", &[&["run"], arguments.as_slice()].concat(), code, line)
+            .await?;
     }
     Ok(())
 }

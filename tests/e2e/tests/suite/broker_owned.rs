@@ -10,6 +10,9 @@ use crate::wire::{Wires, broker_owned};
 
 const SCOPE: &str = "repository:team/web:pull";
 
+/// What is different about a request.
+type Change = fn(&mut proto::v1::GetDockerConfigRequest);
+
 #[test]
 fn managed_identity_by_client_id_gets_a_secret() -> anyhow::Result<()> {
     beside_others(async |stack| {
@@ -36,10 +39,26 @@ async fn becomes_ready(stack: &Stack, granted: &Granted, binding: &AcrPullBindin
     assert!(team.secret("web").await?.login(granted.registry).is_ok());
     assert_eq!(team.links("web").await?, ["acr-pull-web"]);
     let calls = stack.azure().calls().await?;
-    assert!(calls.clone().of(Service::Acr, Operation::Exchange).host(granted.registry).status(200).count() >= 1);
+    assert!(
+        calls
+            .clone()
+            .of(Service::Acr, Operation::Exchange)
+            .host(granted.registry)
+            .status(200)
+            .count()
+            >= 1
+    );
     let asked = calls.of(Service::Imds, Operation::Token);
-    let VmIdentity { client_id, resource_id, .. } = granted.identity();
-    let asked = asked.filter(|call| call.query.iter().any(|(_name, value)| *value == client_id || *value == resource_id));
+    let VmIdentity {
+        client_id,
+        resource_id,
+        ..
+    } = granted.identity();
+    let asked = asked.filter(|call| {
+        call.query
+            .iter()
+            .any(|(_name, value)| *value == client_id || *value == resource_id)
+    });
     assert!(asked.count() >= 1, "the metadata service was not asked");
     Ok(())
 }
@@ -52,13 +71,25 @@ fn managed_identity_without_a_grant_is_denied_without_an_azure_call() -> anyhow:
         for (prefix, registry) in [("ungranted", Some(NARROW.registry)), (NARROW.prefix, None)] {
             let team = stack.team(prefix).await?;
             team.create_account("web", &[], &[]).await?;
-            let registry = registry.unwrap_or(team.registry());
-            team.create(&binding::client_id("web", "web", registry, SCOPE, &client_id)).await?;
+            let registry = registry.unwrap_or_else(|| team.registry());
+            team.create(&binding::client_id("web", "web", registry, SCOPE, &client_id))
+                .await?;
             let denied = team.refused("web", "CredentialIssued", "PolicyDenied").await?;
-            assert!(denied.message.contains(team.namespace()) && denied.message.contains(registry), "{}", denied.message);
+            assert!(
+                denied.message.contains(team.namespace()) && denied.message.contains(registry),
+                "{}",
+                denied.message
+            );
             assert!(team.pull_secret("web").await?.is_none());
-            assert_eq!(team.links("web").await?, ["acr-pull-web"], "the link does not wait for the grant");
-            assert!(stack.azure().calls().await?.host(registry).is_empty(), "{registry} was asked");
+            assert_eq!(
+                team.links("web").await?,
+                ["acr-pull-web"],
+                "the link does not wait for the grant"
+            );
+            assert!(
+                stack.azure().calls().await?.host(registry).is_empty(),
+                "{registry} was asked"
+            );
         }
         let calls = stack.azure().calls().await?.to(Service::Imds);
         let asked = calls.filter(|call| call.query.iter().any(|(_name, value)| *value == client_id));
@@ -71,7 +102,12 @@ fn managed_identity_without_a_grant_is_denied_without_an_azure_call() -> anyhow:
 fn grant_is_compared_with_the_whole_request() -> anyhow::Result<()> {
     beside_others(async |stack| {
         let wires = Wires::to(stack).await?;
-        let caller = claims(stack.plane().issuer(), NAMESPACE, "acrpull-syncer", BROKER_AUDIENCE);
+        let caller = claims(
+            stack.plane().issuer(),
+            NAMESPACE,
+            "acrpull-syncer",
+            BROKER_AUDIENCE,
+        );
         let bearer = SigningKey::of_cluster(stack)?.sign(&caller)?;
         let VmIdentity { client_id, .. } = BY_CLIENT_ID.identity();
         let ask = async |change: &dyn Fn(&mut proto::v1::GetDockerConfigRequest)| {
@@ -80,18 +116,33 @@ fn grant_is_compared_with_the_whole_request() -> anyhow::Result<()> {
             wires.ask(Some(&bearer), &request).await
         };
         assert!(ask(&|_request| {}).await?.is_ok());
-        type Change = fn(&mut proto::v1::GetDockerConfigRequest);
         let denied: [(&str, Change); 7] = [
-            ("another namespace", |request| request.binding.as_mut().unwrap().namespace = "client-id".to_owned()),
-            ("one of two accounts", |request| request.service_accounts.push("admin".to_owned())),
-            ("another repository", |request| request.scopes = vec!["repository:other/web:pull".to_owned()]),
-            ("one of two repositories", |request| request.scopes.push("repository:other/web:pull".to_owned())),
-            ("another action", |request| request.scopes = vec!["repository:team/web:pull,push".to_owned()]),
-            ("the catalog", |request| request.scopes = vec!["registry:catalog:*".to_owned()]),
+            ("another namespace", |request| {
+                request.binding.as_mut().unwrap().namespace = "client-id".to_owned();
+            }),
+            ("one of two accounts", |request| {
+                request.service_accounts.push("admin".to_owned());
+            }),
+            ("another repository", |request| {
+                request.scopes = vec!["repository:other/web:pull".to_owned()];
+            }),
+            ("one of two repositories", |request| {
+                request.scopes.push("repository:other/web:pull".to_owned());
+            }),
+            ("another action", |request| {
+                request.scopes = vec!["repository:team/web:pull,push".to_owned()];
+            }),
+            ("the catalog", |request| {
+                request.scopes = vec!["registry:catalog:*".to_owned()];
+            }),
             ("no scope", |request| request.scopes.clear()),
         ];
         for (what, change) in denied {
-            assert_eq!(ask(&change).await?.err().as_deref(), Some("POLICY_DENIED"), "{what}");
+            assert_eq!(
+                ask(&change).await?.err().as_deref(),
+                Some("POLICY_DENIED"),
+                "{what}"
+            );
         }
         Ok(())
     })
@@ -101,7 +152,12 @@ fn grant_is_compared_with_the_whole_request() -> anyhow::Result<()> {
 fn grant_registry_wide_allows_requests_without_a_scope_and_nothing_else() -> anyhow::Result<()> {
     beside_others(async |stack| {
         let wires = Wires::to(stack).await?;
-        let caller = claims(stack.plane().issuer(), NAMESPACE, "acrpull-syncer", BROKER_AUDIENCE);
+        let caller = claims(
+            stack.plane().issuer(),
+            NAMESPACE,
+            "acrpull-syncer",
+            BROKER_AUDIENCE,
+        );
         let bearer = SigningKey::of_cluster(stack)?.sign(&caller)?;
         let VmIdentity { client_id, .. } = REGISTRY_WIDE.identity();
         let ask = async |scope| {
@@ -109,7 +165,10 @@ fn grant_registry_wide_allows_requests_without_a_scope_and_nothing_else() -> any
             wires.ask(Some(&bearer), &request).await
         };
         let given = ask(None).await?;
-        assert!(given.as_ref().is_ok_and(|given| given.granted_scopes.is_empty()), "{given:?}");
+        assert!(
+            given.as_ref().is_ok_and(|given| given.granted_scopes.is_empty()),
+            "{given:?}"
+        );
         assert_eq!(ask(Some(SCOPE)).await?.err().as_deref(), Some("POLICY_DENIED"));
         Ok(())
     })

@@ -33,7 +33,12 @@ async fn helm() -> anyhow::Result<Helm> {
 }
 
 fn release(name: &str, values: &str) -> Release {
-    Release { name: name.to_owned(), chart: chart(name), namespace: "some".to_owned(), values: values.to_owned() }
+    Release {
+        name: name.to_owned(),
+        chart: chart(name),
+        namespace: "some".to_owned(),
+        values: values.to_owned(),
+    }
 }
 
 #[tokio::test]
@@ -60,7 +65,10 @@ async fn chart_value_that_does_not_exist_is_refused_by_name() -> anyhow::Result<
         ("acrpull", "broker: {tls: {existingSecrt: x}}"),
         ("acrpull", "brokr: {}"),
     ] {
-        let error = helm.template(&release(name, values), &KUBE_VERSION).await.expect_err(values);
+        let error = helm
+            .template(&release(name, values), &KUBE_VERSION)
+            .await
+            .expect_err(values);
         let (error, typo) = (format!("{error:#}"), ["existingSecrt", "adress", "brokr"]);
         assert!(typo.iter().any(|typo| error.contains(typo)), "{error}");
     }
@@ -73,8 +81,12 @@ fn chart_acrpull_installs_and_goes_without_a_trace() -> anyhow::Result<()> {
         let team = stack.team("umbrella").await?;
         let helm = stack.plane().helm()?;
         let namespace = team.namespace().to_owned();
-        let release =
-            Release { name: "umbrella".to_owned(), chart: chart("acrpull"), namespace: namespace.clone(), values: BESIDE.to_owned() };
+        let release = Release {
+            name: "umbrella".to_owned(),
+            chart: chart("acrpull"),
+            namespace: namespace.clone(),
+            values: BESIDE.to_owned(),
+        };
         helm.install(&release).await?;
         let deployments: Api<Deployment> = team.api();
         for name in ["umbrella-broker", "umbrella-syncer"] {
@@ -84,7 +96,10 @@ fn chart_acrpull_installs_and_goes_without_a_trace() -> anyhow::Result<()> {
         for name in ["umbrella-broker", "umbrella-syncer"] {
             assert!(deployments.get_opt(name).await?.is_none(), "{name}");
         }
-        let left = stack.plane().kubectl(&["get", "clusterrole,validatingadmissionpolicy", "-o", "name"]).await?;
+        let left = stack
+            .plane()
+            .kubectl(&["get", "clusterrole,validatingadmissionpolicy", "-o", "name"])
+            .await?;
         assert!(!left.contains("umbrella"), "{left}");
         Ok(())
     })

@@ -52,16 +52,30 @@ pub(crate) fn with(mut claims: Value, changes: &Value) -> Value {
 impl SigningKey {
     /// The key of the stack's own cluster.
     pub(crate) fn of_cluster(stack: &Stack) -> anyhow::Result<Self> {
-        let path = stack.plane().service_account_signing_key_path().context("an existing cluster keeps its key")?;
+        let path = stack
+            .plane()
+            .service_account_signing_key_path()
+            .context("an existing cluster keeps its key")?;
         let pem = std::fs::read_to_string(path).context("failed to read the cluster's key")?;
         let jwks: Value = serde_json::from_str(stack.plane().jwks())?;
-        let id = jwks["keys"][0]["kid"].as_str().context("the cluster's key has no id")?.to_owned();
+        let id = jwks
+            .pointer("/keys/0/kid")
+            .and_then(Value::as_str)
+            .context("the cluster's key has no id")?
+            .to_owned();
         let body: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
         let pair = rsa::KeyPair::from_pkcs8(&STANDARD.decode(body)?)?;
         let public: PublicKeyX509Der<'_> = aws_lc_rs::signature::KeyPair::public_key(&pair).as_der()?;
-        let public_pem =
-            format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(public.as_ref()));
-        Ok(Self { key: EncodingKey::from_rsa_pem(pem.as_bytes())?, algorithm: Algorithm::RS256, id, public_pem })
+        let public_pem = format!(
+            "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
+            STANDARD.encode(public.as_ref())
+        );
+        Ok(Self {
+            key: EncodingKey::from_rsa_pem(pem.as_bytes())?,
+            algorithm: Algorithm::RS256,
+            id,
+            public_pem,
+        })
     }
 
     /// A key that nobody knows, under any id.
@@ -71,7 +85,12 @@ impl SigningKey {
 
     fn elliptic(pair: &KeyPair, id: &str) -> anyhow::Result<Self> {
         let key = EncodingKey::from_ec_pem(pair.serialize_pem().as_bytes())?;
-        Ok(Self { key, algorithm: Algorithm::ES256, id: id.to_owned(), public_pem: pair.public_key_pem() })
+        Ok(Self {
+            key,
+            algorithm: Algorithm::ES256,
+            id: id.to_owned(),
+            public_pem: pair.public_key_pem(),
+        })
     }
 
     /// Its id.
@@ -81,14 +100,24 @@ impl SigningKey {
 
     /// Signs.
     pub(crate) fn sign(&self, claims: &Value) -> anyhow::Result<String> {
-        let header = Header { kid: Some(self.id.clone()), ..Header::new(self.algorithm) };
+        let header = Header {
+            kid: Some(self.id.clone()),
+            ..Header::new(self.algorithm)
+        };
         Ok(jsonwebtoken::encode(&header, claims, &self.key)?)
     }
 
     /// Signs with the public key as the secret of an HMAC: what a verifier that believes the header would accept.
     pub(crate) fn confuse(&self, claims: &Value) -> anyhow::Result<String> {
-        let header = Header { kid: Some(self.id.clone()), ..Header::new(Algorithm::HS256) };
-        Ok(jsonwebtoken::encode(&header, claims, &EncodingKey::from_secret(self.public_pem.as_bytes()))?)
+        let header = Header {
+            kid: Some(self.id.clone()),
+            ..Header::new(Algorithm::HS256)
+        };
+        Ok(jsonwebtoken::encode(
+            &header,
+            claims,
+            &EncodingKey::from_secret(self.public_pem.as_bytes()),
+        )?)
     }
 
     /// Does not sign.
@@ -101,7 +130,9 @@ impl SigningKey {
 
 impl NeighbourKey {
     fn generate() -> Self {
-        Self { pair: KeyPair::generate().expect("the random number generator works") }
+        Self {
+            pair: KeyPair::generate().expect("the random number generator works"),
+        }
     }
 
     /// To sign with.

@@ -24,11 +24,19 @@ fn bindings_beside_a_registry_that_never_answers_are_ready_within_ten_seconds() 
             team.federated_account("web").await?;
         }
         // The connection is accepted, and then nothing.
-        let silence = Fault::new(Action::Hang { at: HangAt::Tls }).on_service(Service::Acr).host(bad.registry());
+        let silence = Fault::new(Action::Hang { at: HangAt::Tls })
+            .on_service(Service::Acr)
+            .host(bad.registry());
         stack.azure().add_fault(silence).await?;
         create_many(&bad, HANGING).await?;
         wait_for("the silent registry is being asked", PATIENCE, async || {
-            Ok(!stack.azure().calls().await?.of(Service::Acr, Operation::Connect).host(bad.registry()).is_empty())
+            Ok(!stack
+                .azure()
+                .calls()
+                .await?
+                .of(Service::Acr, Operation::Connect)
+                .host(bad.registry())
+                .is_empty())
         })
         .await?;
 
@@ -63,7 +71,8 @@ fn link_is_there_before_the_first_azure_call() -> anyhow::Result<()> {
 
 async fn link_without_azure(stack: &Stack, team: &Team<'_>, client_id: &str) -> anyhow::Result<()> {
     let scope = "repository:team/web:pull";
-    team.create(&binding::workload_identity("web", "web", team.registry(), scope)).await?;
+    team.create(&binding::workload_identity("web", "web", team.registry(), scope))
+        .await?;
     team.wait_links("web", &["acr-pull-web"]).await?;
     assert!(team.pull_secret("web").await?.is_none());
     let calls = stack.azure().calls().await?;

@@ -16,18 +16,39 @@ fn link_of_a_deleted_binding_goes_with_its_secret_and_others_stay() -> anyhow::R
     beside_others(async |stack| {
         let team = stack.team("link-gone").await?;
         let application = team.application("helper").await?;
-        stack.azure().grant_pull(team.registry(), &application.object_id).await?;
-        team.create_account("web", &["first", "acr-pull-of-somebody", "second"], &[]).await?;
+        stack
+            .azure()
+            .grant_pull(team.registry(), &application.object_id)
+            .await?;
+        team.create_account("web", &["first", "acr-pull-of-somebody", "second"], &[])
+            .await?;
         for name in ["one", "two"] {
             team.create(&helped(name, "web", team.registry())).await?;
             team.ready(name).await?;
         }
-        team.wait_links("web", &["first", "acr-pull-of-somebody", "second", "acr-pull-one", "acr-pull-two"]).await?;
+        team.wait_links(
+            "web",
+            &[
+                "first",
+                "acr-pull-of-somebody",
+                "second",
+                "acr-pull-one",
+                "acr-pull-two",
+            ],
+        )
+        .await?;
 
         team.delete("one").await?;
-        team.wait_links("web", &["first", "acr-pull-of-somebody", "second", "acr-pull-two"]).await?;
+        team.wait_links(
+            "web",
+            &["first", "acr-pull-of-somebody", "second", "acr-pull-two"],
+        )
+        .await?;
         let secrets = team.api::<Secret>();
-        wait_for("the Secret is gone", PATIENCE, async || Ok(secrets.get_opt("acr-pull-one").await?.is_none())).await?;
+        wait_for("the Secret is gone", PATIENCE, async || {
+            Ok(secrets.get_opt("acr-pull-one").await?.is_none())
+        })
+        .await?;
         assert!(team.pull_secret("two").await?.is_some());
         Ok(())
     })
@@ -39,9 +60,12 @@ fn link_of_a_missing_account_is_made_when_it_is_created() -> anyhow::Result<()> 
         let team = stack.team("link-late").await?;
         team.federated_account("helper").await?;
         team.create(&helped("web", "web", team.registry())).await?;
-        team.refused("web", "ServiceAccountLinked", "ServiceAccountNotFound").await?;
-        wait_for("the Secret is written all the same", PATIENCE, async || Ok(team.pull_secret("web").await?.is_some()))
+        team.refused("web", "ServiceAccountLinked", "ServiceAccountNotFound")
             .await?;
+        wait_for("the Secret is written all the same", PATIENCE, async || {
+            Ok(team.pull_secret("web").await?.is_some())
+        })
+        .await?;
         team.create_account("web", &[], &[]).await?;
         team.ready("web").await?;
         assert_eq!(team.links("web").await?, ["acr-pull-web"]);
@@ -59,7 +83,8 @@ fn link_moves_when_the_binding_names_another_account() -> anyhow::Result<()> {
         team.create(&helped("web", "blue", team.registry())).await?;
         team.ready("web").await?;
         assert_eq!(team.links("blue").await?, ["own", "acr-pull-web"]);
-        team.patch("web", &json!({"spec": {"serviceAccountName": "green"}})).await?;
+        team.patch("web", &json!({"spec": {"serviceAccountName": "green"}}))
+            .await?;
         team.wait_links("green", &["own", "acr-pull-web"]).await?;
         team.wait_links("blue", &["own"]).await?;
         Ok(())
@@ -80,10 +105,17 @@ fn link_survives_a_syncer_restart_unless_its_binding_went_meanwhile() -> anyhow:
 
         stack.syncer().stop().await;
         team.delete("gone").await?;
-        assert_eq!(team.links("web").await?, ["own", "acr-pull-gone", "acr-pull-kept"]);
+        assert_eq!(
+            team.links("web").await?,
+            ["own", "acr-pull-gone", "acr-pull-kept"]
+        );
         stack.syncer().start().await?;
         team.wait_links("web", &["own", "acr-pull-kept"]).await?;
-        assert_eq!(team.secret("kept").await?.version(), kept, "what is fresh is not written");
+        assert_eq!(
+            team.secret("kept").await?.version(),
+            kept,
+            "what is fresh is not written"
+        );
         Ok(())
     })
 }

@@ -23,7 +23,8 @@ fn refresh_of_a_short_token_rotates_the_secret_in_place() -> anyhow::Result<()> 
             .update(|state| state.registry_mut(team.registry()).unwrap().access_ttl_s = SHORT_LIFE_S)
             .await?;
         let application = team.federated_account("web").await?;
-        team.create(&binding::workload_identity("web", "web", team.registry(), SCOPE)).await?;
+        team.create(&binding::workload_identity("web", "web", team.registry(), SCOPE))
+            .await?;
         team.ready("web").await?;
         let first = team.secret("web").await?;
         let (_version, uid) = first.version();
@@ -39,12 +40,28 @@ fn refresh_of_a_short_token_rotates_the_secret_in_place() -> anyhow::Result<()> 
         assert!(expiry(&second)? > expiry(&first)?);
         let ready = team.ready("web").await?;
         let became_ready = &e2e::condition(&ready, "Ready").unwrap().last_transition_time;
-        assert!(became_ready.0 < Timestamp::now() - SHORT_LIFE / 4, "it was not Ready all the time");
+        assert!(
+            became_ready.0 < Timestamp::now() - SHORT_LIFE / 4,
+            "it was not Ready all the time"
+        );
 
         // The refresh token outlives both access tokens.
         let calls = stack.azure().calls().await?;
-        assert_eq!(calls.clone().of(Service::Entra, Operation::Token).client_id(&application.client_id).count(), 1);
-        assert_eq!(calls.of(Service::Acr, Operation::Token).host(team.registry()).count(), 2);
+        assert_eq!(
+            calls
+                .clone()
+                .of(Service::Entra, Operation::Token)
+                .client_id(&application.client_id)
+                .count(),
+            1
+        );
+        assert_eq!(
+            calls
+                .of(Service::Acr, Operation::Token)
+                .host(team.registry())
+                .count(),
+            2
+        );
         Ok(())
     })
 }
@@ -54,7 +71,8 @@ fn refresh_that_is_asked_for_too_early_is_answered_not_modified() -> anyhow::Res
     beside_others(async |stack| {
         let team = stack.team("refresh-early").await?;
         team.federated_account("web").await?;
-        team.create(&binding::workload_identity("web", "web", team.registry(), SCOPE)).await?;
+        team.create(&binding::workload_identity("web", "web", team.registry(), SCOPE))
+            .await?;
         team.ready("web").await?;
         let first = team.secret("web").await?;
         let not_modified = answered_not_modified(stack.broker()).await?;
@@ -66,28 +84,56 @@ fn refresh_that_is_asked_for_too_early_is_answered_not_modified() -> anyhow::Res
         assert_eq!(second.version().1, first.version().1);
         assert_eq!(expiry(&second)?, expiry(&first)?);
         assert!(answered_not_modified(stack.broker()).await? > not_modified);
-        assert_eq!(stack.azure().calls().await?.of(Service::Acr, Operation::Token).host(team.registry()).count(), 1);
+        assert_eq!(
+            stack
+                .azure()
+                .calls()
+                .await?
+                .of(Service::Acr, Operation::Token)
+                .host(team.registry())
+                .count(),
+            1
+        );
         Ok(())
     })
 }
 
 async fn answered(team: &Team<'_>, binding: &str, value: &str) -> anyhow::Result<()> {
-    wait_for("the request for a refresh is answered", Duration::from_secs(15), async || {
-        let secret = team.secret(binding).await?;
-        Ok(secret.annotation("acrpull.microsoft.com/refresh-requested") == Some(value))
-    })
+    wait_for(
+        "the request for a refresh is answered",
+        Duration::from_secs(15),
+        async || {
+            let secret = team.secret(binding).await?;
+            Ok(secret.annotation("acrpull.microsoft.com/refresh-requested") == Some(value))
+        },
+    )
     .await
 }
 
 fn expiry(secret: &e2e::PullSecret) -> anyhow::Result<Timestamp> {
-    Ok(secret.annotation("acr.microsoft.com/token.expiry").unwrap_or_default().parse()?)
+    Ok(secret
+        .annotation("acr.microsoft.com/token.expiry")
+        .unwrap_or_default()
+        .parse()?)
 }
 
 /// How often the broker has told a caller to keep what it has.
 async fn answered_not_modified(broker: &e2e::Pod) -> anyhow::Result<u64> {
-    let client = reqwest::Client::builder().timeout(SHORT_LIFE).no_proxy().build()?;
-    let metrics = client.get(format!("http://{}/metrics", broker.address("admin")?)).send().await?.text().await?;
-    let counters = metrics.lines().filter(|line| line.starts_with("acrpull_broker_requests_total{"));
+    let client = reqwest::Client::builder()
+        .timeout(SHORT_LIFE)
+        .no_proxy()
+        .build()?;
+    let metrics = client
+        .get(format!("http://{}/metrics", broker.address("admin")?))
+        .send()
+        .await?
+        .text()
+        .await?;
+    let counters = metrics
+        .lines()
+        .filter(|line| line.starts_with("acrpull_broker_requests_total{"));
     let counters = counters.filter(|line| line.contains(r#"="not_modified""#));
-    Ok(counters.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum())
+    Ok(counters
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok())
+        .sum())
 }

@@ -24,13 +24,29 @@ fn secret_without_an_owner_but_with_our_label_is_adopted_in_place() -> anyhow::R
             string_data: Some([(".dockerconfigjson".to_owned(), r#"{"auths":{}}"#.to_owned())].into()),
             ..Secret::default()
         };
-        let orphan = team.api::<Secret>().create(&PostParams::default(), &orphan).await?;
-        let binding = team.create(&binding::workload_identity("web", "web", team.registry(), SCOPE)).await?;
+        let orphan = team
+            .api::<Secret>()
+            .create(&PostParams::default(), &orphan)
+            .await?;
+        let binding = team
+            .create(&binding::workload_identity("web", "web", team.registry(), SCOPE))
+            .await?;
         team.ready("web").await?;
         let adopted = team.secret("web").await?;
-        assert_eq!(adopted.object.metadata.uid, orphan.metadata.uid, "the Secret was replaced");
-        let owners = adopted.object.metadata.owner_references.clone().unwrap_or_default();
-        assert_eq!(owners.first().map(|owner| owner.uid.as_str()), binding.metadata.uid.as_deref());
+        assert_eq!(
+            adopted.object.metadata.uid, orphan.metadata.uid,
+            "the Secret was replaced"
+        );
+        let owners = adopted
+            .object
+            .metadata
+            .owner_references
+            .clone()
+            .unwrap_or_default();
+        assert_eq!(
+            owners.first().map(|owner| owner.uid.as_str()),
+            binding.metadata.uid.as_deref()
+        );
         assert!(adopted.login(team.registry()).is_ok());
         Ok(())
     })
@@ -42,17 +58,29 @@ fn secret_of_somebody_else_stays_untouched_and_costs_no_azure_call() -> anyhow::
         let team = stack.team("link-foreign").await?;
         let application = team.federated_account("web").await?;
         let foreign = Secret {
-            metadata: ObjectMeta { name: Some("acr-pull-web".to_owned()), ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                name: Some("acr-pull-web".to_owned()),
+                ..ObjectMeta::default()
+            },
             string_data: Some([("password".to_owned(), "of somebody else".to_owned())].into()),
             ..Secret::default()
         };
         let secrets = team.api::<Secret>();
         let before = secrets.create(&PostParams::default(), &foreign).await?;
-        team.create(&binding::workload_identity("web", "web", team.registry(), SCOPE)).await?;
+        team.create(&binding::workload_identity("web", "web", team.registry(), SCOPE))
+            .await?;
         team.refused("web", "Ready", "SecretConflict").await?;
         assert_eq!(secrets.get("acr-pull-web").await?, before, "it was touched");
         assert!(team.links("web").await?.is_empty());
-        assert!(stack.azure().calls().await?.client_id(&application.client_id).is_empty(), "Azure was asked");
+        assert!(
+            stack
+                .azure()
+                .calls()
+                .await?
+                .client_id(&application.client_id)
+                .is_empty(),
+            "Azure was asked"
+        );
         Ok(())
     })
 }

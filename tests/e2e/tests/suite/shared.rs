@@ -36,13 +36,29 @@ pub(crate) struct Granted {
 }
 
 /// For the binding by client ID.
-pub(crate) const BY_CLIENT_ID: Granted = Granted { prefix: "client-id", registry: "by-client-id.azurecr.io", number: 1 };
+pub(crate) const BY_CLIENT_ID: Granted = Granted {
+    prefix: "client-id",
+    registry: "by-client-id.azurecr.io",
+    number: 1,
+};
 /// For the binding by resource ID.
-pub(crate) const BY_RESOURCE_ID: Granted = Granted { prefix: "resource-id", registry: "by-resource-id.azurecr.io", number: 2 };
+pub(crate) const BY_RESOURCE_ID: Granted = Granted {
+    prefix: "resource-id",
+    registry: "by-resource-id.azurecr.io",
+    number: 2,
+};
 /// For what a grant does not allow.
-pub(crate) const NARROW: Granted = Granted { prefix: "narrow", registry: "narrow.azurecr.io", number: 3 };
+pub(crate) const NARROW: Granted = Granted {
+    prefix: "narrow",
+    registry: "narrow.azurecr.io",
+    number: 3,
+};
 /// For requests without a scope.
-pub(crate) const REGISTRY_WIDE: Granted = Granted { prefix: "wide", registry: "wide.azurecr.io", number: 4 };
+pub(crate) const REGISTRY_WIDE: Granted = Granted {
+    prefix: "wide",
+    registry: "wide.azurecr.io",
+    number: 4,
+};
 
 const ALL: [Granted; 4] = [BY_CLIENT_ID, BY_RESOURCE_ID, NARROW, REGISTRY_WIDE];
 
@@ -93,7 +109,9 @@ fn run(test: impl AsyncFnOnce(&'static RwLock<Stack>) -> anyhow::Result<()>) -> 
     let runtime = RUNTIME.as_ref().map_err(|error| anyhow!("{error}"))?;
     runtime.block_on(async {
         let stack = STACK.get_or_init(async || {
-            let started = Stack::start(options()).await.context("the shared stack did not start");
+            let started = Stack::start(options())
+                .await
+                .context("the shared stack did not start");
             started.map(RwLock::new).map_err(|error| format!("{error:#}"))
         });
         test(stack.await.as_ref().map_err(|error| anyhow!("{error}"))?).await
@@ -112,7 +130,9 @@ fn options() -> StackOptions {
         grants: ALL.iter().map(Granted::grant).collect(),
         // The same issuer and another key: two clusters of a fleet.
         more_clusters: vec![NEIGHBOUR.cluster(controlplane::DEFAULT_ISSUER)],
-        registry_domains: ["azurecr.io", "azurecr.us", "azurecr.cn", "azurecr.airgap.example"].map(str::to_owned).into(),
+        registry_domains: ["azurecr.io", "azurecr.us", "azurecr.cn", "azurecr.airgap.example"]
+            .map(str::to_owned)
+            .into(),
         // The most that they ever log, because all of it is searched for secrets.
         log_level: "trace".to_owned(),
         ..StackOptions::default()

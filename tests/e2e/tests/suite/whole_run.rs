@@ -25,20 +25,36 @@ fn l1_no_secret_is_in_any_log_event_or_status() -> anyhow::Result<()> {
         let team = stack.team("leak").await?;
         team.federated_account("web").await?;
         let other = team.federated_account("other").await?;
-        let garbage = Action::Body { body: azure_simulator::BodyVariant::Raw("eyJub3Q=.eyJhLXRva2Vu.AAAA".to_owned()) };
-        let garbage = Fault::new(garbage).on(Service::Entra, Operation::Token).client_id(&other.client_id);
+        let garbage = Action::Body {
+            body: azure_simulator::BodyVariant::Raw("eyJub3Q=.eyJhLXRva2Vu.AAAA".to_owned()),
+        };
+        let garbage = Fault::new(garbage)
+            .on(Service::Entra, Operation::Token)
+            .client_id(&other.client_id);
         stack.azure().add_fault(garbage).await?;
         for account in ["web", "other"] {
             let scope = "repository:team/web:pull";
-            team.create(&binding::workload_identity(account, account, team.registry(), scope)).await?;
+            team.create(&binding::workload_identity(
+                account,
+                account,
+                team.registry(),
+                scope,
+            ))
+            .await?;
         }
         team.ready("web").await?;
         team.wait_binding("other", "has failed", Duration::from_secs(20), |binding| {
-            binding.status.as_ref().is_some_and(|status| status.error.is_some())
+            binding
+                .status
+                .as_ref()
+                .is_some_and(|status| status.error.is_some())
         })
         .await?;
 
-        let mut texts = vec![("broker's log", stack.broker().logs()?), ("syncer's log", stack.syncer().logs()?)];
+        let mut texts = vec![
+            ("broker's log", stack.broker().logs()?),
+            ("syncer's log", stack.syncer().logs()?),
+        ];
         texts.push(("events", all::<Event>(stack).await?));
         texts.push(("bindings", all::<AcrPullBinding>(stack).await?));
         let secrets = secrets(stack).await?;
@@ -46,11 +62,22 @@ fn l1_no_secret_is_in_any_log_event_or_status() -> anyhow::Result<()> {
         for (place, text) in &texts {
             assert!(text.len() > 500, "{place} is empty: {text}");
             // Not the text itself: this message is a log, too.
-            assert!(!text.contains(ENCODED_JSON), "{place}: something like a token at {:?}", text.find(ENCODED_JSON));
+            assert!(
+                !text.contains(ENCODED_JSON),
+                "{place}: something like a token at {:?}",
+                text.find(ENCODED_JSON)
+            );
             for (kind, secret) in &secrets {
-                let fragments = secret.as_bytes().chunks(FRAGMENT_BYTES).filter(|chunk| chunk.len() == FRAGMENT_BYTES);
+                let fragments = secret
+                    .as_bytes()
+                    .chunks(FRAGMENT_BYTES)
+                    .filter(|chunk| chunk.len() == FRAGMENT_BYTES);
                 for fragment in fragments.map(String::from_utf8_lossy) {
-                    assert!(!text.contains(fragment.as_ref()), "{place}: part of {kind} at {:?}", text.find(fragment.as_ref()));
+                    assert!(
+                        !text.contains(fragment.as_ref()),
+                        "{place}: part of {kind} at {:?}",
+                        text.find(fragment.as_ref())
+                    );
                 }
             }
         }
@@ -69,7 +96,10 @@ async fn secrets(stack: &Stack) -> anyhow::Result<Vec<(String, String)>> {
         secrets.push((issued.kind, signature));
     }
     let own = std::fs::read_to_string(stack.syncer_token_file()?)?;
-    secrets.push(("the syncer's token".to_owned(), own.rsplit('.').next().unwrap_or_default().to_owned()));
+    secrets.push((
+        "the syncer's token".to_owned(),
+        own.rsplit('.').next().unwrap_or_default().to_owned(),
+    ));
     Ok(secrets)
 }
 
@@ -78,6 +108,8 @@ async fn all<K>(stack: &Stack) -> anyhow::Result<String>
 where
     K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + Serialize + serde::de::DeserializeOwned,
 {
-    let objects = Api::<K>::all(stack.client()?).list(&kube::api::ListParams::default()).await?;
+    let objects = Api::<K>::all(stack.client()?)
+        .list(&kube::api::ListParams::default())
+        .await?;
     Ok(serde_json::to_string(&objects.items)?)
 }

@@ -6,8 +6,8 @@ use anyhow::{Context as _, anyhow};
 use e2e::Stack;
 use proto::v1::credential_service_client::CredentialServiceClient;
 use proto::v1::{
-    BindingReference, BrokerOwnedIdentity, FederatedIdentity, GetDockerConfigRequest, GetDockerConfigResponse,
-    broker_owned_identity::Selector, get_docker_config_request::Identity,
+    BindingReference, BrokerOwnedIdentity, FederatedIdentity, GetDockerConfigRequest,
+    GetDockerConfigResponse, broker_owned_identity::Selector, get_docker_config_request::Identity,
 };
 use serde_json::Value;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
@@ -31,50 +31,95 @@ impl Wires {
         let url = stack.broker_url()?;
         let ca = stack.broker_ca_pem();
         let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca));
-        let channel = Endpoint::from_shared(url.clone())?.tls_config(tls)?.timeout(TIMEOUT).connect().await?;
+        let channel = Endpoint::from_shared(url.clone())?
+            .tls_config(tls)?
+            .timeout(TIMEOUT)
+            .connect()
+            .await?;
         let http = reqwest::Client::builder()
             .tls_certs_only([reqwest::Certificate::from_pem(ca.as_bytes())?])
             .timeout(TIMEOUT)
             .no_proxy()
             .build()?;
-        Ok(Self { grpc: CredentialServiceClient::new(channel), http, url })
+        Ok(Self {
+            grpc: CredentialServiceClient::new(channel),
+            http,
+            url,
+        })
     }
 
     /// Asks over both, in this order. They must agree.
-    pub(crate) async fn ask(&self, bearer: Option<&str>, request: &GetDockerConfigRequest) -> anyhow::Result<Answer> {
+    pub(crate) async fn ask(
+        &self,
+        bearer: Option<&str>,
+        request: &GetDockerConfigRequest,
+    ) -> anyhow::Result<Answer> {
         let grpc = self.ask_grpc(bearer, request).await?;
         let http = self.ask_http(bearer, request).await?;
-        let outcome = |answer: &Answer| answer.as_ref().map(|given| given.fingerprint.clone()).map_err(String::clone);
-        anyhow::ensure!(outcome(&grpc) == outcome(&http), "gRPC says {:?}, HTTP {:?}", outcome(&grpc), outcome(&http));
+        let outcome = |answer: &Answer| {
+            answer
+                .as_ref()
+                .map(|given| given.fingerprint.clone())
+                .map_err(String::clone)
+        };
+        anyhow::ensure!(
+            outcome(&grpc) == outcome(&http),
+            "gRPC says {:?}, HTTP {:?}",
+            outcome(&grpc),
+            outcome(&http)
+        );
         Ok(grpc)
     }
 
-    async fn ask_grpc(&self, bearer: Option<&str>, request: &GetDockerConfigRequest) -> anyhow::Result<Answer> {
+    async fn ask_grpc(
+        &self,
+        bearer: Option<&str>,
+        request: &GetDockerConfigRequest,
+    ) -> anyhow::Result<Answer> {
         let mut request = tonic::Request::new(request.clone());
         if let Some(token) = bearer {
-            request.metadata_mut().insert("authorization", format!("Bearer {token}").parse()?);
+            request
+                .metadata_mut()
+                .insert("authorization", format!("Bearer {token}").parse()?);
         }
         match self.grpc.clone().get_docker_config(request).await {
             Ok(response) => Ok(Ok(response.into_inner())),
             Err(status) => {
                 let info = status.get_details_error_info();
-                let info = info.with_context(|| format!("gRPC {:?} without ErrorInfo: {}", status.code(), status.message()))?;
+                let info = info.with_context(|| {
+                    format!("gRPC {:?} without ErrorInfo: {}", status.code(), status.message())
+                })?;
                 let reason = proto::Reason::from_wire(&info.reason);
                 let reason = reason.with_context(|| format!("{} is not in the catalogue", info.reason))?;
-                anyhow::ensure!(reason.grpc_code() == status.code(), "{} came with {:?}", info.reason, status.code());
+                anyhow::ensure!(
+                    reason.grpc_code() == status.code(),
+                    "{} came with {:?}",
+                    info.reason,
+                    status.code()
+                );
                 Ok(Err(info.reason))
             }
         }
     }
 
-    async fn ask_http(&self, bearer: Option<&str>, request: &GetDockerConfigRequest) -> anyhow::Result<Answer> {
-        let mut post = self.http.post(format!("{}/v1/docker-config", self.url)).json(request);
+    async fn ask_http(
+        &self,
+        bearer: Option<&str>,
+        request: &GetDockerConfigRequest,
+    ) -> anyhow::Result<Answer> {
+        let mut post = self
+            .http
+            .post(format!("{}/v1/docker-config", self.url))
+            .json(request);
         if let Some(token) = bearer {
             post = post.bearer_auth(token);
         }
         let answer = post.send().await?;
         let status = answer.status().as_u16();
-        let is_stored = answer.headers().get("cache-control").is_none_or(|value| value != "no-store");
+        let is_stored = answer
+            .headers()
+            .get("cache-control")
+            .is_none_or(|value| value != "no-store");
         anyhow::ensure!(!is_stored, "the answer may be stored on the way");
         if status == 200 {
             return Ok(Ok(answer.json().await?));
@@ -82,7 +127,8 @@ impl Wires {
         let problem: Value = answer.json().await?;
         let reason = problem.get("reason").and_then(Value::as_str);
         let reason = reason.ok_or_else(|| anyhow!("HTTP {status} without a reason: {problem}"))?;
-        let known = proto::Reason::from_wire(reason).with_context(|| format!("{reason} is not in the catalogue"))?;
+        let known =
+            proto::Reason::from_wire(reason).with_context(|| format!("{reason} is not in the catalogue"))?;
         anyhow::ensure!(known.http_status() == status, "{reason} came with HTTP {status}");
         Ok(Err(reason.to_owned()))
     }
@@ -111,13 +157,23 @@ pub(crate) fn broker_owned(
     scope: Option<&str>,
     client_id: &str,
 ) -> GetDockerConfigRequest {
-    let identity = BrokerOwnedIdentity { selector: Some(Selector::ClientId(client_id.to_owned())) };
+    let identity = BrokerOwnedIdentity {
+        selector: Some(Selector::ClientId(client_id.to_owned())),
+    };
     request(namespace, registry, scope, Identity::BrokerOwned(identity))
 }
 
-fn request(namespace: &str, registry: &str, scope: Option<&str>, identity: Identity) -> GetDockerConfigRequest {
-    let binding =
-        BindingReference { namespace: namespace.to_owned(), name: "web".to_owned(), uid: "uid".to_owned() };
+fn request(
+    namespace: &str,
+    registry: &str,
+    scope: Option<&str>,
+    identity: Identity,
+) -> GetDockerConfigRequest {
+    let binding = BindingReference {
+        namespace: namespace.to_owned(),
+        name: "web".to_owned(),
+        uid: "uid".to_owned(),
+    };
     GetDockerConfigRequest {
         binding: Some(binding),
         service_accounts: vec!["web".to_owned()],
