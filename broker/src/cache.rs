@@ -6,6 +6,8 @@
 //! A fetch runs in a task of its own: a caller that goes away, the first one included, changes nothing for the others.
 //! The one lock guards the map of flights; it is held for map operations and never across I/O.
 
+mod flight;
+
 use std::{
     collections::HashMap,
     fmt::Debug,
@@ -25,6 +27,7 @@ use crate::{
     expiry::{Decision, Lifetime, Need, Negative, after_failure, decide},
     metrics::{CacheMetrics, CacheResult},
 };
+use flight::{Landing, arrival};
 
 /// Fetches in flight per cache at most; more is an overload that waiting would make worse.
 const MAX_FLIGHTS: usize = 4096;
@@ -355,73 +358,6 @@ where
             degraded: true,
             refresh_at: retry_at.max(self.0.clock.now() + PAUSE),
         }
-    }
-}
-
-/// Makes sure that a flight ends: also one whose fetch panicked.
-struct Landing<K, V>
-where
-    K: Clone + Debug + Eq + Hash + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    cache: TokenCache<K, V>,
-    key: K,
-    need: Need,
-    outcome: Option<Result<Token<V>, CredentialError>>,
-}
-
-impl<K, V> Landing<K, V>
-where
-    K: Clone + Debug + Eq + Hash + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    fn complete(mut self) -> Outcome<V> {
-        let outcome = self
-            .outcome
-            .take()
-            .unwrap_or_else(|| Err(CredentialError::titled(Reason::Internal)));
-        // Leaves nothing for `drop` to do: the key is out of the map of flights.
-        self.cache.land(&self.key, &self.need, outcome)
-    }
-}
-
-impl<K, V> Drop for Landing<K, V>
-where
-    K: Clone + Debug + Eq + Hash + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    fn drop(&mut self) {
-        let is_in_the_air = self
-            .cache
-            .0
-            .flights
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains_key(&self.key);
-        if std::thread::panicking() && is_in_the_air {
-            tracing::error!(key = ?self.key, "a fetch panicked");
-            if self
-                .cache
-                .land(
-                    &self.key,
-                    &self.need,
-                    Err(CredentialError::titled(Reason::Internal)),
-                )
-                .is_ok()
-            {
-                tracing::debug!("unreachable: an error landed as a token");
-            }
-        }
-    }
-}
-
-/// Waits for a flight to land. A sender that is gone without a word belonged to a fetch that panicked.
-async fn arrival<V: Clone>(mut flight: Flight<V>) -> Outcome<V> {
-    match flight.wait_for(Option::is_some).await {
-        Ok(outcome) => outcome
-            .clone()
-            .unwrap_or_else(|| Err(CredentialError::titled(Reason::Internal))),
-        Err(_sender_gone) => Err(CredentialError::titled(Reason::Internal)),
     }
 }
 

@@ -24,7 +24,9 @@ const PROBLEM_JSON: &str = "application/problem+json";
 
 /// Answers for whatever no route and no service takes, in the form that the caller speaks.
 pub fn with_fallback(router: Router) -> Router {
-    router.fallback(unknown).method_not_allowed_fallback(unknown)
+    router
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
 }
 
 /// The routes.
@@ -101,26 +103,35 @@ fn success(message: &GetDockerConfigResponse) -> Response {
     (StatusCode::OK, headers, body.to_string()).into_response()
 }
 
-/// A path or a method that is not in the table.
-async fn unknown(method: Method, uri: Uri, headers: HeaderMap) -> Response {
+/// A path that is not in the table.
+async fn unknown_path(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     let is_grpc = headers
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
     if is_grpc {
         return Status::unimplemented("no such method").into_http::<Body>();
     }
+    not_routed(StatusCode::NOT_FOUND, "no such path", &method, &uri)
+}
+
+/// A method that its path does not take; the router adds `Allow`.
+async fn wrong_method(method: Method, uri: Uri) -> Response {
+    not_routed(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "the path does not take this method",
+        &method,
+        &uri,
+    )
+}
+
+fn not_routed(status: StatusCode, title: &str, method: &Method, uri: &Uri) -> Response {
     let body = json!({
         "type": "about:blank",
-        "title": "no such method and path",
-        "status": 404,
+        "title": title,
+        "status": status.as_u16(),
         "detail": format!("{method} {}", uri.path()),
     });
-    (
-        StatusCode::NOT_FOUND,
-        [(header::CONTENT_TYPE, PROBLEM_JSON)],
-        body.to_string(),
-    )
-        .into_response()
+    (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body.to_string()).into_response()
 }
 
 fn problem(error: &CredentialError) -> Response {

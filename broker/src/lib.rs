@@ -54,7 +54,7 @@ const MAINTENANCE_PERIOD: Duration = Duration::from_secs(10);
 pub fn check_config(args: &ConfigArgs) -> Result<(), Failure> {
     let config = load_config(&args.config)?;
     println!(
-        "{}: ok, {} clusters, {} broker-owned identities, {} grants",
+        "{}: ok; clusters: {}, broker-owned identities: {}, grants: {}",
         args.config.display(),
         config.clusters.len(),
         config.policy.identities.len(),
@@ -117,7 +117,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let router = serve::router(service).await;
     tasks.spawn("server", serve::serve(listener, tls, router, shutdown.clone())?);
     let admin = admin::router(registry, readiness, shutdown.clone());
-    tasks.spawn("admin server", admin::serve(admin_listener, admin, shutdown)?);
+    tasks.spawn_to_the_end("admin server", admin::serve(admin_listener, admin)?);
     tracing::info!(%listen_address, %admin_address, "serving");
     tasks.run_until_done(serve::DRAIN + Duration::from_secs(5)).await
 }
@@ -174,8 +174,12 @@ async fn maintain(credentials: Credentials, shutdown: Shutdown) {
 fn load_config(path: &Path) -> Result<Config, Failure> {
     config::load(path).map_err(|error| {
         let failure = match &error {
-            ConfigError::Read { .. } => Failure::runtime("configuration"),
-            ConfigError::Content { .. } => Failure::usage(format!("configuration {}", path.display())),
+            ConfigError::Read { .. } => Failure::runtime(format!("configuration {}", path.display()))
+                .remedy("correct the path, or put the file there"),
+            ConfigError::Content { .. } | ConfigError::Syntax(_) => {
+                Failure::usage(format!("configuration {}", path.display()))
+                    .remedy("correct it; docs/configuration.md explains every field")
+            }
         };
         failure.source(error)
     })

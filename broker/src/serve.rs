@@ -7,19 +7,23 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
+use axum::{Router, http::StatusCode};
 use axum_server::{
     Handle,
     accept::NoDelayAcceptor,
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
 use hyper_util::rt::TokioTimer;
+use tower_http::timeout::TimeoutLayer;
+
 use runtime::{Failure, Shutdown, error_chain::ErrorChain, file_watch, tls};
 
 use crate::{grpc, http, service::Service};
 
 /// Time for requests in flight after a shutdown has started: a little more than the longest deadline.
 pub const DRAIN: Duration = Duration::from_secs(35);
+/// From the headers of a request to those of its answer, body included: the longest deadline and time to receive 64 KiB.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(35);
 /// Slow handshakes hold a connection for no longer than this.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Requests of one connection in flight; a syncer needs a few hundred, an attacker wants more.
@@ -50,7 +54,11 @@ pub async fn router(service: Service) -> Router {
         .prepare()
         .into_axum_router()
         .merge(http::router(service));
-    http::with_fallback(router)
+    // The deadline of a call starts when its message is there; this one also ends bodies that never come.
+    http::with_fallback(router).layer(TimeoutLayer::with_status_code(
+        StatusCode::REQUEST_TIMEOUT,
+        REQUEST_TIMEOUT,
+    ))
 }
 
 /// Loads the certificate.

@@ -76,11 +76,7 @@ impl Gate {
     }
 }
 
-/// Serves the admin routes until shutdown. It answers `/readyz` with 503 as soon as the shutdown starts, and goes on
-/// answering until the process ends, so that a load balancer sees the drain.
-///
-/// # Errors
-/// The listener cannot be used.
+/// The admin routes. `/readyz` answers 503 as soon as the shutdown starts, so that a load balancer sees the drain.
 pub fn router(registry: Registry, readiness: Readiness, shutdown: Shutdown) -> Router {
     Router::new()
         .route("/livez", get(async || "ok"))
@@ -93,22 +89,16 @@ pub fn router(registry: Registry, readiness: Readiness, shutdown: Shutdown) -> R
         })
 }
 
-/// Serves `router` on `listener` until shutdown.
+/// Serves `router` on `listener` to the end of the process, also while the rest of it drains: start it with
+/// [`crate::Tasks::spawn_to_the_end`].
 ///
 /// # Errors
 /// The listener cannot be registered with the runtime.
-pub fn serve(
-    listener: TcpListener,
-    router: Router,
-    shutdown: Shutdown,
-) -> Result<impl Future<Output = ()> + Send, Failure> {
+pub fn serve(listener: TcpListener, router: Router) -> Result<impl Future<Output = ()> + Send, Failure> {
     let listener = tokio::net::TcpListener::from_std(listener)
         .map_err(|error| Failure::runtime("cannot use the admin listener").source(error))?;
     Ok(async move {
-        let served = axum::serve(listener, router)
-            .with_graceful_shutdown(async move { shutdown.started().await })
-            .await;
-        if let Err(error) = served {
+        if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the admin server failed");
         }
     })

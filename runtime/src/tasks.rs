@@ -41,11 +41,25 @@ impl Tasks {
         &self.shutdown
     }
 
-    /// Starts a task that must run until shutdown. If it ends or panics before, the process ends.
+    /// Starts a task that must run until shutdown and ends then. If it ends or panics before, the process ends.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn(self.watched(name, task));
+    }
+
+    /// Starts a task that must run for as long as the process: nobody waits for it in the drain.
+    pub fn spawn_to_the_end(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        spawn_detached(self.watched(name, task));
+    }
+
+    /// Runs `task` in a task of its own and reports its end, should it come before the shutdown.
+    fn watched(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
         let running = spawn_detached(task.instrument(tracing::info_span!("task", name)));
         let (shutdown, ended) = (self.shutdown.clone(), self.ended_tx.clone());
-        self.tracker.spawn(async move {
+        async move {
             let how = match running.await {
                 Ok(()) => "ended",
                 Err(error) if error.is_panic() => "panicked",
@@ -55,7 +69,7 @@ impl Tasks {
             if !shutdown.has_started() && ended.send(Ended { name, how }).is_err() {
                 tracing::debug!(name, how, "a task ended after its supervisor");
             }
-        });
+        }
     }
 
     /// Waits for shutdown, or for a task to end before its time; then gives all of them `grace` to finish.

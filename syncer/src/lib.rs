@@ -139,7 +139,7 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
     tasks.spawn("controller", controller::run(Arc::clone(&context), stores, wakes));
     tasks.spawn("events", publisher.run(shutdown.clone()));
     let router = admin::router(registry, readiness, shutdown.clone());
-    tasks.spawn("admin", admin::serve(listener, router, shutdown)?);
+    tasks.spawn_to_the_end("admin", admin::serve(listener, router)?);
     tasks.run_until_done(GRACE).await
 }
 

@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, sync::Arc, time::Duration};
 
-use moka::sync::Cache;
+use moka::{policy::EvictionPolicy, sync::Cache};
 use reqwest::{Client, RequestBuilder, Response, header::HeaderMap};
 use tokio::sync::Semaphore;
 use tracing::Instrument as _;
@@ -93,6 +93,22 @@ pub(super) struct Refusal {
     pub(super) request_id: Option<String>,
 }
 
+impl UpstreamError {
+    /// A fixed word for traces: causes may quote what a peer sent.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Refused(_) => "refused",
+            Self::NoSuchName => "no_such_name",
+            Self::ForbiddenAddress => "forbidden_address",
+            Self::Connect(_) => "connect",
+            Self::Timeout => "timeout",
+            Self::Broken(_) => "broken",
+            Self::Malformed(_) => "malformed",
+            Self::NoPlace => "no_place",
+        }
+    }
+}
+
 impl Endpoint {
     /// Label in metrics.
     pub(super) fn as_str(self) -> &'static str {
@@ -125,7 +141,11 @@ impl Upstream {
             azure: egress::azure_client(egress, registry_suffixes)?,
             imds: egress::imds_client()?,
             imds_endpoint: egress.imds_endpoint.clone(),
-            places: Cache::new(HOSTS),
+            // The default policy may refuse a new key, and a bound that is not kept is none.
+            places: Cache::builder()
+                .max_capacity(HOSTS)
+                .eviction_policy(EvictionPolicy::lru())
+                .build(),
             metrics,
         })
     }
@@ -170,7 +190,7 @@ impl Upstream {
                 Some(refusal.status)
             }
             Err(error) => {
-                span.record("error.type", tracing::field::display(error));
+                span.record("error.type", error.kind());
                 None
             }
         };

@@ -24,7 +24,7 @@ const IMDS_ENDPOINT: &str = "http://169.254.169.254";
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let text = read_text(path, "--config")?;
     let file: file::File = serde_saphyr::from_str(&text)
-        .map_err(|error| content("the configuration file", first_line(&error.to_string())))?;
+        .map_err(|error| ConfigError::Syntax(first_line(&error.to_string()).to_owned()))?;
     let directory = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
     config(&Folder(directory), file)
 }
@@ -143,7 +143,8 @@ fn egress_of(folder: &Folder, egress: file::Egress) -> Result<EgressConfig, Conf
 
 /// The YAML library draws the place in the file below its first line; one line is what fits an error.
 fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or(text)
+    let line = text.lines().next().unwrap_or(text);
+    line.strip_prefix("error: ").unwrap_or(line)
 }
 
 #[cfg(test)]

@@ -214,12 +214,13 @@ impl Output {
     /// The standard output, if the program succeeded.
     ///
     /// # Errors
-    /// It failed; the error has its standard error.
+    /// It failed; the error has all that it said: some programs explain themselves on standard output.
     pub fn success(self) -> anyhow::Result<String> {
         if self.status.success() {
             return Ok(self.stdout);
         }
-        bail!("{}: {}", self.status, self.stderr.trim_end())
+        let said = format!("{}\n{}", self.stderr.trim_end(), self.stdout.trim_end());
+        bail!("{}: {}", self.status, said.trim())
     }
 }
 

@@ -88,7 +88,11 @@ impl Walk<'_> {
     /// The pull Secret of the binding.
     async fn pull_secret(&self) -> anyhow::Result<PullSecret> {
         let api: Api<Secret> = Api::namespaced(self.stack.client()?, NAMESPACE);
-        PullSecret::read(api.get(&format!("acr-pull-{BINDING}")).await?)
+        let name = format!("acr-pull-{BINDING}");
+        let secret = api.get_opt(&name).await?;
+        PullSecret::read(
+            secret.with_context(|| format!("Secret {name} does not exist: somebody deleted it"))?,
+        )
     }
 
     /// The number of the last call to Azure.

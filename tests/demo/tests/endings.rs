@@ -21,6 +21,17 @@ const END_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the broker may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Every process of the demo: where its number is in the file, and its name.
+const PROCESSES: [(&str, &str); 7] = [
+    ("ACRPULL_PID_ETCD", "etcd"),
+    ("ACRPULL_PID_KUBE_APISERVER", "kube-apiserver"),
+    ("ACRPULL_PID_KUBE_CONTROLLER_MANAGER", "kube-controller-manager"),
+    ("ACRPULL_PID_SIMULATOR", "azure-simulator"),
+    ("ACRPULL_PID_REGISTRY", "registry"),
+    ("ACRPULL_PID_BROKER", "acrpull-broker-0"),
+    ("ACRPULL_PID_SYNCER", "acrpull-syncer-0"),
+];
+
 /// A demo that runs as a process of its own, with folders of its own.
 struct Demo {
     process: Child,
@@ -168,25 +179,29 @@ async fn ask(environment: &HashMap<String, String>) -> anyhow::Result<(StatusCod
 }
 
 #[tokio::test]
-async fn demo_whose_broker_is_killed_names_it_and_leaves_nothing() -> anyhow::Result<()> {
+async fn demo_env_file_is_enough_to_ask_the_broker() -> anyhow::Result<()> {
     let mut demo = Demo::start()?;
-    let environment = demo.environment().await?;
-
-    let (status, answer) = ask(&environment).await?;
+    let (status, answer) = ask(&demo.environment().await?).await?;
     assert_eq!(status, StatusCode::OK, "{:?}", answer.get("reason"));
     assert!(answer.get("dockerConfigJson").is_some());
+    Ok(())
+}
 
-    signal(&environment["ACRPULL_PID_BROKER"], Signal::KILL)?;
-    let status = demo.end().await?;
-    let message = demo.text("stderr");
-    assert_eq!(status.code(), Some(1), "{message}");
-    assert!(
-        message.contains("demo: acrpull-broker-0 ended unexpectedly (signal: 9 (SIGKILL))"),
-        "{message}"
-    );
-    assert!(message.contains("the logs of demo will be kept in"), "{message}");
-    assert!(!demo.out.path().join("env").exists());
-    demo.leaves_nothing().await
+#[tokio::test]
+async fn demo_whose_process_is_killed_names_it_and_leaves_nothing() -> anyhow::Result<()> {
+    for (variable, name) in PROCESSES {
+        let mut demo = Demo::start()?;
+        signal(&demo.environment().await?[variable], Signal::KILL)?;
+        let status = demo.end().await?;
+        let message = demo.text("stderr");
+        assert_eq!(status.code(), Some(1), "{message}");
+        let named = format!("demo: {name} ended unexpectedly (signal: 9 (SIGKILL))");
+        assert!(message.contains(&named), "{message}");
+        assert!(message.contains("the logs of demo will be kept in"), "{message}");
+        assert!(!demo.out.path().join("env").exists(), "{name}");
+        demo.leaves_nothing().await.context(name)?;
+    }
+    Ok(())
 }
 
 #[tokio::test]

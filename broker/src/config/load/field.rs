@@ -18,6 +18,9 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
+    /// Not YAML of the right shape; the text says where.
+    #[error("{0}")]
+    Syntax(String),
     /// The content is not what it must be.
     #[error("{field}: {problem}")]
     Content {

@@ -126,6 +126,16 @@ impl Pod {
             .with_context(|| format!("failed to read the log of {}", self.name))
     }
 
+    /// What it counts: `/metrics` of its port `admin`.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn metrics(&self) -> anyhow::Result<String> {
+        let url = format!("http://{}/metrics", self.address("admin")?);
+        let answer = http_client()?.get(&url).send().await?.error_for_status()?;
+        Ok(answer.text().await?)
+    }
+
     /// Starts the process, unless it runs, and waits until it is ready.
     ///
     /// # Errors
@@ -190,10 +200,7 @@ impl Pod {
             return Ok(());
         };
         let url = format!("http://{}{path}", self.local(*port)?);
-        let probe = reqwest::Client::builder()
-            .timeout(PROBE_TIMEOUT)
-            .no_proxy()
-            .build()?;
+        let probe = http_client()?;
         let process = self
             .process
             .borrow()
@@ -227,6 +234,14 @@ impl Pod {
         let local = local.with_context(|| format!("no argument of {} listens on port {port}", self.name))?;
         Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, *local)))
     }
+}
+
+/// A client that goes nowhere but where it is told to, whatever the environment says about proxies.
+fn http_client() -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .timeout(PROBE_TIMEOUT)
+        .no_proxy()
+        .build()
 }
 
 fn keep_current(

@@ -5,12 +5,16 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use controlplane::{ControlPlane, Release};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::api::{ObjectMeta, PostParams};
+use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
+use serde_json::json;
 
 use super::NAMESPACE;
 use super::values::TLS_SECRET;
 use crate::ServerCertificate;
+
+/// Who owns what is written here.
+const FIELD_MANAGER: &str = "acrpull-e2e";
 
 /// The folder of a chart of this repository.
 pub fn chart(name: &str) -> PathBuf {
@@ -19,42 +23,31 @@ pub fn chart(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// Creates the namespace of the installation, and the Secret that the broker's listener is served with.
+/// Writes the namespace of the installation, and the Secret that the broker's listener is served with. An existing
+/// cluster may have both from an earlier run.
 pub(super) async fn certificate(client: &Client, certificate: &ServerCertificate) -> anyhow::Result<()> {
-    let namespace = Namespace {
-        metadata: ObjectMeta {
-            name: Some(NAMESPACE.to_owned()),
-            ..ObjectMeta::default()
-        },
-        ..Namespace::default()
-    };
-    let created = Api::<Namespace>::all(client.clone())
-        .create(&PostParams::default(), &namespace)
-        .await;
-    created.with_context(|| format!("failed to create namespace {NAMESPACE}"))?;
-    let files = [
-        ("tls.crt", &certificate.certificate_pem),
-        ("tls.key", &certificate.key_pem),
-        ("ca.crt", &certificate.ca_pem),
-    ];
-    let secret = Secret {
-        metadata: ObjectMeta {
-            name: Some(TLS_SECRET.to_owned()),
-            ..ObjectMeta::default()
-        },
-        type_: Some("kubernetes.io/tls".to_owned()),
-        string_data: Some(
-            files
-                .into_iter()
-                .map(|(key, pem)| (key.to_owned(), pem.clone()))
-                .collect(),
-        ),
-        ..Secret::default()
-    };
-    let created = Api::<Secret>::namespaced(client.clone(), NAMESPACE)
-        .create(&PostParams::default(), &secret)
-        .await;
-    created.context("failed to create the broker's certificate")?;
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
+    Api::<Namespace>::all(client.clone())
+        .patch(NAMESPACE, &params, &Patch::Apply(&namespace))
+        .await
+        .with_context(|| format!("failed to create namespace {NAMESPACE}"))?;
+    let ServerCertificate {
+        ca_pem,
+        certificate_pem,
+        key_pem,
+    } = certificate;
+    let secret = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": TLS_SECRET},
+        "type": "kubernetes.io/tls",
+        "stringData": {"tls.crt": certificate_pem, "tls.key": key_pem, "ca.crt": ca_pem},
+    });
+    Api::<Secret>::namespaced(client.clone(), NAMESPACE)
+        .patch(TLS_SECRET, &params, &Patch::Apply(&secret))
+        .await
+        .context("failed to create the broker's certificate")?;
     Ok(())
 }
 

@@ -1,14 +1,18 @@
 //! Guarantee A1: who asks, and for whom, is checked on every request, over both wires, whatever is in the cache.
 
+use std::time::Duration;
+
 use e2e::{BROKER_AUDIENCE, FEDERATION_AUDIENCE, NAMESPACE, Stack, Team};
 use jiff::Timestamp;
 use serde_json::json;
 
 use crate::cluster_tokens::{NEIGHBOUR, SigningKey, claims, with};
 use crate::shared::{BY_CLIENT_ID, beside_others};
-use crate::wire::{Wires, broker_owned, federated};
+use crate::wire::{Answer, Wires, broker_owned, federated};
 
 const SCOPE: &str = "repository:team/web:pull";
+/// The shortest life of a token.
+const TEN_MINUTES: Duration = Duration::from_mins(10);
 
 /// A team whose credential is in the broker's cache.
 struct Warm<'a> {
@@ -43,7 +47,7 @@ impl<'a> Warm<'a> {
         Ok(warm)
     }
 
-    async fn ask(&self, bearer: &str, subject: &str) -> anyhow::Result<crate::wire::Answer> {
+    async fn ask(&self, bearer: &str, subject: &str) -> anyhow::Result<Answer> {
         let request = federated(
             self.team.namespace(),
             self.team.registry(),
@@ -113,7 +117,11 @@ fn a1_wrong_bearer_on_a_warm_cache_is_refused() -> anyhow::Result<()> {
                 cluster.sign(&claims(issuer, warm.team.namespace(), "web", BROKER_AUDIENCE))?,
                 "CALLER_NOT_PERMITTED",
             ),
-            ("a cut signature", cut(&warm.bearer), "CLUSTER_NOT_REGISTERED"),
+            (
+                "another signature",
+                spoiled(&warm.bearer),
+                "CLUSTER_NOT_REGISTERED",
+            ),
             ("no token at all", "nonsense".to_owned(), "CALLER_UNAUTHENTICATED"),
         ];
         for (what, bearer, reason) in cases {
@@ -188,7 +196,7 @@ fn a1_wrong_subject_on_a_warm_cache_is_refused() -> anyhow::Result<()> {
                     .mint_token(elsewhere.namespace(), "web", FEDERATION_AUDIENCE, TEN_MINUTES)
                     .await?,
             ),
-            ("a cut signature", cut(&warm.subject)),
+            ("another signature", spoiled(&warm.subject)),
         ];
         for (what, subject) in cases {
             let answer = warm.ask(&warm.bearer, &subject).await?;
@@ -227,10 +235,8 @@ fn a1_syncer_of_another_cluster_gets_nothing_of_this_one() -> anyhow::Result<()>
     })
 }
 
-const TEN_MINUTES: std::time::Duration = std::time::Duration::from_mins(10);
-
-/// The token with another last byte of its signature.
-fn cut(token: &str) -> String {
+/// The token with its signature backwards.
+fn spoiled(token: &str) -> String {
     let (body, signature) = token.rsplit_once('.').unwrap_or((token, ""));
     format!("{body}.{}", signature.chars().rev().collect::<String>())
 }

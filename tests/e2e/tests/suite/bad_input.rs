@@ -248,5 +248,21 @@ async fn syncer_that_cannot_start_says_why_in_one_line() -> anyhow::Result<()> {
             .fails("syncer", &[&["run"], arguments.as_slice()].concat(), code, line)
             .await?;
     }
-    Ok(())
+    let holder = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let taken = holder.local_addr()?.to_string();
+    let arguments = [
+        "run",
+        "--broker-address",
+        address,
+        "--broker-token-file",
+        "token",
+        "--broker-ca-file",
+        "ca.crt",
+        "--admin-address",
+        &taken,
+    ];
+    let line = format!(
+        "syncer: cannot listen on {taken} (--admin-address): Address already in use (os error 98); another process has the port: stop it or choose another with --admin-address"
+    );
+    bench.fails("syncer", &arguments, FAILURE, &line).await
 }

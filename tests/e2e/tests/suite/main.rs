@@ -7,6 +7,7 @@ mod charts;
 mod cluster_tokens;
 mod federation;
 mod isolation;
+mod kubelet;
 mod links;
 mod manifests;
 mod outages;

@@ -35,7 +35,7 @@ fn manifest_that_could_work_on_the_peer_is_accepted() -> anyhow::Result<()> {
     beside_others(async |stack| {
         let team = stack.team("accepted").await?;
         for Accepted { name, spec } in manifests {
-            create(&team, &object(&name, spec)).await.with_context(|| name)?;
+            create(&team, &object(&name, &spec)).await.with_context(|| name)?;
         }
         Ok(())
     })
@@ -48,7 +48,7 @@ fn manifest_that_never_could_work_is_refused_by_the_field() -> anyhow::Result<()
         let team = stack.team("refused").await?;
         for Refused { field, spec } in manifests {
             let text = spec.to_string();
-            let refused = create(&team, &object("refused", spec))
+            let refused = create(&team, &object("refused", &spec))
                 .await
                 .err()
                 .with_context(|| format!("accepted: {text}"))?;
@@ -84,7 +84,7 @@ fn manifest_of_each_binding_that_the_peer_left_is_accepted() -> anyhow::Result<(
     })
 }
 
-fn object(name: &str, spec: Value) -> DynamicObject {
+fn object(name: &str, spec: &Value) -> DynamicObject {
     let resource = ApiResource::erase::<syncer::crd::AcrPullBinding>(&());
     DynamicObject::new(name, &resource).data(json!({ "spec": spec }))
 }

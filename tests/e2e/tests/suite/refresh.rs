@@ -119,16 +119,7 @@ fn expiry(secret: &e2e::PullSecret) -> anyhow::Result<Timestamp> {
 
 /// How often the broker has told a caller to keep what it has.
 async fn answered_not_modified(broker: &e2e::Pod) -> anyhow::Result<u64> {
-    let client = reqwest::Client::builder()
-        .timeout(SHORT_LIFE)
-        .no_proxy()
-        .build()?;
-    let metrics = client
-        .get(format!("http://{}/metrics", broker.address("admin")?))
-        .send()
-        .await?
-        .text()
-        .await?;
+    let metrics = broker.metrics().await?;
     let counters = metrics
         .lines()
         .filter(|line| line.starts_with("acrpull_broker_requests_total{"));
