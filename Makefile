@@ -4,6 +4,9 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
 CARGO ?= cargo
+# Where cargo puts what it builds. Programs are built once with `--workspace` and then started from here: `cargo run`
+# would choose other features for the dependencies and compile most of them again.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .PHONY: help
 help: ## Show this list
@@ -14,22 +17,26 @@ build: ## Build the product (needs no Go)
 	$(CARGO) build
 
 .PHONY: test
-test: fmt-check lint tools ## Everything that must hold: format, lints, unit tests, tests on the real parts
+test: fmt-check lint programs tools ## Everything that must hold: format, lints, unit tests, tests on the real parts
 	$(CARGO) test --workspace --no-fail-fast
 
 .PHONY: demo
-demo: tools ## The whole path on this machine, shown step by step (KEEP=1 leaves it running)
-	$(CARGO) build --workspace --bins
-	$(CARGO) run --package demo -- $(if $(KEEP),--keep)
+demo: programs tools ## The whole path on this machine, shown step by step (KEEP=1 leaves it running)
+	$(TARGET)/debug/demo $(if $(KEEP),--keep)
 
 .PHONY: bench
-bench: tools ## The benchmarks, each beside a baseline; figures in target/bench/results.jsonl
+bench: ## The benchmarks, each beside a baseline; figures in target/bench/results.jsonl
 	$(CARGO) build --workspace --bins --profile bench-run
-	$(CARGO) run --package loadtest --profile bench-run
+	$(TARGET)/bench-run/controlplane tools
+	$(TARGET)/bench-run/loadtest
+
+.PHONY: programs
+programs:
+	$(CARGO) build --workspace --bins
 
 .PHONY: tools
-tools: ## Find or build the control plane, the registry and their clients (once, with Go)
-	$(CARGO) run --quiet --package controlplane -- tools
+tools: programs ## Find or build the control plane, the registry and their clients (once, with Go)
+	$(TARGET)/debug/controlplane tools
 
 .PHONY: fmt
 fmt: ## Format the code
@@ -48,5 +55,5 @@ deny: ## Licences, advisories, duplicate and banned crates (needs cargo-deny)
 	$(CARGO) deny check
 
 .PHONY: crds
-crds: ## Write the CRDs of the chart from the Rust types
-	$(CARGO) run --quiet --package syncer -- crd > charts/acrpull-syncer/files/crds/acrpullbindings.yaml
+crds: programs ## Write the CRDs of the chart from the Rust types
+	$(TARGET)/debug/syncer crd > charts/acrpull-syncer/files/crds/acrpullbindings.yaml

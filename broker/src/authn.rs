@@ -4,7 +4,7 @@
 //! (many clusters share an issuer, none share a key). Nothing is ever discovered from a token.
 //!
 //! Verified tokens are remembered by their SHA-256 until they expire, which saves the signature check and nothing
-//! more: expiry is checked each time, and a change of any cluster's keys empties the memory.
+//! more: expiry is checked each time, and what replaced keys have vouched for is verified anew.
 
 mod jwks_fetch;
 mod key_store;
@@ -69,6 +69,8 @@ pub struct Authenticator {
 #[derive(Debug)]
 struct Verified {
     cluster: Arc<Cluster>,
+    /// The set that the verifying key was in: a memory of keys that have been replaced is none.
+    keys: Arc<KeySet>,
     claims: Claims,
 }
 
@@ -91,6 +93,15 @@ pub enum AuthnError {
     },
 }
 
+impl Verified {
+    fn is_by_current_keys(&self) -> bool {
+        self.cluster
+            .keys
+            .current()
+            .is_some_and(|keys| Arc::ptr_eq(&keys, &self.keys))
+    }
+}
+
 impl Authenticator {
     /// An authenticator for these clusters.
     pub fn new(clusters: Vec<Arc<Cluster>>, clock: Arc<dyn Clock>) -> Self {
@@ -110,9 +121,17 @@ impl Authenticator {
         &self.clusters
     }
 
-    /// Forgets every verified token. Called when keys have changed.
-    pub fn forget_all(&self) {
-        self.remembered.invalidate_all();
+    /// Another cluster that has one of `keys` too: each could speak for the other.
+    fn sharer(&self, cluster: &Cluster, keys: &KeySet) -> Option<&Arc<Cluster>> {
+        self.clusters
+            .iter()
+            .filter(|other| other.config.name != cluster.config.name)
+            .find(|other| {
+                other.keys.current().is_some_and(|theirs| {
+                    let theirs: Vec<_> = theirs.thumbprints().collect();
+                    keys.thumbprints().any(|key| theirs.contains(&key))
+                })
+            })
     }
 
     /// Authenticates a caller by its bearer token.
@@ -159,7 +178,11 @@ impl Authenticator {
         let now = self.clock.now();
         let mut hash = [0; digest::SHA256_OUTPUT_LEN];
         hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
-        let verified = if let Some(verified) = self.remembered.get(&hash) {
+        let remembered = self
+            .remembered
+            .get(&hash)
+            .filter(|verified| verified.is_by_current_keys());
+        let verified = if let Some(verified) = remembered {
             verified
         } else {
             let verified = Arc::new(self.verify_signature(token, now)?);
@@ -181,7 +204,7 @@ impl Authenticator {
         if candidates.peek().is_none() {
             return Err(TokenError::UnknownIssuer);
         }
-        let mut keys_missing = false;
+        let (mut keys_missing, mut strangers) = (false, Vec::new());
         for cluster in candidates {
             let Some(keys) = cluster.keys.current() else {
                 keys_missing = true;
@@ -191,14 +214,17 @@ impl Authenticator {
                 if let Ok(claims) = verify(token, key) {
                     return Ok(Verified {
                         cluster: Arc::clone(cluster),
+                        keys: Arc::clone(&keys),
                         claims,
                     });
                 }
             }
             if !keys.has(unverified.key_id.as_deref()) {
-                cluster.keys.miss(now);
+                strangers.push(cluster);
             }
         }
+        // Nobody's key: perhaps one of these clusters has a new one.
+        strangers.into_iter().for_each(|cluster| cluster.keys.miss(now));
         Err(if keys_missing {
             TokenError::KeysUnavailable
         } else {

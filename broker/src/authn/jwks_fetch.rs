@@ -50,9 +50,13 @@ pub async fn keep_fresh(
     loop {
         let wait = match fetch(&source).await {
             Ok(keys) => {
-                if cluster.keys.replace(keys) {
-                    // A key that is gone must not vouch for tokens that are remembered.
-                    authenticator.forget_all();
+                if let Some(other) = authenticator.sharer(&cluster, &keys) {
+                    tracing::error!(
+                        cluster = %cluster.config.name,
+                        other = %other.config.name,
+                        "the fetched signing keys are also those of another cluster: refused, what is loaded stays"
+                    );
+                } else if cluster.keys.replace(keys) {
                     tracing::info!(cluster = %cluster.config.name, "signing keys loaded");
                 }
                 REFRESH_PERIOD

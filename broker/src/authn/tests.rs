@@ -181,18 +181,31 @@ fn a1_remembered_token_still_expires() {
 }
 
 #[test]
-fn a6_token_of_a_key_that_is_gone_is_refused_once_forgotten() {
+fn a6_remembered_token_of_a_key_that_is_gone_is_refused() {
     let (old, new) = (Signer::new("a"), Signer::new("b"));
     let cluster = cluster("first", &old);
     let (authenticator, _) = authenticator(vec![Arc::clone(&cluster)]);
     let token = old.sign(&claims(CALLER_AUDIENCE));
     authenticator.caller(&token).unwrap();
     assert!(cluster.keys.replace(new.jwks()));
-    authenticator.forget_all();
     assert_eq!(
         authenticator.caller(&token).unwrap_err(),
         AuthnError::Caller(TokenError::Signature)
     );
+}
+
+#[test]
+fn a2_fetched_keys_of_another_cluster_are_noticed() {
+    let (first, second) = (Signer::new("a"), Signer::new("b"));
+    let (authenticator, _) = authenticator(vec![cluster("first", &first), cluster("second", &second)]);
+    let sharer = |cluster: &Arc<Cluster>, signer: &Signer| {
+        authenticator
+            .sharer(cluster, &signer.jwks())
+            .map(|other| Arc::clone(&other.config.name))
+    };
+    let clusters = authenticator.clusters();
+    assert_eq!(sharer(&clusters[0], &second).as_deref(), Some("second"));
+    assert_eq!(sharer(&clusters[0], &first), None);
 }
 
 #[test]

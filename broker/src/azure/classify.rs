@@ -242,10 +242,16 @@ fn throttled_or_down(refusal: &Refusal, down: Reason, who: &str) -> Option<Crede
                 refusal,
             ))
         }
-        408 | 500..=599 => Some(with_id(
-            CredentialError::new(down, format!("{who} failed")),
-            refusal,
-        )),
+        408 | 500..=599 => {
+            let error = CredentialError::new(down, format!("{who} failed"));
+            Some(with_id(
+                CredentialError {
+                    retry_after: refusal.retry_after,
+                    ..error
+                },
+                refusal,
+            ))
+        }
         // A redirect is not followed: it could carry a token elsewhere.
         300..=399 => Some(CredentialError::new(
             Reason::UpstreamMalformed,

@@ -39,8 +39,11 @@ pub enum EgressError {
 /// A name that must not be connected to, found in the chain of a connection error.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ResolveError {
-    /// No such name, or the resolver failed.
-    #[error("the name does not resolve")]
+    /// No such name.
+    #[error("the name does not exist")]
+    NoSuchName,
+    /// The resolver failed; the name may well exist.
+    #[error("the name could not be looked up")]
     Lookup(#[source] std::io::Error),
     /// All addresses are of the kind that no token goes to.
     #[error("the name resolves to a loopback, link-local or metadata address")]
@@ -108,7 +111,7 @@ impl Resolve for GuardedResolver {
             // Port 0: the connector fills in that of the URL.
             let found = tokio::net::lookup_host((host.as_str(), 0))
                 .await
-                .map_err(ResolveError::Lookup)?;
+                .map_err(lookup_error)?;
             let allowed: Vec<SocketAddr> = found
                 .filter(|address| !is_guarded || !is_forbidden(address.ip()))
                 .collect();
@@ -117,6 +120,20 @@ impl Resolve for GuardedResolver {
             }
             Ok(Box::new(allowed.into_iter()) as Addrs)
         })
+    }
+}
+
+/// The resolver's answer is a text and no code: "Name or service not known" and "No address associated with hostname"
+/// (glibc), "Name does not resolve" (musl) say that the name does not exist, everything else that nobody knows.
+fn lookup_error(error: std::io::Error) -> ResolveError {
+    let text = error.to_string();
+    let is_certain = ["not known", "No address associated", "does not resolve"]
+        .iter()
+        .any(|part| text.contains(part));
+    if is_certain {
+        ResolveError::NoSuchName
+    } else {
+        ResolveError::Lookup(error)
     }
 }
 
@@ -183,7 +200,10 @@ mod tests {
             .as_ref()
             .and_then(|error| error.downcast_ref::<ResolveError>());
         assert!(
-            matches!(refused, Some(ResolveError::Forbidden | ResolveError::Lookup(_))),
+            matches!(
+                refused,
+                Some(ResolveError::Forbidden | ResolveError::NoSuchName | ResolveError::Lookup(_))
+            ),
             "{refused:?}"
         );
         let found: Vec<_> = resolver

@@ -259,7 +259,8 @@ fn failed_to_send(error: &reqwest::Error) -> UpstreamError {
     let mut source: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(cause) = source {
         match cause.downcast_ref::<ResolveError>() {
-            Some(ResolveError::Lookup(_)) => return UpstreamError::NoSuchName,
+            Some(ResolveError::NoSuchName) => return UpstreamError::NoSuchName,
+            Some(ResolveError::Lookup(error)) => return UpstreamError::Connect(error.to_string()),
             Some(ResolveError::Forbidden) => return UpstreamError::ForbiddenAddress,
             None => source = cause.source(),
         }

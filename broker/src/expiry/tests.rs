@@ -25,6 +25,7 @@ fn token() -> Lifetime {
 
 fn blocked_until(n: u64) -> Negative {
     Negative {
+        class: RetryClass::Waiting,
         failures: 1,
         first_failed_at: at(0),
         retry_at: at(n),
@@ -171,6 +172,48 @@ fn after_failure_throttled_waits_as_told_up_to_an_hour() {
     assert_eq!(wait(None), seconds(60));
 }
 
+#[test]
+fn after_failure_another_class_begins_a_new_row() {
+    let mut row = after_failure(None, RetryClass::Transient, None, false, at(0), 0.5);
+    for _ in 0..10 {
+        row = after_failure(Some(&row), RetryClass::Transient, None, false, row.retry_at, 0.5);
+    }
+    let other = after_failure(Some(&row), RetryClass::Permanent, None, false, row.retry_at, 0.5);
+    assert_eq!(other.retry_at.duration_since(row.retry_at).unwrap(), seconds(30));
+    let much_later = other.retry_at + seconds(3600);
+    let again = after_failure(Some(&other), RetryClass::Permanent, None, false, much_later, 0.5);
+    assert_eq!((again.failures, again.first_failed_at), (1, much_later));
+}
+
+#[test]
+fn after_failure_transient_waits_as_told_too() {
+    let negative = after_failure(None, RetryClass::Transient, Some(seconds(120)), false, at(0), 0.5);
+    assert_eq!(negative.retry_at, at(120));
+}
+
+#[test]
+fn s7_clock_set_back_blocks_nobody_and_makes_nothing_young() {
+    let token = token();
+    let before_receipt = token.received_at - seconds(3600);
+    let rejected = Need {
+        rejected_current: true,
+        ..Need::default()
+    };
+    assert_eq!(
+        decide(Some(&token), None, &rejected, before_receipt),
+        Decision::Fetch
+    );
+    assert_eq!(
+        decide(
+            None,
+            Some(&blocked_until(800)),
+            &Need::default(),
+            at(0) - seconds(7200)
+        ),
+        Decision::Fetch
+    );
+}
+
 /// When Azure is asked, in seconds, by somebody who asks the moment it is allowed, for two hours.
 fn call_times(class: RetryClass) -> Vec<u64> {
     let (mut calls, mut negative, mut now) = (Vec::new(), None, at(0));
@@ -200,7 +243,7 @@ proptest! {
     #[test]
     fn after_failure_never_asks_again_at_once(failures in 1_u32..100, chance in 0.0_f64..1.0) {
         for class in [RetryClass::Waiting, RetryClass::Permanent, RetryClass::Throttled, RetryClass::Transient] {
-            let before = Negative { failures, first_failed_at: at(0), retry_at: at(0), forced_at: None };
+            let before = Negative { class, failures, first_failed_at: at(0), retry_at: at(0), forced_at: None };
             let after = after_failure(Some(&before), class, None, false, at(u64::from(failures) * 10), chance);
             let wait = after.retry_at.duration_since(at(u64::from(failures) * 10)).unwrap();
             prop_assert!(wait >= Duration::from_millis(250) && wait <= Duration::from_secs(900), "{class:?} {wait:?}");

@@ -79,9 +79,8 @@ impl Binaries {
         command.arg("build").current_dir(env!("CARGO_MANIFEST_DIR"));
         // The folder of the profile `dev` has a name of its own.
         command.args(["--profile", if profile == "debug" { "dev" } else { profile }]);
-        for package in packages {
-            command.args(["-p", package]);
-        }
+        // Not these packages alone: another selection means other features of the dependencies, compiled anew.
+        command.args(["--workspace", "--bins"]);
         let output = command
             .output()
             .with_context(|| format!("failed to run {}: install Rust, or set CARGO", cargo.display()))?;

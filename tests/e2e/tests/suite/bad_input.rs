@@ -97,27 +97,27 @@ async fn broker_configuration_that_is_wrong_is_named_in_one_line() -> anyhow::Re
         (
             "broken.yaml",
             USAGE,
-            "broker: configuration broken.yaml: the configuration file: error: line 1 column 11: unclosed bracket '['",
+            "broker: configuration broken.yaml: line 1 column 11: unclosed bracket '['; correct it; docs/configuration.md explains every field",
         ),
         (
             "unknown.yaml",
             USAGE,
-            "broker: configuration unknown.yaml: the configuration file: error: line 11 column 1: unknown field `clustrs`, expected one of apiVersion, kind, clusters, clouds, identities, grants, egress",
+            "broker: configuration unknown.yaml: line 11 column 1: unknown field `clustrs`, expected one of apiVersion, kind, clusters, clouds, identities, grants, egress; correct it; docs/configuration.md explains every field",
         ),
         (
             "empty.yaml",
             USAGE,
-            "broker: configuration empty.yaml: clusters: name at least one: without a cluster nobody can ask for anything",
+            "broker: configuration empty.yaml: clusters: name at least one: without a cluster nobody can ask for anything; correct it; docs/configuration.md explains every field",
         ),
         (
             "ca.yaml",
             FAILURE,
-            "broker: configuration: cannot read nowhere.pem (egress.caBundle): No such file or directory (os error 2)",
+            "broker: configuration ca.yaml: cannot read nowhere.pem (egress.caBundle): No such file or directory (os error 2); correct the path, or put the file there",
         ),
         (
             "nowhere.yaml",
             FAILURE,
-            "broker: configuration: cannot read nowhere.yaml (--config): No such file or directory (os error 2)",
+            "broker: configuration nowhere.yaml: cannot read nowhere.yaml (--config): No such file or directory (os error 2); correct the path, or put the file there",
         ),
     ] {
         bench
@@ -145,7 +145,7 @@ async fn broker_configuration_that_is_right_is_ok() -> anyhow::Result<()> {
         .success()?;
     assert_eq!(
         answer,
-        "good.yaml: ok, 1 clusters, 0 broker-owned identities, 0 grants\n"
+        "good.yaml: ok; clusters: 1, broker-owned identities: 0, grants: 0\n"
     );
     Ok(())
 }
