@@ -224,7 +224,9 @@ impl Authenticator {
             }
         }
         // Nobody's key: perhaps one of these clusters has a new one.
-        strangers.into_iter().for_each(|cluster| cluster.keys.miss(now));
+        for cluster in strangers {
+            cluster.keys.miss(now);
+        }
         Err(if keys_missing {
             TokenError::KeysUnavailable
         } else {

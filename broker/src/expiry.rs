@@ -142,7 +142,7 @@ pub fn decide(
             .retry_at
             .duration_since(now)
             .is_ok_and(|wait| !wait.is_zero() && wait <= THROTTLED_CAP);
-        is_ahead && !(need.force && !was_just_forced)
+        is_ahead && (!need.force || was_just_forced)
     });
     let blocked_or = |decision| {
         if is_blocked {

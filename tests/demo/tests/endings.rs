@@ -222,6 +222,19 @@ async fn demo_that_is_told_to_stop_while_it_starts_says_so_and_leaves_nothing() 
     Ok(())
 }
 
+#[tokio::test]
+async fn demo_that_runs_ends_on_ctrl_c_and_leaves_nothing() -> anyhow::Result<()> {
+    let mut demo = Demo::start()?;
+    demo.environment().await?;
+    signal(&demo.process.id().to_string(), Signal::INT)?;
+    let status = demo.end().await?;
+    let message = demo.text("stderr");
+    assert_eq!(status.code(), Some(130), "{message}");
+    assert_eq!(message, "demo: stopped by Ctrl-C\n");
+    assert!(!demo.out.path().join("env").exists(), "the environment file is gone");
+    demo.leaves_nothing().await
+}
+
 #[test]
 fn demo_with_an_unknown_flag_is_refused() -> anyhow::Result<()> {
     let output = Command::new(env!("CARGO_BIN_EXE_demo")).arg("--kep").output()?;

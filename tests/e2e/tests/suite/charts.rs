@@ -24,6 +24,8 @@ syncer:
   broker:
     address: https://umbrella-broker-headless.{{ .Release.Namespace }}.svc:8443
     caBundle: {secret: umbrella-broker-tls}
+  # its policy on bindings judges those of the whole cluster: it must not refuse what the others allow
+  allowedRegistryDomains: [azurecr.io, azurecr.us, azurecr.cn, azurecr.airgap.example]
   crds: {enabled: false}
   rbac: {aggregate: false}
 "#;
