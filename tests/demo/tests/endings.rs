@@ -231,7 +231,10 @@ async fn demo_that_runs_ends_on_ctrl_c_and_leaves_nothing() -> anyhow::Result<()
     let message = demo.text("stderr");
     assert_eq!(status.code(), Some(130), "{message}");
     assert_eq!(message, "demo: stopped by Ctrl-C\n");
-    assert!(!demo.out.path().join("env").exists(), "the environment file is gone");
+    assert!(
+        !demo.out.path().join("env").exists(),
+        "the environment file is gone"
+    );
     demo.leaves_nothing().await
 }
 
