@@ -19,6 +19,7 @@ use proto::{
     },
 };
 use runtime::Secret;
+use tokio::sync::SemaphorePermit;
 use tracing::Instrument as _;
 
 use crate::{
@@ -41,15 +42,26 @@ pub struct Answer {
     pub granted_scope: String,
 }
 
-/// Asks. At most the configured number of questions is open at a time; none of them occupies a worker.
+/// A question that can be put at once: it has its slot, and the token that proves the identity.
+pub struct Question<'a> {
+    _open: Option<SemaphorePermit<'a>>,
+    request: GetDockerConfigRequest,
+}
+
+/// Waits for a slot, then mints the token if one is needed. At most the configured number of questions is open at a
+/// time; none of them occupies a worker.
 ///
 /// # Errors
-/// The token could not be minted, or the broker refused, failed or could not be reached.
+/// The token could not be minted.
 ///
 /// # Cancel safety
-/// Cancel safe: the answer is lost, and the broker keeps what it fetched for the next question.
-pub async fn ask(context: &Context, binding: &AcrPullBinding, issue: &Issue) -> Result<Answer, Problem> {
-    let _open = context.limits.question().await;
+/// Cancel safe: the slot is given back, the token dropped.
+pub async fn prepare<'a>(
+    context: &'a Context,
+    binding: &AcrPullBinding,
+    issue: &Issue,
+) -> Result<Question<'a>, Problem> {
+    let open = context.limits.question().await;
     let identity = match &issue.wanted.identity {
         Identity::ClientId(id) => broker_owned(Selector::ClientId(id.to_string())),
         Identity::ResourceId(id) => broker_owned(Selector::ResourceId(id.to_string())),
@@ -66,11 +78,24 @@ pub async fn ask(context: &Context, binding: &AcrPullBinding, issue: &Issue) -> 
             })
         }
     };
-    let response = context
-        .broker
-        .get_docker_config(request(binding, issue, identity))
-        .await?;
-    read(response, issue, context.now(), rand::random())
+    Ok(Question {
+        _open: open,
+        request: request(binding, issue, identity),
+    })
+}
+
+impl Question<'_> {
+    /// Asks.
+    ///
+    /// # Errors
+    /// The broker refused, failed or could not be reached.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: the answer is lost, and the broker keeps what it fetched for the next question.
+    pub async fn put(self, context: &Context, issue: &Issue) -> Result<Answer, Problem> {
+        let response = context.broker.get_docker_config(self.request).await?;
+        read(response, issue, context.now(), rand::random())
+    }
 }
 
 fn broker_owned(selector: Selector) -> get_docker_config_request::Identity {

@@ -180,13 +180,14 @@ async fn kubernetes() -> Result<Client, Failure> {
 }
 
 /// One call before anything starts: a wrong selector, a missing right or an unreachable server is told at once and
-/// in one line. A missing CRD is no reason to end: the watches wait for it.
+/// in one line. A missing CRD is no reason to end: the watches wait for it. Nor is a binding that does not decode:
+/// only metadata is asked for.
 async fn probe(client: &Client, calls: &KubeCalls, selector: Option<&str>) -> Result<(), Failure> {
     let bindings: Api<AcrPullBinding> = Api::all(client.clone());
     let mut params = ListParams::default().limit(1);
     params.label_selector = selector.map(str::to_owned);
     match calls
-        .call(Verb::List, "acrpullbindings", bindings.list(&params))
+        .call(Verb::List, "acrpullbindings", bindings.list_metadata(&params))
         .await
     {
         Ok(_first) => Ok(()),

@@ -52,7 +52,8 @@ pub struct BindingMemory {
 
 /// What an object looked like after our own write, for as long as the watch still shows an earlier version.
 ///
-/// Versions can only be compared for equality, so the ones that our writes replaced are kept.
+/// Versions can only be compared for equality, so the ones that our writes replaced are kept; until the watch shows
+/// none of them any more, see [`Self::newer`].
 #[derive(Debug, Clone)]
 pub struct Echo<T> {
     superseded: Vec<String>,
@@ -63,16 +64,29 @@ impl<T: Clone> Echo<T> {
     /// After a write that replaced version `over`, and earlier writes whose echo is `previous`.
     pub fn after(previous: Option<&Self>, over: impl IntoIterator<Item = String>, value: T) -> Self {
         let mut superseded = previous.map(|echo| echo.superseded.clone()).unwrap_or_default();
-        superseded.extend(over);
+        for version in over {
+            if !superseded.contains(&version) {
+                superseded.push(version);
+            }
+        }
         Self { superseded, value }
     }
 
-    /// The newer of what was written and what is seen in `version`.
-    pub fn newer(echo: Option<&Self>, version: &str, seen: T) -> T {
+    /// The newer of what was written and what is seen in `version`. Drops the echo when the watch has caught up: what
+    /// it shows then is our write or newer, and it never goes back.
+    pub fn newer(echo: &mut Option<Self>, version: &str, seen: T) -> T {
         match echo {
-            Some(echo) if echo.superseded.iter().any(|over| over == version) => echo.value.clone(),
-            Some(_) | None => seen,
+            Some(written) if written.is_over(version) => written.value.clone(),
+            Some(_) | None => {
+                *echo = None;
+                seen
+            }
         }
+    }
+
+    /// Whether `version` is one that our writes replaced.
+    pub fn is_over(&self, version: &str) -> bool {
+        self.superseded.iter().any(|over| over == version)
     }
 }
 
@@ -148,17 +162,59 @@ impl Memory {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
     use super::*;
-    use crate::samples::now;
+    use crate::{
+        pull_secret::{self, SecretState},
+        samples::{binding, now, owner, workload_identity_spec},
+        snapshot,
+    };
 
     #[test]
     fn echo_counts_until_the_watch_has_caught_up() {
         let first = Echo::after(None, ["1".to_owned()], "after first");
-        let second = Echo::after(Some(&first), ["2".to_owned()], "after second");
-        assert_eq!(Echo::newer(Some(&second), "1", "seen"), "after second");
-        assert_eq!(Echo::newer(Some(&second), "2", "seen"), "after second");
-        assert_eq!(Echo::newer(Some(&second), "3", "seen"), "seen");
-        assert_eq!(Echo::newer(None, "1", "seen"), "seen");
+        let mut echo = Some(Echo::after(Some(&first), ["2".to_owned()], "after second"));
+        assert_eq!(Echo::newer(&mut echo, "1", "seen"), "after second");
+        assert_eq!(Echo::newer(&mut echo, "2", "seen"), "after second");
+        assert_eq!(Echo::newer(&mut echo, "3", "seen"), "seen");
+        assert!(echo.is_none());
+        assert_eq!(Echo::newer(&mut echo, "1", "seen"), "seen");
+    }
+
+    #[test]
+    fn echo_of_a_watch_that_lags_keeps_each_version_once() {
+        let mut echo: Option<Echo<&str>> = None;
+        for _write in 0..1000 {
+            echo = Some(Echo::after(echo.as_ref(), ["1".to_owned()], "written"));
+        }
+        assert_eq!(echo.unwrap().superseded, ["1"]);
+    }
+
+    #[test]
+    fn echo_of_a_thousand_writes_that_the_watch_saw_keeps_one_version() {
+        let mut binding = binding("web", workload_identity_spec());
+        let mut seen = ObjectMeta {
+            uid: Some("uid-of-secret".to_owned()),
+            labels: Some([(pull_secret::BINDING_LABEL.to_owned(), "web".to_owned())].into()),
+            owner_references: Some(vec![owner(&binding)]),
+            ..ObjectMeta::default()
+        };
+        let mut memory = BindingMemory::new("uid-of-web", now());
+        for version in (1..=1000).map(|version: u32| version.to_string()) {
+            binding.metadata.resource_version = Some(version.clone());
+            let status = snapshot::status(&binding, &mut memory);
+            memory.status = Some(Echo::after(memory.status.as_ref(), [version.clone()], status));
+            assert_eq!(memory.status.as_ref().unwrap().superseded, [version.as_str()]);
+
+            seen.resource_version = Some(version.clone());
+            let SecretState::Ours(secret) = snapshot::watched_secret(&seen, &binding, &mut memory) else {
+                panic!("the Secret is the binding's");
+            };
+            assert_eq!(secret.resource_version, version);
+            memory.secret = Some(Echo::after(memory.secret.as_ref(), [version.clone()], secret));
+            assert_eq!(memory.secret.as_ref().unwrap().superseded, [version]);
+        }
     }
 
     #[test]

@@ -22,8 +22,9 @@ use crate::{
 
 /// After a failed read or status write; the same again plus jitter at most.
 const RETRY: Duration = Duration::from_secs(15);
-/// A broker that has not answered by then is worth a word in the status.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// A broker that has not answered by then is worth a word in the status. Counted from when the question is put: in a
+/// burst of bindings most of the time goes by in the queue before it, and a word for each would double the writes.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Stands for the inputs of an attempt that had none, because the name belongs to somebody else.
 const NO_INPUTS: &str = "";
 

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, ResourceExt as _, runtime::reflector::ObjectRef};
 
 use crate::{
@@ -46,15 +46,7 @@ async fn secret(
     let name = pull_secret::name_for(&binding.name_any());
     let key = ObjectRef::new(&name).within(namespace);
     if let Some(seen) = context.secrets.get(&key) {
-        let SecretState::Ours(secret) = pull_secret::judge(&seen.metadata, binding) else {
-            return Ok(SecretState::Foreign);
-        };
-        let version = secret.resource_version.clone();
-        return Ok(SecretState::Ours(Echo::newer(
-            memory.secret.as_ref(),
-            &version,
-            secret,
-        )));
+        return Ok(watched_secret(&seen.metadata, binding, memory));
     }
     // A live read needs no echo, it is the newest there is.
     memory.secret = None;
@@ -68,11 +60,24 @@ async fn secret(
     }))
 }
 
+/// The Secret that the watch knows: as watched, or as we last wrote it if the watch lags behind.
+pub(crate) fn watched_secret(
+    seen: &ObjectMeta,
+    binding: &AcrPullBinding,
+    memory: &mut BindingMemory,
+) -> SecretState {
+    let SecretState::Ours(secret) = pull_secret::judge(seen, binding) else {
+        return SecretState::Foreign;
+    };
+    let version = secret.resource_version.clone();
+    SecretState::Ours(Echo::newer(&mut memory.secret, &version, secret))
+}
+
 /// The binding's status: as watched, or as we last wrote it if the watch lags behind.
-pub fn status(binding: &AcrPullBinding, memory: &BindingMemory) -> AcrPullBindingStatus {
+pub fn status(binding: &AcrPullBinding, memory: &mut BindingMemory) -> AcrPullBindingStatus {
     let version = binding.resource_version().unwrap_or_default();
     Echo::newer(
-        memory.status.as_ref(),
+        &mut memory.status,
         &version,
         binding.status.clone().unwrap_or_default(),
     )

@@ -1,18 +1,24 @@
 //! The three watches. Each fills a store and hands every change to the `router`, which says what is to be looked at
 //! again. Decides nothing.
 //!
+//! A binding that does not decode is as good as gone here, see `unreadable`; the others go on.
+//!
 //! Bindings are filtered by the operator's selector, Secrets by our label and as metadata only: this process never
 //! holds the content of a Secret that it did not write.
 
 mod router;
+mod unreadable;
 
 use std::{fmt::Debug, sync::Arc};
 
-use futures::{SinkExt as _, Stream, StreamExt as _, channel::mpsc};
-use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use futures::{SinkExt as _, Stream, StreamExt as _, TryStreamExt as _, channel::mpsc};
+use k8s_openapi::{
+    api::core::v1::{Secret, ServiceAccount},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{
     Api, Client, Resource, ResourceExt as _,
-    core::PartialObjectMeta,
+    core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         WatchStreamExt as _,
         reflector::{self, ObjectRef, Store, store::Writer},
@@ -26,7 +32,10 @@ use runtime::{
 };
 use serde::de::DeserializeOwned;
 
-use self::router::{Change, Router, Wake};
+use self::{
+    router::{Change, Router, Wake},
+    unreadable::{Delivery, Sieve},
+};
 use crate::{context::Context, crd::AcrPullBinding, links, pull_secret};
 
 /// Objects per page of a list, as `kubectl` has it: bounds what one answer holds in memory.
@@ -139,11 +148,17 @@ pub fn spawn(
         queues: queues.clone(),
         shutdown: shutdown(),
     };
-    let events = slimmed(client(), selected, |binding: &mut AcrPullBinding| {
-        binding.metadata.managed_fields = None;
-        binding.annotations_mut().remove(LAST_APPLIED);
-    });
-    tasks.spawn("watch bindings", watch.run(events));
+    let events = slimmed(
+        client(),
+        selected,
+        |binding: &mut DeserializeGuard<AcrPullBinding>| {
+            binding.meta_mut().managed_fields = None;
+            binding.annotations_mut().remove(LAST_APPLIED);
+        },
+    );
+    let mut sieve = Sieve::default();
+    let deliveries = events.try_filter_map(move |event| std::future::ready(Ok(sieve.sift(event))));
+    tasks.spawn("watch bindings", watch.run(deliveries));
 
     let watch = Watch {
         writer: accounts,
@@ -155,10 +170,8 @@ pub fn spawn(
         queues: queues.clone(),
         shutdown: shutdown(),
     };
-    tasks.spawn(
-        "watch ServiceAccounts",
-        watch.run(slimmed(client(), all.clone(), links::slim)),
-    );
+    let events = slimmed(client(), all.clone(), links::slim);
+    tasks.spawn("watch ServiceAccounts", watch.run(events.map_ok(Delivery::Event)));
 
     let watch = Watch {
         writer: secrets,
@@ -171,7 +184,7 @@ pub fn spawn(
     let events = slimmed(client(), labelled, |secret: &mut PartialObjectMeta<Secret>| {
         pull_secret::slim(&mut secret.metadata);
     });
-    tasks.spawn("watch Secrets", watch.run(events));
+    tasks.spawn("watch Secrets", watch.run(events.map_ok(Delivery::Event)));
     Wakes {
         bindings: bindings_rx,
         accounts: accounts_rx,
@@ -196,12 +209,13 @@ where
     K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
     R: Fn(&Change<'_, K>) -> Vec<Wake> + Send,
 {
-    async fn run(mut self, events: impl Stream<Item = watcher::Result<Event<K>>> + Send) {
+    async fn run(mut self, deliveries: impl Stream<Item = watcher::Result<Delivery<K>>> + Send) {
         let shutdown = self.shutdown.clone();
-        let mut events = std::pin::pin!(events.take_until(shutdown.started()));
-        while let Some(event) = events.next().await {
-            let wakes = match event {
-                Ok(event) => self.take(&event),
+        let mut deliveries = std::pin::pin!(deliveries.take_until(shutdown.started()));
+        while let Some(delivery) = deliveries.next().await {
+            let wakes = match delivery {
+                Ok(Delivery::Event(event)) => self.take(&event),
+                Ok(Delivery::Unreadable(metadata)) => self.lose(&metadata),
                 Err(error) => {
                     tracing::warn!(error = %ErrorChain(&error), "a watch failed and is started again");
                     Vec::new()
@@ -228,7 +242,7 @@ where
                 before: before(after),
                 after,
             }),
-            Event::Delete(object) => Some(Change::Gone(object)),
+            Event::Delete(object) => Some(Change::Gone(object.meta())),
             Event::InitDone => Some(Change::Resynced),
             Event::Init | Event::InitApply(_) => None,
         };
@@ -237,5 +251,54 @@ where
             self.gate.open();
         }
         change.map(|change| (self.route)(&change)).unwrap_or_default()
+    }
+
+    /// Takes out of the store what can be read no longer: nobody is to go on with what it said before.
+    fn lose(&mut self, metadata: &ObjectMeta) -> Vec<Wake> {
+        let name = metadata.name.as_deref().unwrap_or_default();
+        let namespace = metadata.namespace.as_deref().unwrap_or_default();
+        let known = self
+            .writer
+            .as_reader()
+            .get(&ObjectRef::new(name).within(namespace));
+        if let Some(known) = known {
+            self.writer.apply_watcher_event(&Event::Delete(K::clone(&known)));
+        }
+        (self.route)(&Change::Gone(metadata))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{binding, workload_identity_spec};
+
+    #[test]
+    fn watch_binding_that_decodes_no_longer_leaves_the_store_and_is_routed() {
+        let (store, writer) = reflector::store();
+        let mut watch = Watch {
+            writer,
+            gate: Readiness::default().gate("watch"),
+            route: |change: &Change<'_, AcrPullBinding>| match change {
+                Change::Gone(metadata) => {
+                    vec![Wake::Binding(
+                        ObjectRef::new(metadata.name.as_deref().unwrap()).within("shop"),
+                    )]
+                }
+                Change::Applied { .. } | Change::Resynced => Vec::new(),
+            },
+            queues: Queues {
+                bindings: mpsc::channel(0).0,
+                accounts: mpsc::channel(0).0,
+            },
+            shutdown: Shutdown::manual(),
+        };
+        for name in ["one", "two"] {
+            watch.take(&Event::Apply(binding(name, workload_identity_spec())));
+        }
+        let wakes = watch.lose(&binding("one", workload_identity_spec()).metadata);
+        assert_eq!(wakes, [Wake::Binding(ObjectRef::new("one").within("shop"))]);
+        let left: Vec<_> = store.state().iter().map(|binding| binding.name_any()).collect();
+        assert_eq!(left, ["two"]);
     }
 }

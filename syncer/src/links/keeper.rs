@@ -68,9 +68,10 @@ impl LinkKeeper {
             return None;
         };
         let version = seen.resource_version().unwrap_or_default();
-        let newest = Echo::newer(written.get(account), &version, Arc::clone(&seen));
-        if Arc::ptr_eq(&newest, &seen) {
-            written.remove(account);
+        let mut echo = written.remove(account);
+        let newest = Echo::newer(&mut echo, &version, seen);
+        if let Some(echo) = echo {
+            written.insert(account.clone(), echo);
         }
         Some(newest)
     }
@@ -189,6 +190,11 @@ impl LinkKeeper {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let over = before.resource_version().into_iter().chain(seen);
         let echo = Echo::after(written.get(account), over, Arc::new(after));
+        // An account that is never looked at again, because its namespace is gone, leaves nothing behind.
+        written.retain(|account, echo| {
+            let seen = self.accounts.get(account);
+            seen.is_some_and(|seen| echo.is_over(&seen.resource_version().unwrap_or_default()))
+        });
         written.insert(account.clone(), echo);
     }
 }

@@ -58,10 +58,11 @@ impl Pass<'_> {
     /// Writes the status and the events if they are due. True if that failed.
     pub(super) async fn report(&mut self, rest: &Plan, now: Timestamp) -> bool {
         let (link, problem) = self.standing(rest);
-        let (binding, memory) = (Arc::clone(&self.snapshot.binding), &self.snapshot.memory);
+        let binding = Arc::clone(&self.snapshot.binding);
+        let before = snapshot::status(&binding, &mut self.snapshot.memory);
+        let memory = &self.snapshot.memory;
         let secret_name = pull_secret::name_for(&binding.name_any());
         let trace_id = propagation::current_trace_id();
-        let before = snapshot::status(&binding, memory);
         let after = status::next(
             &before,
             &Observation {

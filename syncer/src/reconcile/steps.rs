@@ -57,7 +57,15 @@ impl Pass<'_> {
     /// broker finishes for others, and the next process asks again.
     pub(super) async fn ask(&mut self, issue: &Issue) -> Option<Result<credential::Answer, Problem>> {
         let (context, binding) = (self.context, Arc::clone(&self.snapshot.binding));
-        let mut answer = std::pin::pin!(credential::ask(context, &binding, issue));
+        let question = tokio::select! {
+            question = credential::prepare(context, &binding, issue) => question,
+            () = context.shutdown.started() => return None,
+        };
+        let question = match question {
+            Ok(question) => question,
+            Err(problem) => return Some(Err(problem)),
+        };
+        let mut answer = std::pin::pin!(question.put(context, issue));
         tokio::select! {
             answer = &mut answer => return Some(answer),
             () = context.shutdown.started() => return None,
@@ -71,8 +79,7 @@ impl Pass<'_> {
                 () = context.shutdown.started() => None,
             }
         };
-        // Both at once: the question may hold a worker or be the next to get one, the report needs one as well, and
-        // what is not polled gives nothing back.
+        // Both at once: the question holds its slot until its answer is polled, and the report may wait for a worker.
         let (answer, _status_failed) = tokio::join!(answer, self.report(&rest, now));
         answer
     }

@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::{
+    api::core::v1::{Secret, ServiceAccount},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{
     ResourceExt as _,
     core::PartialObjectMeta,
@@ -31,8 +34,8 @@ pub(super) enum Wake {
 pub(super) enum Change<'a, K> {
     /// It is new or different.
     Applied { before: Option<Arc<K>>, after: &'a K },
-    /// It is gone.
-    Gone(&'a K),
+    /// It is gone, or does not decode any more.
+    Gone(&'a ObjectMeta),
     /// The store was read anew; what went missing meanwhile is gone without a change of its own.
     Resynced,
 }
@@ -65,13 +68,20 @@ impl Router {
                 after,
             } if relevant(before) == relevant(after) => Vec::new(),
             Change::Applied { after, .. } => {
-                let mut wakes = self.accounts_to_unlink(after, after.metadata.deletion_timestamp.is_none());
+                let metadata = &after.metadata;
+                let target = metadata
+                    .deletion_timestamp
+                    .is_none()
+                    .then_some(&after.spec.service_account_name);
+                let mut wakes = self.accounts_to_unlink(metadata, target);
                 wakes.push(Wake::Binding(ObjectRef::from_obj(*after)));
                 wakes
             }
-            Change::Gone(binding) => {
-                self.memory.forget(&ObjectRef::from_obj(*binding));
-                self.accounts_to_unlink(binding, false)
+            Change::Gone(metadata) => {
+                let name = metadata.name.as_deref().unwrap_or_default();
+                let namespace = metadata.namespace.as_deref().unwrap_or_default();
+                self.memory.forget(&ObjectRef::new(name).within(namespace));
+                self.accounts_to_unlink(metadata, None)
             }
             Change::Resynced => {
                 self.memory.retain(|binding| self.bindings.get(binding).is_some());
@@ -81,9 +91,9 @@ impl Router {
     }
 
     pub(super) fn account(&self, change: &Change<'_, ServiceAccount>) -> Vec<Wake> {
-        let (before, after, account) = match change {
-            Change::Applied { before, after } => (before.as_deref(), Some(*after), *after),
-            Change::Gone(account) => (Some(*account), None, *account),
+        let (before, after, metadata) = match change {
+            Change::Applied { before, after } => (before.as_deref(), Some(*after), &after.metadata),
+            Change::Gone(metadata) => (None, None, *metadata),
             Change::Resynced => return self.everything(),
         };
         let appeared_or_gone = before.is_none() || after.is_none();
@@ -94,10 +104,10 @@ impl Router {
         if !identity_changed && lost.is_empty() {
             return Vec::new();
         }
-        let name = account.name_any();
+        let name = metadata.name.as_deref().unwrap_or_default();
         let concerned = self.bindings.state_filter(|binding| {
-            binding.metadata.namespace == account.metadata.namespace
-                && (identity_changed && binding.spec.identity_account() == Some(&name)
+            binding.metadata.namespace == metadata.namespace
+                && (identity_changed && binding.spec.identity_account() == Some(name)
                     || binding.spec.service_account_name == name
                         && (appeared_or_gone || lost.contains(&pull_secret::name_for(&binding.name_any()))))
         });
@@ -106,30 +116,34 @@ impl Router {
             .map(|binding| Wake::Binding(ObjectRef::from_obj(binding.as_ref())))
             .collect();
         // One that appears with a record was restored from somewhere; what it records may be long gone.
-        if before.is_none() && (!wakes.is_empty() || !links::record(account).is_empty()) {
+        if let (None, Some(account)) = (before, after)
+            && (!wakes.is_empty() || !links::record(account).is_empty())
+        {
             wakes.push(Wake::Account(ObjectRef::from_obj(account)));
         }
         wakes
     }
 
     pub(super) fn secret(&self, change: &Change<'_, PartialObjectMeta<Secret>>) -> Vec<Wake> {
-        let (Change::Applied { after: secret, .. } | Change::Gone(secret)) = change else {
-            return self.everything();
+        let metadata = match change {
+            Change::Applied { after, .. } => &after.metadata,
+            Change::Gone(metadata) => *metadata,
+            Change::Resynced => return self.everything(),
         };
-        let namespace = secret.metadata.namespace.as_deref().unwrap_or_default();
-        let binding = pull_secret::binding_of(&secret.metadata);
+        let namespace = metadata.namespace.as_deref().unwrap_or_default();
+        let binding = pull_secret::binding_of(metadata);
         binding
             .map(|name| Wake::Binding(ObjectRef::new(name).within(namespace)))
             .into_iter()
             .collect()
     }
 
-    /// ServiceAccounts that record a link to the binding's Secret and should not, or no longer.
-    fn accounts_to_unlink(&self, binding: &AcrPullBinding, exists: bool) -> Vec<Wake> {
-        let secret_name = pull_secret::name_for(&binding.name_any());
+    /// ServiceAccounts that record a link to the binding's Secret and should not, or no longer; all but `target`.
+    fn accounts_to_unlink(&self, binding: &ObjectMeta, target: Option<&String>) -> Vec<Wake> {
+        let secret_name = pull_secret::name_for(binding.name.as_deref().unwrap_or_default());
         let recorded = self.accounts.state_filter(|account| {
-            account.metadata.namespace == binding.metadata.namespace
-                && !(exists && account.metadata.name.as_ref() == Some(&binding.spec.service_account_name))
+            account.metadata.namespace == binding.namespace
+                && (target.is_none() || account.metadata.name.as_ref() != target)
                 && links::record(account).contains(&secret_name)
         });
         recorded

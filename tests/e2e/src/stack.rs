@@ -117,7 +117,11 @@ impl Stack {
             ..ControlPlaneOptions::default()
         };
         let plane = Arc::new(ControlPlane::start(plane_options).await?);
-        let started = Self::start_on(Arc::clone(&plane), options, binaries).await;
+        let started = tokio::select! {
+            // Otherwise a client or Helm would say that nobody answers, and not who has died.
+            error = plane.failed() => Err(error),
+            started = Self::start_on(Arc::clone(&plane), options, binaries) => started,
+        };
         started.inspect_err(|_error| plane.keep_logs())
     }
 
@@ -159,6 +163,8 @@ impl Stack {
         let broker = Pod::run(&node, NAMESPACE, BROKER).await?;
         let address = format!("https://localhost:{}", broker.address("grpc-https")?.port());
         install::release(&plane, SYNCER, values::syncer(&options, &address, &otel_endpoint)).await?;
+        // A new kind: a garbage collector that has not heard of it leaves the Secrets of a deleted binding.
+        plane.restart_controller_manager().await?;
         let syncer = Pod::run(&node, NAMESPACE, SYNCER).await?;
         let images = Images::new(plane.supervisor(), plane.tools());
         Ok(Self {

@@ -47,9 +47,12 @@ fn router_binding_wakes_itself_and_accounts_that_should_not_list_it() {
         woken(router().binding(&applied(None, &new))),
         ["account/old", "binding/one"]
     );
-    assert_eq!(woken(router().binding(&Change::Gone(&new))), ["account/old"]);
     assert_eq!(
-        woken(router().binding(&Change::Gone(&binding("two", workload_identity_spec())))),
+        woken(router().binding(&Change::Gone(&new.metadata))),
+        ["account/old"]
+    );
+    assert_eq!(
+        woken(router().binding(&Change::Gone(&binding("two", workload_identity_spec()).metadata))),
         [""; 0]
     );
 }
@@ -78,7 +81,7 @@ fn router_account_that_appears_or_goes_wakes_its_bindings() {
         ["account/web", "binding/one", "binding/two"]
     );
     assert_eq!(
-        woken(router().account(&Change::Gone(&web))),
+        woken(router().account(&Change::Gone(&web.metadata))),
         ["binding/one", "binding/two"]
     );
     assert_eq!(router().account(&applied(None, &account("bystander"))), []);
@@ -115,9 +118,12 @@ fn router_account_with_another_identity_wakes_those_that_use_it() {
 fn router_secret_wakes_its_binding() {
     let mut secret = PartialObjectMeta::<Secret>::default();
     secret.metadata.namespace = Some("shop".to_owned());
-    assert_eq!(router().secret(&Change::Gone(&secret)), []);
+    assert_eq!(router().secret(&Change::Gone(&secret.metadata)), []);
     secret.metadata.labels = Some([(pull_secret::BINDING_LABEL.to_owned(), "one".to_owned())].into());
-    assert_eq!(woken(router().secret(&Change::Gone(&secret))), ["binding/one"]);
+    assert_eq!(
+        woken(router().secret(&Change::Gone(&secret.metadata))),
+        ["binding/one"]
+    );
 }
 
 #[test]
