@@ -66,9 +66,22 @@ impl<'a> Warm<'a> {
     }
 }
 
+/// An existing cluster does not hand out the key that expired and forged tokens must be signed with.
+#[expect(clippy::print_stderr, reason = "a test that does not run must say so")]
+fn keeps_its_key(stack: &Stack) -> bool {
+    let keeps = stack.plane().service_account_signing_key_path().is_none();
+    if keeps {
+        eprintln!("skipped: the signing key of an existing cluster is not to be had");
+    }
+    keeps
+}
+
 #[test]
 fn a1_wrong_bearer_on_a_warm_cache_is_refused() -> anyhow::Result<()> {
     beside_others(async |stack| {
+        if keeps_its_key(stack) {
+            return Ok(());
+        }
         let warm = Warm::new(stack, "a1-bearer").await?;
         let issuer = stack.plane().issuer();
         let good = claims(issuer, NAMESPACE, "acrpull-syncer", BROKER_AUDIENCE);
@@ -153,6 +166,9 @@ fn a1_wrong_bearer_on_a_warm_cache_is_refused() -> anyhow::Result<()> {
 #[test]
 fn a1_wrong_subject_on_a_warm_cache_is_refused() -> anyhow::Result<()> {
     beside_others(async |stack| {
+        if keeps_its_key(stack) {
+            return Ok(());
+        }
         let warm = Warm::new(stack, "a1-subject").await?;
         let issuer = stack.plane().issuer();
         let good = claims(issuer, warm.team.namespace(), "web", FEDERATION_AUDIENCE);
@@ -211,6 +227,9 @@ fn a1_wrong_subject_on_a_warm_cache_is_refused() -> anyhow::Result<()> {
 #[test]
 fn a1_syncer_of_another_cluster_gets_nothing_of_this_one() -> anyhow::Result<()> {
     beside_others(async |stack| {
+        if keeps_its_key(stack) {
+            return Ok(());
+        }
         let warm = Warm::new(stack, "a1-cluster").await?;
         let issuer = stack.plane().issuer();
         let neighbour =

@@ -1,14 +1,17 @@
 //! Identities of the broker: declared, granted, or denied.
 
+use std::time::Duration;
+
 use azure_simulator::{Operation, Service};
 use e2e::{BROKER_AUDIENCE, NAMESPACE, Stack, VmIdentity, binding};
 use syncer::crd::AcrPullBinding;
 
-use crate::cluster_tokens::{SigningKey, claims};
 use crate::shared::{BY_CLIENT_ID, BY_RESOURCE_ID, Granted, NARROW, REGISTRY_WIDE, beside_others};
 use crate::wire::{Wires, broker_owned};
 
 const SCOPE: &str = "repository:team/web:pull";
+/// The shortest life of a token.
+const TEN_MINUTES: Duration = Duration::from_mins(10);
 
 /// What is different about a request.
 type Change = fn(&mut proto::v1::GetDockerConfigRequest);
@@ -102,13 +105,9 @@ fn managed_identity_without_a_grant_is_denied_without_an_azure_call() -> anyhow:
 fn grant_is_compared_with_the_whole_request() -> anyhow::Result<()> {
     beside_others(async |stack| {
         let wires = Wires::to(stack).await?;
-        let caller = claims(
-            stack.plane().issuer(),
-            NAMESPACE,
-            "acrpull-syncer",
-            BROKER_AUDIENCE,
-        );
-        let bearer = SigningKey::of_cluster(stack)?.sign(&caller)?;
+        let bearer = stack
+            .mint_token(NAMESPACE, "acrpull-syncer", BROKER_AUDIENCE, TEN_MINUTES)
+            .await?;
         let VmIdentity { client_id, .. } = BY_CLIENT_ID.identity();
         let ask = async |change: &dyn Fn(&mut proto::v1::GetDockerConfigRequest)| {
             let mut request = broker_owned("client-id-any", BY_CLIENT_ID.registry, Some(SCOPE), &client_id);
@@ -152,13 +151,9 @@ fn grant_is_compared_with_the_whole_request() -> anyhow::Result<()> {
 fn grant_registry_wide_allows_requests_without_a_scope_and_nothing_else() -> anyhow::Result<()> {
     beside_others(async |stack| {
         let wires = Wires::to(stack).await?;
-        let caller = claims(
-            stack.plane().issuer(),
-            NAMESPACE,
-            "acrpull-syncer",
-            BROKER_AUDIENCE,
-        );
-        let bearer = SigningKey::of_cluster(stack)?.sign(&caller)?;
+        let bearer = stack
+            .mint_token(NAMESPACE, "acrpull-syncer", BROKER_AUDIENCE, TEN_MINUTES)
+            .await?;
         let VmIdentity { client_id, .. } = REGISTRY_WIDE.identity();
         let ask = async |scope| {
             let request = broker_owned("wide-any", REGISTRY_WIDE.registry, scope, &client_id);
