@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use azure_simulator::{Action, Fault, HangAt, Operation, Service};
-use e2e::{Stack, Team, binding, wait_for};
+use e2e::binding::{self, condition};
+use e2e::{Stack, Team, wait_for};
 use futures::future::try_join_all;
 use rustix::process::Signal;
 use tokio::time::Instant;
@@ -50,6 +51,16 @@ fn bindings_beside_a_registry_that_never_answers_are_ready_within_ten_seconds() 
         assert!(bad.pull_secret("b0").await?.is_none());
         let linked = bad.links("web").await?.len();
         assert_eq!(linked, HANGING, "links do not wait for the registry");
+
+        // What waits long says so in its status. That takes a worker each, and there are fewer workers than that.
+        bad.wait_binding("b0", "says that it waits or has failed", PATIENCE, |binding| {
+            condition(binding, "CredentialIssued").is_some_and(|issued| issued.status != "True")
+        })
+        .await?;
+        let scope = "repository:team/late:pull";
+        good.create(&binding::workload_identity("late", "web", good.registry(), scope))
+            .await?;
+        good.ready("late").await?;
         Ok(())
     })
 }
