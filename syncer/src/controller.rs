@@ -17,7 +17,7 @@ use kube::{
     },
 };
 use runtime::{error_chain::ErrorChain, tasks};
-use tokio::task::JoinError;
+use tokio::task::{JoinError, JoinHandle};
 use tracing::Instrument as _;
 
 use crate::{
@@ -69,22 +69,7 @@ async fn reconcile_bindings(
         );
         tasks::spawn_detached(reconcile::reconcile(context, binding).instrument(span))
     };
-    let passes = applier(
-        start,
-        |binding, error, context| {
-            panicked(
-                &ObjectRef::from_obj(binding.as_ref()).to_string(),
-                error,
-                &context,
-            )
-        },
-        Arc::clone(context),
-        store,
-        queue(wakes, context),
-        controller::Config::default().debounce(DEBOUNCE),
-    );
-    // What a pass comes to is in the status, the metrics and the trace; here only the stream is driven.
-    passes.for_each(|_pass| std::future::ready(())).await;
+    drive(context, store, wakes, start).await;
 }
 
 /// The links that bindings left behind, and those that somebody removed.
@@ -103,20 +88,27 @@ async fn settle_links(
         );
         tasks::spawn_detached(settle(context, ObjectRef::from_obj(account.as_ref())).instrument(span))
     };
+    drive(context, store, wakes, start).await;
+}
+
+/// Starts a pass for every wake, one at a time per object, until shutdown.
+async fn drive<K>(
+    context: &Arc<Context>,
+    store: Store<K>,
+    wakes: mpsc::Receiver<ObjectRef<K>>,
+    start: impl FnMut(Arc<K>, Arc<Context>) -> JoinHandle<Action>,
+) where
+    K: kube::Resource<DynamicType = ()> + Clone + 'static,
+{
     let passes = applier(
         start,
-        |account, error, context| {
-            panicked(
-                &ObjectRef::from_obj(account.as_ref()).to_string(),
-                error,
-                &context,
-            )
-        },
+        |object, error, context| panicked(&ObjectRef::from_obj(object.as_ref()).to_string(), error, &context),
         Arc::clone(context),
         store,
         queue(wakes, context),
         controller::Config::default().debounce(DEBOUNCE),
     );
+    // What a pass comes to is in the status, the metrics and the trace; here only the stream is driven.
     passes.for_each(|_pass| std::future::ready(())).await;
 }
 
