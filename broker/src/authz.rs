@@ -12,10 +12,12 @@ use crate::{
     authn::{Caller, Subject},
     config::{Cloud, Clouds, Grant, Identity, Policy},
     request::{DockerConfigRequest, IdentitySelector, RequestedIdentity},
+    tenant::Tenant,
 };
 
 /// What has been allowed. Only [`permit`] makes one.
 pub struct Permit {
+    tenant: Tenant,
     source: TokenSource,
     registry: RegistryHost,
     scopes: ScopeSet,
@@ -47,6 +49,11 @@ pub enum TokenSource {
 }
 
 impl Permit {
+    /// Who it is served for.
+    pub fn tenant(&self) -> &Tenant {
+        &self.tenant
+    }
+
     /// Where the Entra token comes from.
     pub fn source(&self) -> &TokenSource {
         &self.source
@@ -185,6 +192,10 @@ pub fn permit(
         }
     };
     Ok(Permit {
+        tenant: Tenant {
+            cluster: Arc::clone(&cluster.name),
+            namespace: request.namespace.as_str().into(),
+        },
         source,
         registry: request.registry.clone(),
         scopes: request.scopes.clone(),

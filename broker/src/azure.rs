@@ -22,6 +22,7 @@ use crate::{
     config::{Clouds, EgressConfig},
     error::CredentialError,
     metrics::UpstreamMetrics,
+    tenant::Tenant,
 };
 pub use egress::EgressError;
 use upstream::Upstream;
@@ -32,6 +33,17 @@ pub struct Issued {
     pub token: Secret,
     /// When it expires, by our own clock.
     pub expires_at: SystemTime,
+}
+
+/// On whose behalf, how urgently, and after what a call is made.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// Whose share of the budget it takes.
+    pub tenant: Tenant,
+    /// When what the caller holds expires: the earliest goes first. None: it holds nothing, and goes before all.
+    pub held_until: Option<SystemTime>,
+    /// The call before it, for the same key, failed in a way that passes by itself.
+    pub is_retry: bool,
 }
 
 /// The way to Azure.

@@ -46,6 +46,8 @@ pub struct ClusterConfig {
     pub subject_audiences: Vec<String>,
     /// The `sub`s that may ask for bindings of this cluster.
     pub syncers: Vec<String>,
+    /// The `sub`s that may call FleetService and see all of Explain.
+    pub operators: Vec<String>,
     /// Tenant of federated identities that name none.
     pub default_tenant: Option<TenantId>,
     /// Tenants that federated requests may name; empty means any.

@@ -20,10 +20,12 @@ pub mod error;
 pub mod expiry;
 pub mod grpc;
 pub mod http;
+pub mod live;
 pub mod metrics;
 pub mod request;
 pub mod serve;
 pub mod service;
+pub mod tenant;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -39,6 +41,7 @@ use authn::{Authenticator, Cluster, KeyStore};
 use azure::Azure;
 use config::{Config, ConfigError, KeySource};
 use credentials::Credentials;
+use live::{Live, Snapshot};
 use metrics::Metrics;
 use serve::TlsFiles;
 use service::Service;
@@ -112,7 +115,12 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
         "certificate reload",
         serve::reload_tls(tls_files, tls.clone(), shutdown.clone()),
     );
-    let service = Service::new(authenticator, clouds, policy, credentials, metrics);
+    let live = Live::new(Snapshot {
+        authenticator,
+        clouds,
+        policy,
+    });
+    let service = Service::new(live, credentials, metrics);
 
     let router = serve::router(service).await;
     tasks.spawn("server", serve::serve(listener, tls, router, shutdown.clone())?);

@@ -14,11 +14,11 @@ use proto::{
 };
 
 use crate::{
-    authn::{Authenticator, AuthnError, TokenError},
+    authn::{AuthnError, TokenError},
     authz,
-    config::{Clouds, Policy},
     credentials::{Credentials, DockerConfig},
     error::CredentialError,
+    live::Live,
     metrics::{Metrics, Outcome, WireFormat},
     request::{DockerConfigRequest, RequestedIdentity},
 };
@@ -28,26 +28,16 @@ use crate::{
 pub struct Service(Arc<Parts>);
 
 struct Parts {
-    authenticator: Arc<Authenticator>,
-    clouds: Clouds,
-    policy: Policy,
+    live: Live,
     credentials: Credentials,
     metrics: Metrics,
 }
 
 impl Service {
     /// Puts the parts together.
-    pub fn new(
-        authenticator: Arc<Authenticator>,
-        clouds: Clouds,
-        policy: Policy,
-        credentials: Credentials,
-        metrics: Metrics,
-    ) -> Self {
+    pub fn new(live: Live, credentials: Credentials, metrics: Metrics) -> Self {
         Self(Arc::new(Parts {
-            authenticator,
-            clouds,
-            policy,
+            live,
             credentials,
             metrics,
         }))
@@ -91,10 +81,10 @@ impl Service {
         headers: &HeaderMap,
         message: Result<GetDockerConfigRequest, CredentialError>,
     ) -> Result<GetDockerConfigResponse, CredentialError> {
-        let parts = &*self.0;
+        let live = self.0.live.current();
         let span = tracing::Span::current();
         let bearer = bearer_token(headers).ok_or(AuthnError::Caller(TokenError::Missing))?;
-        let caller = parts.authenticator.caller(bearer)?;
+        let caller = live.authenticator.caller(bearer)?;
         span.record("acrpull.cluster", &*caller.cluster.config.name);
         let request = DockerConfigRequest::try_from(message?)?;
         span.record("acrpull.binding.namespace", request.namespace.as_str());
@@ -102,15 +92,15 @@ impl Service {
         span.record("acrpull.registry.server", request.registry.as_str());
         let subject = match &request.identity {
             RequestedIdentity::Federated { subject_token, .. } => {
-                Some(parts.authenticator.subject(subject_token.expose(), &caller)?)
+                Some(live.authenticator.subject(subject_token.expose(), &caller)?)
             }
             RequestedIdentity::BrokerOwned(_) => None,
         };
-        let permit = authz::permit(&caller, subject.as_ref(), &request, &parts.clouds, &parts.policy)?;
+        let permit = authz::permit(&caller, subject.as_ref(), &request, &live.clouds, &live.policy)?;
         if let Some(grant) = permit.grant() {
             span.record("acrpull.policy.rule", grant);
         }
-        let config = parts.credentials.docker_config(&permit, &request.wish).await?;
+        let config = self.0.credentials.docker_config(&permit, &request.wish).await?;
         Ok(response(config))
     }
 }

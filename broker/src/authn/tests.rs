@@ -69,6 +69,7 @@ fn cluster(name: &str, signer: &Signer) -> Arc<Cluster> {
         caller_audiences: vec![CALLER_AUDIENCE.into()],
         subject_audiences: vec![SUBJECT_AUDIENCE.into()],
         syncers: vec![SYNCER.into()],
+        operators: Vec::new(),
         default_tenant: None,
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),

@@ -50,6 +50,7 @@ fn rig() -> Rig {
         caller_audiences: vec!["acrpull-broker".into()],
         subject_audiences: vec!["api://AzureCRTokenExchange".into()],
         syncers: vec!["system:serviceaccount:acrpull-system:acrpull-syncer".into()],
+        operators: Vec::new(),
         default_tenant: Some(TENANT.parse().unwrap()),
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),

@@ -30,6 +30,8 @@ pub(super) struct Cluster {
     pub(super) caller_audiences: Vec<String>,
     pub(super) subject_audiences: Vec<String>,
     pub(super) syncers: Vec<String>,
+    #[serde(default)]
+    pub(super) operators: Vec<String>,
     pub(super) default_tenant: Option<String>,
     #[serde(default)]
     pub(super) ceilings: Ceilings,

@@ -25,6 +25,7 @@ pub(super) fn cluster(
         caller_audiences,
         subject_audiences,
         syncers,
+        operators,
         default_tenant,
         ceilings,
     } = cluster;
@@ -50,11 +51,13 @@ pub(super) fn cluster(
             format!("{both:?} is also a caller audience: a token must never serve both purposes"),
         ));
     }
-    if let Some(wrong) = syncers.iter().find(|sub| !is_service_account_subject(sub)) {
-        return Err(content(
-            format!("{field}.syncers"),
-            format!("{wrong:?} must be system:serviceaccount:<namespace>:<name>"),
-        ));
+    for (list, what) in [(&syncers, "syncers"), (&operators, "operators")] {
+        if let Some(wrong) = list.iter().find(|sub| !is_service_account_subject(sub)) {
+            return Err(content(
+                format!("{field}.{what}"),
+                format!("{wrong:?} must be system:serviceaccount:<namespace>:<name>"),
+            ));
+        }
     }
     Ok(ClusterConfig {
         keys: keys(folder, &format!("{field}.jwks"), jwks)?,
@@ -63,6 +66,7 @@ pub(super) fn cluster(
         caller_audiences,
         subject_audiences,
         syncers,
+        operators,
         default_tenant: optional(&format!("{field}.defaultTenant"), default_tenant)?,
         tenant_ceiling: all(&format!("{field}.ceilings.tenants"), &ceilings.tenants)?,
         registry_ceiling: all(&format!("{field}.ceilings.registries"), &ceilings.registries)?,
