@@ -101,11 +101,11 @@ impl Service {
             span.record("acrpull.policy.rule", grant);
         }
         let credential = self.0.credentials.credential(&permit, &request.wish).await?;
-        Ok(response(credential))
+        Ok(response(&credential))
     }
 }
 
-fn response(credential: Credential) -> GetDockerConfigResponse {
+fn response(credential: &Credential) -> GetDockerConfigResponse {
     let time = |at: SystemTime| Some(proto::time::to_timestamp(at));
     let payload = credential.payload.as_ref();
     GetDockerConfigResponse {

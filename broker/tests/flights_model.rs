@@ -3,6 +3,8 @@
 //!
 //! The file under test is the broker's own, compiled here over the checker's lock instead of the standard one.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 #[path = "../src/cache/flights.rs"]
 mod flights;
 

@@ -19,7 +19,7 @@ use crate::{error::CredentialError, expiry::Record, tenant::Tenant};
 
 /// Key, entry, failure text and the map's own overhead, roughly.
 const ENTRY_BYTES: usize = 1024;
-/// A key without a good token is forgotten when nobody asked for it in this long: twice the longest time between two
+/// A key that fails is forgotten when nobody asked for it in this long: twice the longest time between two
 /// tries, after which a row of failures has ended anyway.
 const FAILING_IDLE: Duration = Duration::from_secs(30 * 60);
 /// One tenant holds at most this part of the keys, so that it cannot evict those of all others (guarantee U6).
@@ -121,10 +121,12 @@ impl<V> Entry<V> {
     /// Whether nobody asked for it during two refresh periods (guarantee U7), or for long while there was nothing to get.
     pub(super) fn is_idle(&self, now: Moment) -> bool {
         let asked_at = Duration::from_millis(self.asked_at.load(Ordering::Relaxed));
-        let limit = self
-            .usable_token(now)
-            .map_or(FAILING_IDLE, |token| 2 * token.lifetime.refresh_period());
-        now.monotonic.saturating_sub(asked_at) > limit
+        let of_token = self
+            .token
+            .as_ref()
+            .map(|token| 2 * token.lifetime.refresh_period());
+        let of_failure = self.error.as_ref().map(|_error| FAILING_IDLE);
+        Some(now.monotonic.saturating_sub(asked_at)) > of_token.max(of_failure)
     }
 }
 

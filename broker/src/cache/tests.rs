@@ -12,6 +12,8 @@ use tokio::sync::{Barrier, Notify};
 use super::*;
 use crate::metrics::Metrics;
 
+mod bounds;
+
 type Cache = TokenCache<u32, &'static str>;
 
 struct Rig {

@@ -69,7 +69,7 @@ fn after_failure_another_class_begins_a_new_row() {
         row = again(&row, RetryClass::Transient, row.retry_at);
     }
     let other = again(&row, RetryClass::Permanent, row.retry_at);
-    assert_eq!(other.retry_at - row.retry_at, seconds(30));
+    assert_eq!(other.retry_at.saturating_sub(row.retry_at), seconds(30));
     let much_later = other.retry_at + seconds(3600);
     let fresh = again(&other, RetryClass::Permanent, much_later);
     assert_eq!((fresh.failures, fresh.first_failed_at), (1, much_later));
@@ -81,7 +81,7 @@ fn u2_after_three_tries_a_good_token_is_renewed_without_hurry() {
     let (mut row, mut now, mut waits) = (None, seconds(0), Vec::new());
     for _ in 0..4 {
         let after = after_failure(row.as_ref(), RetryClass::Transient, None, left, now, 0.5);
-        waits.push((after.retry_at - now).as_secs());
+        waits.push(after.retry_at.saturating_sub(now).as_secs());
         (now, row) = (after.retry_at, Some(after));
     }
     assert_eq!(
@@ -108,7 +108,7 @@ proptest! {
         for class in [RetryClass::Waiting, RetryClass::Permanent, RetryClass::Throttled, RetryClass::Transient] {
             let now = seconds(u64::from(failures) * 10);
             let before = Negative { class, failures, first_failed_at: seconds(0), retry_at: now };
-            let wait = after_failure(Some(&before), class, None, None, now, chance).retry_at - now;
+            let wait = after_failure(Some(&before), class, None, None, now, chance).retry_at.saturating_sub(now);
             prop_assert!(wait >= Duration::from_millis(250) && wait <= seconds(900), "{class:?} {wait:?}");
         }
     }
