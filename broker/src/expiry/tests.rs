@@ -268,7 +268,7 @@ fn s6_tokens_of_one_second_are_renewed_over_a_seventh_of_their_life() {
     // Refresh points of 1,000 keys of 75 minutes, issued at once, drawn as the cache draws them.
     for seed in 0..20 {
         let mut chance = rand::rngs::StdRng::seed_from_u64(seed);
-        let mut per_second = [0_u32; 4500];
+        let mut per_second = vec![0_u32; 4500];
         for _ in 0..1_000 {
             let token = Lifetime::new(at(0), day(4500), chance.random());
             per_second[usize::try_from(token.refresh_period().as_secs()).unwrap()] += 1;
