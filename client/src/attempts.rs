@@ -91,7 +91,7 @@ impl<P: Pool> Attempts<'_, P> {
         F: Future<Output = Result<T, Status>> + Send,
     {
         self.metrics.calls.inc();
-        self.with_budget(|budget, now| budget.count_call(now));
+        self.with_budget(Budget::count_call);
         timeout_at(deadline, self.retried_or_hedged(&ask))
             .await
             .unwrap_or_else(|_elapsed| Err(Status::deadline_exceeded("no answer within the deadline")))

@@ -187,7 +187,8 @@ impl BrokerClient {
                 // What remains: a replica must not work on for somebody who has left.
                 request.set_timeout(deadline.saturating_duration_since(Instant::now()));
                 propagation::inject_current(request.metadata_mut().as_mut());
-                send(lease.wire(), request)
+                // On the heap: a call has room for several attempts, and an attempt is kilobytes.
+                Box::pin(send(lease.wire(), request))
             })
             .await?;
         Ok(response.into_inner())

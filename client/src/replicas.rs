@@ -211,7 +211,10 @@ impl Follower {
                 }
                 Err(error) => {
                     failures += 1;
-                    tracing::warn!(host = self.host, error = %ErrorChain(&error), "cannot resolve the broker's name; what is known stays");
+                    // Less and less often, the longer it lasts.
+                    if u32::is_power_of_two(failures) {
+                        tracing::warn!(host = self.host, error = %ErrorChain(&error), "cannot resolve the broker's name; what is known stays");
+                    }
                     backoff::pause(failures, rand::random())
                 }
             };
@@ -233,7 +236,9 @@ impl Follower {
     fn take_over(&mut self, found: Vec<SocketAddr>) {
         let held: BTreeSet<_> = self.keepers.keys().copied().collect();
         let selected = resolve::select(&held, found, &mut rand::rng());
-        self.keepers.retain(|address, _task| selected.contains(address));
+        // A task that has ended has panicked: its address starts afresh.
+        self.keepers
+            .retain(|address, task| selected.contains(address) && !task.is_finished());
         for address in selected {
             self.keepers.entry(address).or_insert_with(|| {
                 tracing::debug!(%address, "the broker has a replica here");

@@ -108,9 +108,10 @@ mod tests {
     #[test]
     fn verdict_on_an_answer_of_the_broker_is_definitive_unless_replicas_may_differ() {
         for reason in Reason::ALL {
-            let expected = match reason {
-                Reason::ClusterKeysUnavailable | Reason::Overloaded => Verdict::Elsewhere,
-                _ => Verdict::Definitive,
+            let expected = if [Reason::ClusterKeysUnavailable, Reason::Overloaded].contains(reason) {
+                Verdict::Elsewhere
+            } else {
+                Verdict::Definitive
             };
             assert_eq!(Verdict::of(&said(*reason, None)), expected, "{reason:?}");
         }

@@ -83,12 +83,10 @@ impl Keeper {
                 }
                 Err(error) => {
                     failures = failures.saturating_add(1);
-                    let error = ErrorChain(&error);
-                    // Once for people; the metric says how long it goes on.
-                    if failures == 1 {
-                        tracing::warn!(%address, %error, "cannot connect to a replica of the broker");
-                    } else {
-                        tracing::debug!(%address, %error, failures, "still cannot connect to a replica of the broker");
+                    // Less and less often, the longer it lasts; the metric says that it does.
+                    if failures.is_power_of_two() {
+                        let error = ErrorChain(&error);
+                        tracing::warn!(%address, %error, failures, "cannot connect to a replica of the broker");
                     }
                 }
             }
