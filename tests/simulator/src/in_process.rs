@@ -15,7 +15,7 @@ use http_body_util::{BodyExt, Full};
 use crate::{
     Calls, ClockChange, Counters, Fault, FaultError, IssuedSecret, LogEntry, Service, ServiceAccountToken,
     State, StateError, TimeSource, TokenError, Unanswered,
-    serve::{BodyError, FROM_THE_START, Origin, serve},
+    serve::{BodyError, Broken, Ending, Origin, Turn, serve},
     world::World,
 };
 
@@ -81,11 +81,16 @@ impl InProcess {
             peer: PEER,
         };
         let request = request.map(|body| Full::new(body).map_err(|never| match never {}).boxed_unsync());
-        let (head, body) = serve(Arc::clone(&self.0), origin, FROM_THE_START, request)
-            .await?
-            .into_parts();
+        let (head, body) = match serve(Arc::clone(&self.0), origin, Turn::Only, request).await {
+            Ok(response) => response.into_parts(),
+            Err(Broken { ending, .. }) => match ending {
+                Ending::Now(unanswered) => return Err(unanswered),
+                Ending::Silence(_watched) => std::future::pending().await,
+            },
+        };
         let body = body.collect().await.map_err(|error| match error {
             BodyError::Backend(_) | BodyError::Cut => Unanswered::BrokenOff,
+            BodyError::Reset => Unanswered::Reset,
         })?;
         Ok(Response::from_parts(head, body.to_bytes()))
     }

@@ -38,8 +38,8 @@ pub use admin::ServiceAccountToken;
 pub use admin_client::{AdminClient, AdminError};
 pub use clock::{ClockChange, ClockSettings, TimeSource};
 pub use faults::{
-    Action, BodyVariant, CloseAt, ExpiryAs, Fault, FaultError, HangAt, JsonQuirk, Match, RetryAfter,
-    RetryAfterText, TokenFault,
+    Action, BodyVariant, CloseAt, ExpiryAs, Fault, FaultError, Flap, HangAt, JsonQuirk, Match, RetryAfter,
+    RetryAfterText, TlsDefect, TokenFault,
 };
 pub use handle::Handle;
 pub use in_process::InProcess;

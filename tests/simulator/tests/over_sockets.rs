@@ -3,6 +3,8 @@
 
 #[path = "over_sockets/azure.rs"]
 mod azure;
+#[path = "over_sockets/broken.rs"]
+mod broken;
 #[path = "over_sockets/credentials.rs"]
 mod credentials;
 #[path = "over_sockets/faults.rs"]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use azure_simulator::{
-    Action, BodyVariant, CloseAt, Fault, HangAt, JsonQuirk, Operation, RetryAfter, RetryAfterText, Service,
+    Action, BodyVariant, ClockChange, Fault, JsonQuirk, Operation, RetryAfter, RetryAfterText, Service,
     TokenFault,
 };
 use serde_json::{Value, json};
@@ -103,136 +103,6 @@ async fn latency_of_the_state_and_of_a_fault_add_up() -> Result<()> {
 }
 
 #[tokio::test]
-async fn hang_at_each_stage_lasts_until_the_client_gives_up() -> Result<()> {
-    let walk = Walk::start().await?;
-    for at in [
-        HangAt::Tls,
-        HangAt::BeforeHeaders,
-        HangAt::MidBody,
-        HangAt::Accept,
-    ] {
-        walk.azure.reset();
-        let entra_token = walk.entra_token().await?;
-        let fault = Fault::new(Action::Hang { at }).named("silence");
-        walk.azure.add_fault(match at {
-            HangAt::Accept => fault.on_service(Service::Acr),
-            HangAt::Tls => fault.on_service(Service::Acr).host(HOST),
-            HangAt::BeforeHeaders | HangAt::MidBody => fault.on(Service::Acr, Operation::Exchange),
-        })?;
-        // A connection of its own, which the hang is going to keep.
-        let http = walk.azure.client()?.build()?;
-        let form = [
-            ("grant_type", "access_token"),
-            ("access_token", entra_token.as_str()),
-        ];
-        let request = http
-            .post(format!("https://{HOST}/oauth2/exchange"))
-            .form(&form)
-            .timeout(PATIENCE);
-        let outcome = async { request.send().await?.text().await }.await;
-        assert!(
-            outcome.as_ref().is_err_and(reqwest::Error::is_timeout),
-            "{at:?}: {outcome:?}"
-        );
-        drop(http);
-        let entry = aborted_entry(&walk).await?;
-        assert_eq!(entry.fault.as_deref(), Some("silence"), "{at:?}");
-        let waited = entry.duration_ms.unwrap_or_default();
-        assert!(
-            waited >= 200 || at == HangAt::MidBody,
-            "{at:?} waited {waited} ms"
-        );
-    }
-    Ok(())
-}
-
-/// The log entry that the client gave up, once the simulator has noticed.
-async fn aborted_entry(walk: &Walk) -> Result<azure_simulator::LogEntry> {
-    for _ in 0..100 {
-        let calls = walk
-            .azure
-            .calls()
-            .to(Service::Acr)
-            .filter(|entry| entry.client_closed_early);
-        if let Some(entry) = calls.entries().first() {
-            return Ok(entry.clone());
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    anyhow::bail!("no call was given up: {:#?}", walk.azure.log(0))
-}
-
-#[tokio::test]
-async fn hang_of_one_host_leaves_other_hosts_alone() -> Result<()> {
-    let other = azure_simulator::Registry::new("other.azurecr.io", crate::azure::TENANT)
-        .with_role(crate::azure::APP_OBJECT, azure_simulator::Role::AcrPull);
-    let walk = Walk::with(builder().state(state().with_registry(other))).await?;
-    walk.azure.add_fault(
-        Fault::new(Action::Hang { at: HangAt::Tls })
-            .on_service(Service::Acr)
-            .host(HOST),
-    )?;
-    let entra_token = walk.entra_token().await?;
-    assert_eq!(
-        walk.exchange("other.azurecr.io", &entra_token).await?.status(),
-        200
-    );
-    Ok(())
-}
-
-#[tokio::test]
-async fn close_and_truncate_break_the_connection() -> Result<()> {
-    let walk = Walk::start().await?;
-    for action in [
-        Action::Close {
-            at: CloseAt::BeforeHeaders,
-        },
-        Action::Close { at: CloseAt::MidBody },
-        Action::Truncate {
-            bytes: 10,
-            keep_content_length: true,
-        },
-    ] {
-        let outcome = match exchange_with(&walk, action.clone()).await? {
-            Ok(response) => response.text().await,
-            Err(error) => Err(error),
-        };
-        assert!(
-            outcome.as_ref().is_err_and(|error| !error.is_timeout()),
-            "{action:?}: {outcome:?}"
-        );
-    }
-    let short = exchange_with(
-        &walk,
-        Action::Truncate {
-            bytes: 10,
-            keep_content_length: false,
-        },
-    )
-    .await??;
-    assert_eq!(short.text().await?.len(), 10);
-    Ok(())
-}
-
-#[tokio::test]
-async fn outage_refuses_connections_in_its_window() -> Result<()> {
-    let walk = Walk::start().await?;
-    assert_eq!(walk.entra(&walk.assertion()?, ACR_SCOPE).await?.status(), 200);
-    walk.azure.add_fault(Fault::outage(Service::Entra, None, None))?;
-    assert!(
-        walk.entra(&walk.assertion()?, ACR_SCOPE).await.is_err(),
-        "on the connection from before"
-    );
-    assert!(
-        walk.entra(&walk.assertion()?, ACR_SCOPE).await.is_err(),
-        "on a new one"
-    );
-    walk.azure.clear_faults();
-    assert_eq!(walk.entra(&walk.assertion()?, ACR_SCOPE).await?.status(), 200);
-    Ok(())
-}
-
-#[tokio::test]
 async fn body_and_content_type_are_replaced() -> Result<()> {
     let walk = Walk::start().await?;
     let html = exchange_with(
@@ -308,6 +178,92 @@ async fn flip_changes_the_state_at_the_call_it_names() -> Result<()> {
 }
 
 #[tokio::test]
+async fn flip_at_an_instant_waits_for_it() -> Result<()> {
+    let walk = Walk::start().await?;
+    let in_a_minute = jiff::Timestamp::now().checked_add(Duration::from_secs(60))?;
+    let disable = Action::Flip {
+        pointer: "/principals/0/enabled".to_owned(),
+        value: json!(false),
+    };
+    walk.azure.add_fault(
+        Fault::new(disable)
+            .on_service(Service::Entra)
+            .within(Some(in_a_minute), None)
+            .times(1),
+    )?;
+    assert_eq!(walk.entra(&walk.assertion()?, ACR_SCOPE).await?.status(), 200);
+    walk.azure.change_clock(ClockChange::advance_s(61))?;
+    let (_, body) = answer(walk.entra(&walk.assertion()?, ACR_SCOPE).await?).await?;
+    assert_eq!(body["error_codes"][0], 7_000_229);
+    Ok(())
+}
+
+#[tokio::test]
+async fn flap_takes_turns() -> Result<()> {
+    let walk = Walk::start().await?;
+    let flapping = Fault::new(Action::status(503)).flapping(2, 2);
+    walk.azure
+        .add_fault(flapping.on(Service::Entra, Operation::Token))?;
+    let mut statuses = Vec::new();
+    for _ in 0..6 {
+        statuses.push(walk.entra(&walk.assertion()?, ACR_SCOPE).await?.status().as_u16());
+    }
+    assert_eq!(statuses, [200, 200, 503, 503, 200, 200]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn gzip_bomb_is_small_on_the_wire() -> Result<()> {
+    let walk = Walk::start().await?;
+    let bomb = exchange_with(&walk, Action::GzipBomb { bytes: 10_000_000 }).await??;
+    assert_eq!(bomb.headers()["content-encoding"], "gzip");
+    let body = bomb.bytes().await?;
+    assert!(body.len() < 20_000, "{}", body.len());
+    let became = std::io::copy(
+        &mut flate2::read::MultiGzDecoder::new(body.as_ref()),
+        &mut std::io::sink(),
+    )?;
+    assert!(became >= 10_000_000, "{became}");
+    Ok(())
+}
+
+/// `Date` of an answer, as seconds ahead of this machine.
+fn date_ahead_s(response: &reqwest::Response) -> Result<Option<i64>> {
+    let Some(date) = response.headers().get("date") else {
+        return Ok(None);
+    };
+    let date = jiff::fmt::rfc2822::parse(date.to_str()?)?.timestamp();
+    Ok(Some(date.as_second() - jiff::Timestamp::now().as_second()))
+}
+
+#[tokio::test]
+async fn date_is_the_services_time_unless_a_fault_moves_it() -> Result<()> {
+    let walk = Walk::start().await?;
+    walk.azure.change_clock(ClockChange::advance_s(1_000))?;
+    let as_it_is = walk.entra(&walk.assertion()?, ACR_SCOPE).await?;
+    let ahead = date_ahead_s(&as_it_is)?;
+    assert!(
+        ahead.is_some_and(|ahead| (990..=1_010).contains(&ahead)),
+        "{ahead:?}"
+    );
+    let moved = exchange_with(
+        &walk,
+        Action::DateHeader {
+            offset_s: Some(-5_000),
+        },
+    )
+    .await??;
+    let ahead = date_ahead_s(&moved)?;
+    assert!(
+        ahead.is_some_and(|ahead| (-4_010..=-3_990).contains(&ahead)),
+        "{ahead:?}"
+    );
+    let absent = exchange_with(&walk, Action::DateHeader { offset_s: None }).await??;
+    assert_eq!(date_ahead_s(&absent)?, None);
+    Ok(())
+}
+
+#[tokio::test]
 async fn wrong_realm_and_redirect_point_elsewhere() -> Result<()> {
     let walk = Walk::start().await?;
     let realm = Action::WrongRealm {
@@ -349,8 +305,7 @@ async fn short_lives_overrule_all_lifetimes() -> Result<()> {
     assert_eq!(body["expires_in"], 20);
     let entra_token = walk.entra_token().await?;
     let refresh_token = token(walk.exchange(HOST, &entra_token).await?, "refresh_token").await?;
-    walk.azure
-        .change_clock(azure_simulator::ClockChange::advance_s(31))?;
+    walk.azure.change_clock(ClockChange::advance_s(31))?;
     assert_eq!(walk.scoped(&refresh_token, SCOPE).await?.status(), 401);
     Ok(())
 }
