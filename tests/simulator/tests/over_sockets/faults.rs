@@ -3,30 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use azure_simulator::{
-    Action, BodyVariant, ClockChange, Fault, JsonQuirk, Operation, RetryAfter, RetryAfterText, Service,
-    TokenFault,
-};
-use serde_json::{Value, json};
+use azure_simulator::{Action, ClockChange, Fault, Operation, RetryAfter, RetryAfterText, Service};
+use serde_json::json;
 
-use crate::azure::{ACR_SCOPE, HOST, SCOPE, Walk, answer, builder, state, token};
-
-/// Shorter than a test may take, longer than an answer needs.
-const PATIENCE: Duration = Duration::from_millis(400);
-
-async fn exchange_with(walk: &Walk, action: Action) -> Result<reqwest::Result<reqwest::Response>> {
-    let entra_token = walk.entra_token().await?;
-    walk.azure.clear_faults();
-    walk.azure
-        .add_fault(Fault::new(action).on(Service::Acr, Operation::Exchange))?;
-    let form = [
-        ("grant_type", "access_token"),
-        ("service", HOST),
-        ("access_token", entra_token.as_str()),
-    ];
-    let url = format!("https://{HOST}/oauth2/exchange");
-    Ok(walk.http.post(url).form(&form).timeout(PATIENCE).send().await)
-}
+use crate::azure::{ACR_SCOPE, HOST, SCOPE, Walk, answer, builder, exchange_with, state, token};
 
 #[tokio::test]
 async fn throttle_carries_every_form_of_retry_after() -> Result<()> {
@@ -103,36 +83,6 @@ async fn latency_of_the_state_and_of_a_fault_add_up() -> Result<()> {
 }
 
 #[tokio::test]
-async fn body_and_content_type_are_replaced() -> Result<()> {
-    let walk = Walk::start().await?;
-    let html = exchange_with(
-        &walk,
-        Action::Body {
-            body: BodyVariant::Html,
-        },
-    )
-    .await??;
-    assert!(html.text().await?.starts_with("<html>"));
-    let typed = exchange_with(
-        &walk,
-        Action::ContentType {
-            value: Some("text/html".to_owned()),
-        },
-    )
-    .await??;
-    assert_eq!(typed.headers()["content-type"], "text/html");
-    let untyped = exchange_with(&walk, Action::ContentType { value: None }).await??;
-    assert!(untyped.headers().get("content-type").is_none());
-    let missing = JsonQuirk {
-        missing: vec!["refresh_token".to_owned()],
-        ..JsonQuirk::default()
-    };
-    let quirky = exchange_with(&walk, Action::JsonQuirk(missing)).await??;
-    assert_eq!(quirky.json::<Value>().await?, json!({}));
-    Ok(())
-}
-
-#[tokio::test]
 async fn slow_body_takes_its_time() -> Result<()> {
     let walk = Walk::start().await?;
     let started = Instant::now();
@@ -144,21 +94,6 @@ async fn slow_body_takes_its_time() -> Result<()> {
         "{:?}",
         started.elapsed()
     );
-    Ok(())
-}
-
-#[tokio::test]
-async fn token_fault_reaches_the_client() -> Result<()> {
-    let walk = Walk::start().await?;
-    let opaque = exchange_with(
-        &walk,
-        Action::Token(TokenFault {
-            opaque: true,
-            ..TokenFault::default()
-        }),
-    )
-    .await??;
-    assert!(token(opaque, "refresh_token").await?.starts_with("opaque-"));
     Ok(())
 }
 
@@ -209,88 +144,6 @@ async fn flap_takes_turns() -> Result<()> {
         statuses.push(walk.entra(&walk.assertion()?, ACR_SCOPE).await?.status().as_u16());
     }
     assert_eq!(statuses, [200, 200, 503, 503, 200, 200]);
-    Ok(())
-}
-
-#[tokio::test]
-async fn gzip_bomb_is_small_on_the_wire() -> Result<()> {
-    let walk = Walk::start().await?;
-    let bomb = exchange_with(&walk, Action::GzipBomb { bytes: 10_000_000 }).await??;
-    assert_eq!(bomb.headers()["content-encoding"], "gzip");
-    let body = bomb.bytes().await?;
-    assert!(body.len() < 20_000, "{}", body.len());
-    let became = std::io::copy(
-        &mut flate2::read::MultiGzDecoder::new(body.as_ref()),
-        &mut std::io::sink(),
-    )?;
-    assert!(became >= 10_000_000, "{became}");
-    Ok(())
-}
-
-/// `Date` of an answer, as seconds ahead of this machine.
-fn date_ahead_s(response: &reqwest::Response) -> Result<Option<i64>> {
-    let Some(date) = response.headers().get("date") else {
-        return Ok(None);
-    };
-    let date = jiff::fmt::rfc2822::parse(date.to_str()?)?.timestamp();
-    Ok(Some(date.as_second() - jiff::Timestamp::now().as_second()))
-}
-
-#[tokio::test]
-async fn date_is_the_services_time_unless_a_fault_moves_it() -> Result<()> {
-    let walk = Walk::start().await?;
-    walk.azure.change_clock(ClockChange::advance_s(1_000))?;
-    let as_it_is = walk.entra(&walk.assertion()?, ACR_SCOPE).await?;
-    let ahead = date_ahead_s(&as_it_is)?;
-    assert!(
-        ahead.is_some_and(|ahead| (990..=1_010).contains(&ahead)),
-        "{ahead:?}"
-    );
-    let moved = exchange_with(
-        &walk,
-        Action::DateHeader {
-            offset_s: Some(-5_000),
-        },
-    )
-    .await??;
-    let ahead = date_ahead_s(&moved)?;
-    assert!(
-        ahead.is_some_and(|ahead| (-4_010..=-3_990).contains(&ahead)),
-        "{ahead:?}"
-    );
-    let absent = exchange_with(&walk, Action::DateHeader { offset_s: None }).await??;
-    assert_eq!(date_ahead_s(&absent)?, None);
-    Ok(())
-}
-
-#[tokio::test]
-async fn wrong_realm_and_redirect_point_elsewhere() -> Result<()> {
-    let walk = Walk::start().await?;
-    let realm = Action::WrongRealm {
-        host: "evil.example".to_owned(),
-    };
-    walk.azure
-        .add_fault(Fault::new(realm).on(Service::Acr, Operation::Challenge))?;
-    let response = walk.http.get(format!("https://{HOST}/v2/")).send().await?;
-    let challenge = response.headers()["www-authenticate"].to_str()?.to_owned();
-    assert!(
-        challenge.contains(r#"realm="https://evil.example/oauth2/token""#),
-        "{challenge}"
-    );
-    let redirect = exchange_with(
-        &walk,
-        Action::Redirect {
-            to: "https://evil.example/".to_owned(),
-        },
-    )
-    .await??;
-    assert_eq!(
-        (
-            redirect.status().as_u16(),
-            redirect.headers()["location"].to_str()?
-        ),
-        (307, "https://evil.example/")
-    );
     Ok(())
 }
 
