@@ -62,7 +62,7 @@ impl InProcess {
 
     /// Answers a request, whose URI names the host or else its `Host` header. Latency is slept with Tokio's timer, so
     /// `tokio::time::pause` covers it. Every request is taken as the first and only one of a connection: faults at
-    /// `accept` and `tls` hit it like any other.
+    /// `accept` and `tls` hit it like any other. [`Service::Proxy`] opens tunnels and answers nothing.
     ///
     /// # Errors
     /// What became of the connection instead. An answer that broke off half-way is no answer either.

@@ -1,7 +1,7 @@
 //! Azure as far as pull credentials need it: Entra ID's token endpoint, the instance metadata service, and
 //! the token endpoints of Azure Container Registry, with TLS, faults, counters and a log of every decision.
 //!
-//! Read it in this order: [`State`] is what exists, `listeners` and `serve` bring a request in, `entra`,
+//! Read it in this order: [`State`] is what exists, `listeners` or `in_process` bring a request to `serve`, `entra`,
 //! `imds` and `acr` decide it (as functions of the request and a `Scene`), `faults` spoil it, `observation`
 //! remembers it. Behaviour that nobody outside Azure has verified is a switch in the state, with its default
 //! documented there.

@@ -1,17 +1,18 @@
 //! The simulator without sockets, in time that a test moves: what a broker's caches and budgets are tested against.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use azure_simulator::{
-    Action, CloseAt, Fault, HangAt, Operation, Registry, RetryAfter, Service, TlsDefect, Unanswered,
+    Action, CloseAt, Fault, HangAt, InProcess, Operation, Registry, RetryAfter, Service, TlsDefect,
+    Unanswered,
 };
 use jiff::Timestamp;
 
 #[path = "in_process/azure.rs"]
 mod azure;
 
-use azure::{Azure, HOST, START_S, TENANT, expiry, member};
+use azure::{Azure, HOST, START_S, TENANT, expiry, member, state};
 
 #[tokio::test(start_paused = true)]
 async fn chain_in_process_goes_by_the_clock_it_was_given() -> Result<()> {
@@ -206,5 +207,22 @@ async fn host_that_is_no_registry_is_closed() -> Result<()> {
         .post(Service::Acr, "https://nobody.azurecr.io/v2/", &[])
         .await;
     assert_eq!(answer.err(), Some(Unanswered::Closed));
+    Ok(())
+}
+
+/// One time for everything: what is slept is also what the clock shows.
+#[tokio::test(start_paused = true)]
+async fn clock_may_follow_tokios_virtual_time() -> Result<()> {
+    let started = tokio::time::Instant::now();
+    let start = Timestamp::from_second(START_S)?;
+    let clock = Arc::new(move || start.checked_add(started.elapsed()).expect("a time"));
+    let azure = InProcess::new(state(Registry::new(HOST, TENANT)).with_latency_ms(2_000), clock)?;
+    let challenge = || http::Request::get(format!("https://{HOST}/v2/")).body(bytes::Bytes::new());
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    let answer = azure.answer(Service::Acr, challenge()?).await?;
+    assert_eq!(answer.headers()["date"], "Wed, 18 May 2033 04:33:22 GMT");
+    let entry = azure.log(0).pop().context("no log")?;
+    assert_eq!(entry.at_real.as_second(), START_S + 3_600);
+    assert_eq!(entry.duration_ms, Some(2_000));
     Ok(())
 }

@@ -24,6 +24,16 @@ pub(crate) const HOST: &str = "demo.azurecr.io";
 /// Where the clock starts, in seconds. Far from the machine's time, so that a look at that would be noticed.
 pub(crate) const START_S: i64 = 2_000_000_000;
 
+/// An application that is federated with `web/app` and may pull from one registry.
+pub(crate) fn state(registry: Registry) -> State {
+    let app = Principal::app(TENANT, APP, OBJECT);
+    State::default()
+        .with_tenant(TENANT)
+        .with_issuer(Issuer::simulated(ISSUER))
+        .with_principal(app.federated(ISSUER, "system:serviceaccount:web:app", AUDIENCE))
+        .with_registry(registry.with_role(OBJECT, Role::AcrPull))
+}
+
 /// A small Azure, and the clock that it goes by.
 pub(crate) struct Azure {
     pub(crate) azure: InProcess,
@@ -36,20 +46,11 @@ impl Azure {
     }
 
     pub(crate) fn with(registry: Registry) -> Result<Self> {
-        let state = State::default()
-            .with_tenant(TENANT)
-            .with_issuer(Issuer::simulated(ISSUER))
-            .with_principal(Principal::app(TENANT, APP, OBJECT).federated(
-                ISSUER,
-                "system:serviceaccount:web:app",
-                AUDIENCE,
-            ))
-            .with_registry(registry.with_role(OBJECT, Role::AcrPull));
         let now_s = Arc::new(AtomicI64::new(START_S));
         let clock = Arc::clone(&now_s);
         let clock = Arc::new(move || Timestamp::from_second(clock.load(Ordering::Relaxed)).expect("a time"));
         Ok(Self {
-            azure: InProcess::new(state, clock)?,
+            azure: InProcess::new(state(registry), clock)?,
             now_s,
         })
     }
