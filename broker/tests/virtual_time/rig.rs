@@ -16,8 +16,11 @@ use azure_simulator::{
 use broker::{
     authn::{Caller, Cluster, KeySet, KeyStore, Subject},
     authz::{self, Permit},
-    azure::{Answer, Azure, Endpoint, Stage, Transport, TransportError},
-    config::{ClusterConfig, Clouds, Grant, Identity, KeySource, Pattern, Policy},
+    azure::{
+        Azure, Transport,
+        transport::{Answer, Endpoint, Stage, TransportError},
+    },
+    config::{Clouds, ClusterConfig, Grant, Identity, KeySource, Pattern, Policy},
     credentials::{Credential, Credentials},
     error::CredentialError,
     metrics::Metrics,
@@ -137,7 +140,9 @@ pub(crate) fn object(n: usize) -> String {
 }
 
 fn resource(n: usize) -> String {
-    format!("/subscriptions/s/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/i{n}")
+    format!(
+        "/subscriptions/s/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/i{n}"
+    )
 }
 
 /// An Azure in which the first `n` applications trust their namespace's ServiceAccount and may pull everywhere.
@@ -206,9 +211,7 @@ impl Rig {
         )
         .unwrap();
         let clouds = Clouds::new(Vec::new());
-        let replicas = (0..replicas)
-            .map(|_| replica(&azure, &clouds, &clock))
-            .collect();
+        let replicas = (0..replicas).map(|_| replica(&azure, &clock)).collect();
         let jwks = azure.jwks_json();
         let policy = policy(&state, &clouds);
         Self {
@@ -300,16 +303,19 @@ impl Rig {
             wanted.ttl = 7 * 24 * 3600;
             self.azure.service_account_token(&wanted).unwrap()
         };
-        assertions.entry(ask.namespace.clone()).or_insert_with(mint).clone()
+        assertions
+            .entry(ask.namespace.clone())
+            .or_insert_with(mint)
+            .clone()
     }
 }
 
-fn replica(azure: &InProcess, clouds: &Clouds, clock: &Arc<VirtualClock>) -> Credentials {
+fn replica(azure: &InProcess, clock: &Arc<VirtualClock>) -> Credentials {
     let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
     let clock: Arc<dyn Clock> = Arc::<VirtualClock>::clone(clock);
     let transport = Arc::new(InProcessTransport(azure.clone()));
     let imds = "http://169.254.169.254".parse().unwrap();
-    let azure = Azure::over(transport, imds, clouds, Arc::clone(&clock), metrics.upstream());
+    let azure = Azure::over(transport, imds, Arc::clone(&clock), metrics.upstream());
     Credentials::new(Arc::new(azure), clock, &metrics)
 }
 
