@@ -88,3 +88,6 @@ impl EntraKey {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
