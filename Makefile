@@ -24,6 +24,10 @@ test: fmt-check lint programs tools ## Everything that must hold: format, lints,
 fuzz: ## Foreign bytes for every parser, FUZZ_SECONDS for each of the targets (60)
 	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),60) $(CARGO) test -p proto -p broker -p syncer --lib --test fuzz --no-fail-fast -- fuzz_
 
+.PHONY: guarantees
+guarantees: ## Write the column of tests in docs/guarantees.md, and say what the page claims without a test
+	$(CARGO) run --quiet -p guarantees
+
 .PHONY: demo
 demo: programs tools ## The whole path on this machine, shown step by step (KEEP=1 leaves it running)
 	$(TARGET)/debug/demo $(if $(KEEP),--keep)
