@@ -15,7 +15,6 @@ use tokio::{
 use crate::{
     State,
     answer::Answer,
-    clock::real_now,
     faults::Stage,
     listeners::Upstreams,
     observation::Outcome,
@@ -41,8 +40,7 @@ pub(crate) async fn tunnel(world: &World, origin: Origin, upstreams: Upstreams, 
         return;
     };
     let request = as_request(origin, method, target);
-    let real = real_now();
-    let arrived = (world.state().clock.at(origin.service, real), real);
+    let arrived = world.now(origin.service);
     let length = u64::try_from(head.len()).unwrap_or(u64::MAX);
     let (call, _) = world
         .observation

@@ -19,6 +19,7 @@ mod entra;
 mod faults;
 mod handle;
 mod imds;
+mod in_process;
 mod issuers;
 mod jwt;
 mod keys;
@@ -35,15 +36,17 @@ mod world;
 
 pub use admin::ServiceAccountToken;
 pub use admin_client::{AdminClient, AdminError};
-pub use clock::{ClockChange, ClockSettings};
+pub use clock::{ClockChange, ClockSettings, TimeSource};
 pub use faults::{
     Action, BodyVariant, CloseAt, ExpiryAs, Fault, FaultError, HangAt, JsonQuirk, Match, RetryAfter,
     RetryAfterText, TokenFault,
 };
 pub use handle::Handle;
+pub use in_process::InProcess;
 pub use observation::{
     CallCount, Calls, Counters, InFlight, IssuedSecret, LogEntry, SecretSeen, ServiceCount,
 };
+pub use serve::Unanswered;
 pub use service::{Operation, Service};
 pub use simulator::{Addresses, Builder, Simulator};
 pub use state::{

@@ -9,7 +9,8 @@ use std::{
     time::Duration,
 };
 
-use hyper::service::service_fn;
+use http_body_util::BodyExt;
+use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
@@ -24,13 +25,11 @@ use tokio::{
 use tokio_rustls::LazyConfigAcceptor;
 
 use crate::{
-    Action, HangAt, Service,
-    clock::real_now,
-    egress_proxy,
+    Action, HangAt, Service, egress_proxy,
     faults::Stage,
     observation::Outcome,
     request::{Request, Subject},
-    serve::{Origin, pick, serve},
+    serve::{FROM_THE_START, ON_A_NEW_CONNECTION, Origin, pick, serve},
     world::World,
 };
 
@@ -87,8 +86,7 @@ async fn before_tls(world: &World, origin: Origin, mut stream: TcpStream) -> Opt
     let Some(picked) = pick(world, Stage::Accept, &request, &Subject::default()) else {
         return Some(stream);
     };
-    let real = real_now();
-    let arrived = (world.state().clock.at(origin.service, real), real);
+    let arrived = world.now(origin.service);
     let (call, _) = world.observation.begin(&request, origin.connection, 0, arrived);
     call.silenced_by(&picked.id);
     if picked.action == (Action::Hang { at: HangAt::Accept }) {
@@ -121,8 +119,7 @@ async fn tls(world: Arc<World>, origin: Origin, stream: TcpStream) {
         ..Subject::default()
     };
     if let Some(picked) = pick(&world, Stage::Tls, &request, &subject) {
-        let real = real_now();
-        let arrived = (world.state().clock.at(origin.service, real), real);
+        let arrived = world.now(origin.service);
         let (call, _) = world.observation.begin(&request, origin.connection, 0, arrived);
         call.silenced_by(&picked.id);
         if picked.action == (Action::Hang { at: HangAt::Tls }) {
@@ -159,9 +156,13 @@ async fn http(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) {
     let requests = AtomicU64::new(0);
-    let service = service_fn(move |request| {
-        let is_reused = requests.fetch_add(1, Ordering::Relaxed) > 0;
-        serve(Arc::clone(&world), origin, is_reused, request)
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        let stages = match requests.fetch_add(1, Ordering::Relaxed) {
+            0 => ON_A_NEW_CONNECTION,
+            _ => FROM_THE_START,
+        };
+        let request = request.map(BodyExt::boxed_unsync);
+        serve(Arc::clone(&world), origin, stages, request)
     });
     let server = auto::Builder::new(TokioExecutor::new());
     if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {

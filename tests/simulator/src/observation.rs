@@ -5,13 +5,12 @@
 use std::{
     collections::VecDeque,
     sync::{Mutex, PoisonError},
-    time::Instant,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Operation, Service, request::Request};
+use crate::{Operation, Service, clock::TimeSource, request::Request};
 
 mod calls;
 mod counters;
@@ -42,8 +41,10 @@ pub struct IssuedSecret {
 }
 
 /// Collects what happened.
-#[derive(Default)]
-pub(crate) struct Observation(Mutex<Collected>);
+pub(crate) struct Observation {
+    collected: Mutex<Collected>,
+    time: TimeSource,
+}
 
 #[derive(Default)]
 struct Collected {
@@ -58,7 +59,7 @@ struct Collected {
 pub(crate) struct OpenCall<'a> {
     observation: &'a Observation,
     id: CallId,
-    started: Instant,
+    arrived: Timestamp,
     finished: bool,
 }
 
@@ -80,6 +81,14 @@ pub(crate) struct Outcome {
 }
 
 impl Observation {
+    /// Nothing has happened yet.
+    pub(crate) fn new(time: TimeSource) -> Self {
+        Self {
+            collected: Mutex::default(),
+            time,
+        }
+    }
+
     /// A connection was accepted. Returns its number.
     pub(crate) fn connection(&self, service: Service) -> u64 {
         let mut collected = self.lock();
@@ -116,7 +125,7 @@ impl Observation {
             OpenCall {
                 observation: self,
                 id,
-                started: Instant::now(),
+                arrived: real,
                 finished: false,
             },
             in_flight,
@@ -172,7 +181,7 @@ impl Observation {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Collected> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.collected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -182,7 +191,8 @@ impl Collected {
         self.log.get_mut(index)
     }
 
-    fn end(&mut self, id: CallId, started: Instant, outcome: &Outcome, aborted: bool) {
+    fn end(&mut self, id: CallId, duration: SignedDuration, outcome: &Outcome, aborted: bool) {
+        let last_seq = self.last_seq;
         self.counters.leave(id.service, id.operation);
         let totals = self.counters.of(id.service);
         totals.bytes_out += outcome.bytes_out;
@@ -191,7 +201,9 @@ impl Collected {
         entry.status = outcome.status;
         entry.trace.clone_from(&outcome.trace);
         entry.fault.clone_from(&outcome.fault);
-        entry.duration_ms = Some(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
+        // A source of time that was set back makes no call shorter than nothing.
+        entry.duration_ms = Some(u64::try_from(duration.as_millis()).unwrap_or_default());
+        entry.ended_after = Some(last_seq);
         entry.client_closed_early = aborted;
         let key = entry.count_key();
         self.counters.count(key);
@@ -207,7 +219,12 @@ impl OpenCall<'_> {
     /// The call was answered, or ended by the simulator.
     pub(crate) fn finish(mut self, outcome: &Outcome) {
         self.finished = true;
-        self.observation.lock().end(self.id, self.started, outcome, false);
+        let duration = self.duration();
+        self.observation.lock().end(self.id, duration, outcome, false);
+    }
+
+    fn duration(&self) -> SignedDuration {
+        (self.observation.time)().duration_since(self.arrived)
     }
 
     /// The fault that is going to silence this call: a hang ends only when the client gives up.
@@ -223,11 +240,13 @@ impl Drop for OpenCall<'_> {
         if self.finished {
             return;
         }
+        // Before the lock: a source of time may have locks of its own.
+        let duration = self.duration();
         let mut collected = self.observation.lock();
         let fault = collected.entry(self.id.seq).and_then(|entry| entry.fault.clone());
         collected.end(
             self.id,
-            self.started,
+            duration,
             &Outcome {
                 fault,
                 ..Outcome::default()
@@ -239,7 +258,13 @@ impl Drop for OpenCall<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+
+    fn observation() -> Observation {
+        Observation::new(Arc::new(|| Timestamp::UNIX_EPOCH))
+    }
 
     fn begin(observation: &Observation) -> (OpenCall<'_>, u64) {
         let request = Request::sample(
@@ -252,7 +277,7 @@ mod tests {
 
     #[test]
     fn call_finished_is_counted_with_its_status() {
-        let observation = Observation::default();
+        let observation = observation();
         let (call, in_flight) = begin(&observation);
         assert_eq!(in_flight, 1);
         call.finish(&Outcome {
@@ -272,7 +297,7 @@ mod tests {
 
     #[test]
     fn call_dropped_is_aborted_and_no_longer_in_flight() {
-        let observation = Observation::default();
+        let observation = observation();
         let (call, _) = begin(&observation);
         call.silenced_by("f1");
         drop(call);
@@ -288,7 +313,7 @@ mod tests {
 
     #[test]
     fn log_holds_no_secret() {
-        let observation = Observation::default();
+        let observation = observation();
         drop(begin(&observation));
         assert!(
             !serde_json::to_string(&observation.log_since(0))

@@ -6,12 +6,10 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited, combinators::UnsyncBoxBody};
-use hyper::body::Incoming;
 
 use crate::{
     Action, Service, acr,
     answer::Answer,
-    clock::real_now,
     entra,
     faults::{Picked, Stage},
     imds,
@@ -29,6 +27,15 @@ use sending::send;
 
 /// A token request with a large assertion has a few KiB.
 const LARGEST_BODY_BYTES: usize = 1 << 20;
+
+/// Where faults may hit the first request of a connection: those that act before HTTP have had their turn.
+pub(crate) const ON_A_NEW_CONNECTION: &[Stage] = &[Stage::Request];
+
+/// The same where nothing has had its turn. A connection from before an outage is no way around it.
+pub(crate) const FROM_THE_START: &[Stage] = &[Stage::Accept, Stage::Tls, Stage::Request];
+
+/// The body of a request on its way in.
+pub(crate) type RequestBody = UnsyncBoxBody<Bytes, hyper::Error>;
 
 /// The body of an answer on its way out.
 pub(crate) type AnswerBody = UnsyncBoxBody<Bytes, BodyError>;
@@ -52,42 +59,44 @@ pub(crate) enum BodyError {
     Cut,
 }
 
-/// The connection is to be closed without an answer.
-#[derive(Debug, thiserror::Error)]
-#[error("closed without an answer")]
-pub(crate) struct Closed;
+/// Why a client has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unanswered {
+    /// The connection was closed.
+    #[error("closed without an answer")]
+    Closed,
+    /// The connection was reset, as by a port where nobody listens.
+    #[error("reset without an answer")]
+    Reset,
+    /// The answer began, and its body was not what its head had announced.
+    #[error("the answer broke off")]
+    BrokenOff,
+}
 
 /// A request as far as it was read.
 struct Received {
     request: Request,
     bytes_in: u64,
     /// Head and body, unread, of a request that a real registry is going to answer.
-    unread: Option<http::Request<Incoming>>,
+    unread: Option<http::Request<RequestBody>>,
 }
 
-/// Answers one HTTP request. `is_reused`: its connection has brought others before.
+/// Answers one HTTP request. Faults of these stages may hit it.
 pub(crate) async fn serve(
     world: Arc<World>,
     origin: Origin,
-    is_reused: bool,
-    request: http::Request<Incoming>,
-) -> Result<Response<AnswerBody>, Closed> {
+    stages: &'static [Stage],
+    request: http::Request<RequestBody>,
+) -> Result<Response<AnswerBody>, Unanswered> {
     let Received {
         request,
         bytes_in,
         unread,
     } = receive(&world, origin, request).await?;
-    let real = real_now();
-    let arrived = (world.state().clock.at(origin.service, real), real);
+    let arrived = world.now(origin.service);
     let (call, in_flight) = world
         .observation
         .begin(&request, origin.connection, bytes_in, arrived);
-    // A connection from before an outage is no way around it.
-    let stages: &[Stage] = if is_reused {
-        &[Stage::Accept, Stage::Tls, Stage::Request]
-    } else {
-        &[Stage::Request]
-    };
     let subject = request.subject();
     let picked = stages
         .iter()
@@ -134,7 +143,7 @@ pub(crate) async fn serve(
                 trace: vec![reason],
                 ..Outcome::default()
             });
-            Err(Closed)
+            Err(Unanswered::Closed)
         }
     }
 }
@@ -143,8 +152,8 @@ pub(crate) async fn serve(
 async fn receive(
     world: &World,
     origin: Origin,
-    request: http::Request<Incoming>,
-) -> Result<Received, Closed> {
+    request: http::Request<RequestBody>,
+) -> Result<Received, Unanswered> {
     let (head, body) = request.into_parts();
     let draft = Request::new(origin.service, &head, &Bytes::new(), origin.peer);
     let state = world.state();
@@ -162,7 +171,7 @@ async fn receive(
     let read = Limited::new(body, LARGEST_BODY_BYTES)
         .collect()
         .await
-        .map_err(|_unread| Closed)?
+        .map_err(|_unread| Unanswered::Closed)?
         .to_bytes();
     let bytes_in = u64::try_from(read.len()).unwrap_or(u64::MAX);
     let request = Request::new(origin.service, &head, &read, origin.peer);
@@ -177,7 +186,7 @@ async fn receive(
 async fn from_behind(
     world: &World,
     request: &Request,
-    unread: http::Request<Incoming>,
+    unread: http::Request<RequestBody>,
 ) -> (Response<AnswerBody>, String) {
     let state = world.state();
     let address = state
@@ -195,13 +204,11 @@ async fn from_behind(
 
 /// The fault that hits, if any.
 pub(crate) fn pick(world: &World, stage: Stage, request: &Request, subject: &Subject) -> Option<Picked> {
-    let real = real_now();
-    let now = world.state().clock.at(request.service, real);
     world.faults.pick(
         stage,
         (request.service, request.operation),
         subject,
-        (now, real),
+        world.now(request.service),
         &world.chance,
     )
 }
@@ -229,7 +236,7 @@ pub(crate) async fn delay(world: &World, service: Service, picked: Option<&Picke
 /// The service's own answer; `None` if a real registry has to give it, or if there is no such registry.
 async fn decide(world: &World, request: &Request, in_flight: u64, picked: Option<&Picked>) -> Option<Answer> {
     let state = world.state();
-    let real = real_now();
+    let real = world.real_now();
     let draw = world.chance.draw();
     let token_fault = match picked.map(|picked| &picked.action) {
         Some(Action::Token(fault)) => Some(fault),
@@ -248,7 +255,7 @@ async fn decide(world: &World, request: &Request, in_flight: u64, picked: Option
             let issuer = entra::issuer_of(request);
             let keys = world
                 .documents
-                .keys_of(issuer.as_deref(), &state, &world.keys)
+                .keys_of(issuer.as_deref(), &state, &world.keys, real)
                 .await;
             Some(entra::answer(request, &keys, &scene))
         }

@@ -16,7 +16,7 @@ pub(crate) struct FaultBook(Mutex<Vec<Entry>>);
 pub(crate) struct Picked {
     pub(crate) id: String,
     pub(crate) action: Action,
-    /// When it first hit, in the machine's time: what a `Retry-After` counts down from.
+    /// When it first hit, in the time of the source: what a `Retry-After` counts down from.
     pub(crate) first_hit_at: Timestamp,
 }
 
@@ -53,7 +53,7 @@ impl FaultBook {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// The first fault that hits. `now` is simulated time, `real` the machine's.
+    /// The first fault that hits. `now` is simulated time, `real` the source's.
     pub(crate) fn pick(
         &self,
         stage: Stage,

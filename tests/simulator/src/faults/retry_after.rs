@@ -35,7 +35,7 @@ pub(crate) struct Throttle {
 }
 
 impl Throttle {
-    /// The header's value at `real`, the machine's time.
+    /// The header's value at `real`, the time of the source.
     pub(crate) fn header(self, real: Timestamp) -> Option<String> {
         match self.retry_after? {
             RetryAfter::Seconds(seconds) if self.countdown => {

@@ -60,7 +60,7 @@ impl Calls {
         self.filter(|entry| !entry.secrets.is_empty())
     }
 
-    /// Those that arrived later, by the machine's clock.
+    /// Those that arrived later, by the clock of [`LogEntry::at_real`].
     #[must_use]
     pub fn after(self, instant: Timestamp) -> Self {
         self.filter(|entry| entry.at_real > instant)
@@ -83,17 +83,13 @@ impl Calls {
 
     /// The most that were open together.
     pub fn max_concurrency(&self) -> usize {
-        let mut edges: Vec<(Timestamp, bool)> = Vec::with_capacity(2 * self.0.len());
+        // By order of arrival and not by time, which may stand still.
+        let mut open: Vec<&LogEntry> = Vec::new();
+        let mut most = 0;
         for entry in &self.0 {
-            edges.push((entry.at_real, true));
-            edges.extend(entry.answered_at().map(|at| (at, false)));
-        }
-        // At the same instant an end comes before a start.
-        edges.sort_unstable();
-        let (mut open, mut most) = (0_usize, 0);
-        for (_, starts) in edges {
-            open = if starts { open + 1 } else { open.saturating_sub(1) };
-            most = most.max(open);
+            open.retain(|earlier| earlier.was_open_at(entry.seq));
+            open.push(entry);
+            most = most.max(open.len());
         }
         most
     }
@@ -105,7 +101,7 @@ impl Calls {
             let next = self
                 .0
                 .iter()
-                .find(|entry| entry.seq > throttled.seq && entry.at_real >= at)?;
+                .find(|entry| !throttled.was_open_at(entry.seq) && entry.seq > throttled.seq)?;
             Duration::try_from(next.at_real.duration_since(at)).ok()
         };
         self.0

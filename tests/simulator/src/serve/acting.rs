@@ -4,11 +4,10 @@ use bytes::Bytes;
 use http::{HeaderName, StatusCode, header};
 use serde_json::json;
 
-use super::Closed;
+use super::Unanswered;
 use crate::{
     Action, CloseAt, HangAt, Service, acr,
     answer::Answer,
-    clock::real_now,
     faults::{Picked, Throttle},
     observation::OpenCall,
     world::World,
@@ -21,7 +20,7 @@ pub(crate) async fn act_first(
     picked: &Picked,
     service: Service,
     call: &OpenCall<'_>,
-) -> Result<Option<Answer>, Closed> {
+) -> Result<Option<Answer>, Unanswered> {
     match &picked.action {
         Action::Status {
             code,
@@ -52,7 +51,7 @@ pub(crate) async fn act_first(
                 first_hit_at: picked.first_hit_at,
             };
             let mut answer = Answer::json(StatusCode::TOO_MANY_REQUESTS, &throttled_body(service));
-            if let Some(value) = throttle.header(real_now()) {
+            if let Some(value) = throttle.header(world.real_now()) {
                 answer.set(header::RETRY_AFTER, &value);
             }
             Ok(Some(answer))
@@ -66,11 +65,15 @@ pub(crate) async fn act_first(
             call.silenced_by(&picked.id);
             std::future::pending().await
         }
+        Action::Close { at: CloseAt::Accept } => {
+            call.silenced_by(&picked.id);
+            Err(Unanswered::Reset)
+        }
         Action::Close {
-            at: CloseAt::Accept | CloseAt::Tls | CloseAt::BeforeHeaders,
+            at: CloseAt::Tls | CloseAt::BeforeHeaders,
         } => {
             call.silenced_by(&picked.id);
-            Err(Closed)
+            Err(Unanswered::Closed)
         }
         Action::Flip { pointer, value } => match world.flip(pointer, value) {
             Ok(()) => Ok(None),
