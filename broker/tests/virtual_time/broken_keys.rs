@@ -99,7 +99,10 @@ async fn u5_a_late_role_heals_within_a_minute_early_and_within_a_quarter_of_an_h
             rig.pass(1).await;
         };
         let took = healed_at - granted_at_s;
-        assert!(took <= within_s, "granted at {granted_at_s} s, healed {took} s later");
+        assert!(
+            took <= within_s,
+            "granted at {granted_at_s} s, healed {took} s later"
+        );
     }
 }
 
@@ -125,6 +128,10 @@ async fn u5_a_changed_input_and_a_forced_request_pass_a_remembered_failure() {
     };
     assert!(rig.ask(&broken, &forced).await.is_ok());
     // Another identity is another key, whatever is remembered for this one.
-    assert!(rig.ask(&Ask::federated(1, REGISTRY), &Wish::default()).await.is_err());
+    assert!(
+        rig.ask(&Ask::federated(1, REGISTRY), &Wish::default())
+            .await
+            .is_err()
+    );
     assert_eq!(rig.count(Service::Acr, Operation::Exchange), before + 2);
 }

@@ -41,7 +41,11 @@ async fn c5_a_mode_switch_of_the_registry_is_healed_by_the_first_report() {
     let healed = rig.ask(&ask, &report).await.ok().unwrap();
     assert!(healed.payload.is_some() && healed.fingerprint != dead.fingerprint);
     assert_eq!(rig.count(Service::Acr, Operation::Exchange), 2);
-    assert_eq!(rig.count(Service::Entra, Operation::Token), 1, "Entra is not to blame");
+    assert_eq!(
+        rig.count(Service::Entra, Operation::Token),
+        1,
+        "Entra is not to blame"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,7 +17,12 @@ const TEAMS: usize = 30;
 /// Teams that asked first at different times, so that their tokens are of every age.
 async fn teams_of_every_age(rig: &Rig) -> Vec<Holder> {
     let mut holders: Vec<_> = (0..TEAMS)
-        .map(|n| Holder::new(Ask::federated(n, REGISTRIES[n % 2]), rig.now() + Duration::from_secs(120 * n as u64)))
+        .map(|n| {
+            Holder::new(
+                Ask::federated(n, REGISTRIES[n % 2]),
+                rig.now() + Duration::from_secs(120 * n as u64),
+            )
+        })
         .collect();
     for _ in 0..(4 * 360) {
         tick_all(rig, &mut holders, |holder, outcome| {
@@ -110,7 +115,10 @@ async fn s4_entra_dark_for_an_hour_everybody_whose_chain_holds_is_served() {
         tick_all(&rig, &mut holders, |_holder, _outcome| {}).await;
         rig.pass(60).await;
     }
-    assert!(holders.iter().all(|holder| !holder.degraded), "all are renewed again");
+    assert!(
+        holders.iter().all(|holder| !holder.degraded),
+        "all are renewed again"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -129,7 +137,11 @@ async fn s4_azure_dark_every_key_with_enough_left_is_served_and_then_told_why() 
                 Ok(()) => assert!(holder.is_above_the_floor(now)),
                 Err(error) => {
                     refused += 1;
-                    assert!(!holder.is_above_the_floor(now), "refused with {:?} left", holder.left(now));
+                    assert!(
+                        !holder.is_above_the_floor(now),
+                        "refused with {:?} left",
+                        holder.left(now)
+                    );
                     assert!(matches!(
                         error.reason,
                         Reason::EntraUnreachable | Reason::RegistryUnreachable
@@ -148,7 +160,11 @@ async fn s4_azure_dark_every_key_with_enough_left_is_served_and_then_told_why() 
             tick_all(&rig, &mut holders, |_holder, _outcome| {}).await;
             rig.pass(60).await;
         }
-        assert!(holders.iter().all(|holder| holder.can_pull(rig.now()) && !holder.degraded));
+        assert!(
+            holders
+                .iter()
+                .all(|holder| holder.can_pull(rig.now()) && !holder.degraded)
+        );
     }
 }
 

@@ -30,7 +30,10 @@ async fn c4_a_key_costs_one_call_per_refresh_period_however_many_hold_it() {
     assert!((hours..=2 * hours).contains(&calls), "{calls} access tokens");
     // Refresh tokens of three hours, Entra tokens of a day.
     let exchanges = rig.count(Service::Acr, Operation::Exchange);
-    assert!((hours / 3..=2 * hours / 3 + 1).contains(&exchanges), "{exchanges} refresh tokens");
+    assert!(
+        (hours / 3..=2 * hours / 3 + 1).contains(&exchanges),
+        "{exchanges} refresh tokens"
+    );
     let tokens = rig.count(Service::Imds, Operation::Token);
     assert!((2..=5).contains(&tokens), "{tokens} Entra tokens");
 }
@@ -72,7 +75,12 @@ async fn s6_a_thousand_keys_of_one_second_are_not_renewed_together() {
 async fn s8_replicas_with_different_tokens_cost_one_write_per_refresh_period() {
     let rig = Rig::with_replicas(azure_with(10, &[REGISTRY]), 3);
     let mut holders: Vec<_> = (0..10)
-        .map(|n| Holder::new(Ask::federated(n, REGISTRY), rig.now() + Duration::from_secs(60 * n as u64)))
+        .map(|n| {
+            Holder::new(
+                Ask::federated(n, REGISTRY),
+                rig.now() + Duration::from_secs(60 * n as u64),
+            )
+        })
         .collect();
     let hours = 20_u32;
     for _ in 0..hours * 360 {
@@ -87,7 +95,11 @@ async fn s8_replicas_with_different_tokens_cost_one_write_per_refresh_period() {
     }
     for holder in &holders {
         // An hour of life, half of it at least between two writes.
-        assert!(holder.writes <= 2 * hours, "{} writes in {hours} h", holder.writes);
+        assert!(
+            holder.writes <= 2 * hours,
+            "{} writes in {hours} h",
+            holder.writes
+        );
         assert!(holder.writes >= hours, "{} writes in {hours} h", holder.writes);
     }
     // Replicas know nothing of each other: each may fetch, and none more often than once per refresh period.

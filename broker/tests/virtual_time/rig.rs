@@ -17,7 +17,7 @@ use broker::{
     authn::{Caller, Cluster, KeySet, KeyStore, Subject},
     authz::{self, Permit},
     azure::{Answer, Azure, Endpoint, Stage, Transport, TransportError},
-    config::{ClusterConfig, Clouds, Grant, Identity, KeySource, Pattern, Policy},
+    config::{Clouds, ClusterConfig, Grant, Identity, KeySource, Pattern, Policy},
     credentials::{Credential, Credentials},
     error::CredentialError,
     metrics::Metrics,
@@ -137,7 +137,9 @@ pub(crate) fn object(n: usize) -> String {
 }
 
 fn resource(n: usize) -> String {
-    format!("/subscriptions/s/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/i{n}")
+    format!(
+        "/subscriptions/s/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/i{n}"
+    )
 }
 
 /// An Azure in which the first `n` applications trust their namespace's ServiceAccount and may pull everywhere.
@@ -206,9 +208,7 @@ impl Rig {
         )
         .unwrap();
         let clouds = Clouds::new(Vec::new());
-        let replicas = (0..replicas)
-            .map(|_| replica(&azure, &clouds, &clock))
-            .collect();
+        let replicas = (0..replicas).map(|_| replica(&azure, &clouds, &clock)).collect();
         let jwks = azure.jwks_json();
         let policy = policy(&state, &clouds);
         Self {
@@ -300,7 +300,10 @@ impl Rig {
             wanted.ttl = 7 * 24 * 3600;
             self.azure.service_account_token(&wanted).unwrap()
         };
-        assertions.entry(ask.namespace.clone()).or_insert_with(mint).clone()
+        assertions
+            .entry(ask.namespace.clone())
+            .or_insert_with(mint)
+            .clone()
     }
 }
 

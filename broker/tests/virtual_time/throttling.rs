@@ -34,8 +34,16 @@ async fn u1_one_of_ten_registries_throttles_for_a_minute_and_nine_notice_nothing
                     served += 1;
                 }
                 Err(error) => {
-                    assert_eq!((*host, error.reason), (THROTTLED, Reason::UpstreamThrottled), "{error}");
-                    assert!(error.retry_after.is_some_and(|wait| wait <= Duration::from_secs(25)));
+                    assert_eq!(
+                        (*host, error.reason),
+                        (THROTTLED, Reason::UpstreamThrottled),
+                        "{error}"
+                    );
+                    assert!(
+                        error
+                            .retry_after
+                            .is_some_and(|wait| wait <= Duration::from_secs(25))
+                    );
                     refused += 1;
                 }
             }
@@ -46,7 +54,11 @@ async fn u1_one_of_ten_registries_throttles_for_a_minute_and_nine_notice_nothing
     let calls = rig.calls().host(THROTTLED);
     let gap = calls.clone().shortest_gap_after_throttle();
     assert!(gap.is_none_or(|gap| gap >= Duration::from_secs(20)), "{gap:?}");
-    assert!((2..=4).contains(&calls.count()), "{} calls", rig.calls().host(THROTTLED).count());
+    assert!(
+        (2..=4).contains(&calls.count()),
+        "{} calls",
+        rig.calls().host(THROTTLED).count()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -59,11 +71,18 @@ async fn u3_two_hundred_identities_at_once_stay_within_the_metadata_services_lim
         .collect();
     // Whoever is turned away comes back when told to, as a syncer does.
     while !waiting.is_empty() {
-        assert!(rig.clock.elapsed() < Duration::from_secs(300), "{} left", waiting.len());
+        assert!(
+            rig.clock.elapsed() < Duration::from_secs(300),
+            "{} left",
+            waiting.len()
+        );
         let wish = Wish::default();
-        let answers =
-            futures::future::join_all(waiting.iter().map(|ask| async { (ask.clone(), rig.ask(ask, &wish).await) }))
-                .await;
+        let answers = futures::future::join_all(
+            waiting
+                .iter()
+                .map(|ask| async { (ask.clone(), rig.ask(ask, &wish).await) }),
+        )
+        .await;
         waiting = answers
             .into_iter()
             .filter(|(_ask, answer)| answer.is_err())
@@ -72,10 +91,21 @@ async fn u3_two_hundred_identities_at_once_stay_within_the_metadata_services_lim
         rig.pass(1).await;
     }
     let calls = rig.calls().of(Service::Imds, Operation::Token);
-    assert!(calls.max_concurrency() <= 4, "{} in flight", calls.max_concurrency());
-    let mut starts: Vec<_> = calls.entries().iter().map(|call| call.t_sim.as_millisecond()).collect();
+    assert!(
+        calls.max_concurrency() <= 4,
+        "{} in flight",
+        calls.max_concurrency()
+    );
+    let mut starts: Vec<_> = calls
+        .entries()
+        .iter()
+        .map(|call| call.t_sim.as_millisecond())
+        .collect();
     starts.sort_unstable();
-    let burst = starts.windows(11).filter(|window| window[10] - window[0] < 1_000).count();
+    let burst = starts
+        .windows(11)
+        .filter(|window| window[10] - window[0] < 1_000)
+        .count();
     assert_eq!(burst, 0, "more than 10 in some second");
     assert_eq!(calls.status(429).count(), 0);
 }
