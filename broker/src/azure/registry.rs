@@ -129,6 +129,7 @@ fn issued(token: Secret, now: SystemTime) -> Result<Issued, UpstreamError> {
         .checked_add(Duration::from_secs(claims.exp))
         .ok_or(UpstreamError::Malformed("holds a token without an expiry"))?;
     match expires_at.duration_since(now) {
+        Ok(Duration::ZERO) => Err(UpstreamError::Malformed("holds a token that expires at once")),
         Ok(lifetime) if lifetime <= MAX_LIFETIME => Ok(Issued { token, expires_at }),
         Ok(_too_long) => Err(UpstreamError::Malformed(
             "holds a token that lives longer than a day",

@@ -27,11 +27,16 @@ const HEADERS: [&str; 2] = [
     r#"{"alg":"ES256","kid":"k1","typ":"JWT"}"#,
     r#"{"alg":"none","kid":"k1","jku":"https://evil.example/keys","crit":["b64"],"b64":false}"#,
 ];
-const CLAIMS: [&str; 2] = [
+/// A good one, one for both audiences, and those at the edge of their time.
+const CLAIMS: [&str; 4] = [
     r#"{"iss":"https://kubernetes.default.svc.cluster.local","sub":"system:serviceaccount:acrpull-system:acrpull-syncer",
         "aud":["acrpull-broker"],"iat":1795000000,"nbf":1795000000,"exp":1795000600}"#,
     r#"{"iss":"https://kubernetes.default.svc.cluster.local","sub":"system:serviceaccount:shop:web",
-        "aud":["api://AzureCRTokenExchange","acrpull-broker"],"exp":1795000600,"nbf":1795000031}"#,
+        "aud":["api://AzureCRTokenExchange","acrpull-broker"],"exp":1795000600,"nbf":1795000000}"#,
+    r#"{"iss":"https://kubernetes.default.svc.cluster.local","sub":"system:serviceaccount:acrpull-system:acrpull-syncer",
+        "aud":["acrpull-broker"],"exp":1795000000}"#,
+    r#"{"iss":"https://kubernetes.default.svc.cluster.local","sub":"system:serviceaccount:acrpull-system:acrpull-syncer",
+        "aud":"acrpull-broker","nbf":1795000031,"exp":1795000600}"#,
 ];
 const JWKS: [&str; 2] = [
     r#"{"keys":[{"kty":"EC","crv":"P-256","kid":"1","use":"sig","alg":"ES256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}"#,

@@ -7,8 +7,11 @@ use serde_json::Value;
 use super::*;
 
 const NOW: Duration = Duration::from_secs(1_795_000_000);
-const CLAIMS: [&str; 2] = [
+/// One in the middle of its life, and those at both ends of what is believed.
+const CLAIMS: [&str; 4] = [
     r#"{"exp":1795004500,"access":[{"type":"repository","name":"team/app","actions":["pull","metadata_read"]},{"type":"registry","name":"catalog","actions":["*"]}]}"#,
+    r#"{"exp":1795000000}"#,
+    r#"{"exp":1795086401}"#,
     r#"{"exp":1795086400,"access":null,"aud":"example.azurecr.io"}"#,
 ];
 
