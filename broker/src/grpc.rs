@@ -99,6 +99,8 @@ fn deadline(headers: &HeaderMap) -> Option<Duration> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use super::*;
 

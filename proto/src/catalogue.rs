@@ -199,6 +199,23 @@ impl Reason {
         Self::ALL.iter().copied().find(|reason| reason.as_wire() == wire)
     }
 
+    /// Stands for a reason of a newer broker that this version does not know: the one that its code is nearest to. The
+    /// broker's own text goes with it, so it matters for retries more than for people.
+    pub const fn standing_for(code: Code) -> Self {
+        match code {
+            Code::Unauthenticated => Self::CallerUnauthenticated,
+            Code::PermissionDenied => Self::PolicyDenied,
+            Code::InvalidArgument | Code::OutOfRange => Self::InvalidRequest,
+            Code::FailedPrecondition | Code::NotFound | Code::AlreadyExists => Self::EntraRejected,
+            Code::ResourceExhausted => Self::Overloaded,
+            Code::DeadlineExceeded | Code::Cancelled => Self::DeadlineExceeded,
+            Code::Unavailable | Code::Aborted => Self::BrokerUnreachable,
+            Code::Ok | Code::Unknown | Code::Unimplemented | Code::Internal | Code::DataLoss => {
+                Self::Internal
+            }
+        }
+    }
+
     /// Where the troubleshooting guide explains it; also the `type` of a problem+json answer.
     pub fn help_url(self) -> String {
         format!("https://acrpull.dev/e/{}", self.as_str())
@@ -230,6 +247,21 @@ mod tests {
                     .skip(position + 1)
                     .all(|other| other.as_str() != reason.as_str())
             );
+        }
+    }
+
+    #[test]
+    fn r5_reason_of_a_newer_broker_is_retried_like_its_code() {
+        for (code, class) in [
+            (Code::PermissionDenied, RetryClass::Denied),
+            (Code::InvalidArgument, RetryClass::Caller),
+            (Code::FailedPrecondition, RetryClass::Permanent),
+            (Code::ResourceExhausted, RetryClass::Transient),
+            (Code::Unavailable, RetryClass::Transient),
+            (Code::Internal, RetryClass::Transient),
+        ] {
+            let reason = Reason::standing_for(code);
+            assert_eq!((reason.grpc_code(), reason.retry_class()), (code, class));
         }
     }
 

@@ -287,4 +287,6 @@ fn with_id(error: CredentialError, refusal: &Refusal) -> CredentialError {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

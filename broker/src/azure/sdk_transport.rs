@@ -172,6 +172,8 @@ impl fmt::Debug for SdkTransport {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use super::*;
 

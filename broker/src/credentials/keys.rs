@@ -122,3 +122,6 @@ impl EntraKey {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
