@@ -7,18 +7,22 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, http::StatusCode};
+use axum::{Router, http::StatusCode, middleware};
 use axum_server::{
     Handle,
     accept::NoDelayAcceptor,
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
 use hyper_util::rt::TokioTimer;
+use proto::v1::{
+    credential_service_server::CredentialServiceServer, fleet_service_server::FleetServiceServer,
+};
+use tonic_health::pb::health_server::{Health, HealthServer};
 use tower_http::timeout::TimeoutLayer;
 
 use runtime::{Failure, Shutdown, error_chain::ErrorChain, file_watch, tls};
 
-use crate::{grpc, http, service::Service};
+use crate::{gate, grpc, http, service::Service};
 
 /// Time for requests in flight after a shutdown has started: a little more than the longest deadline.
 pub const DRAIN: Duration = Duration::from_secs(32);
@@ -43,22 +47,27 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-/// gRPC, health and HTTP JSON in one router.
+/// Everything that is served, behind the gate.
 pub async fn router(service: Service) -> Router {
     let (health, health_service) = tonic_health::server::health_reporter();
-    health
-        .set_serving::<proto::v1::credential_service_server::CredentialServiceServer<grpc::Grpc>>()
-        .await;
-    let router = tonic::service::Routes::new(grpc::server(service.clone()))
-        .add_service(health_service)
-        .prepare()
-        .into_axum_router()
-        .merge(http::router(service));
+    health.set_serving::<CredentialServiceServer<grpc::Grpc>>().await;
+    health.set_serving::<FleetServiceServer<grpc::Grpc>>().await;
     // The deadline of a call starts when its message is there; this one also ends bodies that never come.
-    http::with_fallback(router).layer(TimeoutLayer::with_status_code(
+    routes(service, health_service).layer(TimeoutLayer::with_status_code(
         StatusCode::REQUEST_TIMEOUT,
         REQUEST_TIMEOUT,
     ))
+}
+
+/// gRPC, health and HTTP JSON in one router. Nothing is reached but through the gate.
+fn routes(service: Service, health: HealthServer<impl Health>) -> Router {
+    tonic::service::Routes::new(grpc::credential_server(service.clone()))
+        .add_service(grpc::fleet_server(service.clone()))
+        .add_service(health)
+        .prepare()
+        .into_axum_router()
+        .merge(http::router(service.clone()))
+        .layer(middleware::from_fn_with_state(service, gate::gate))
 }
 
 /// Loads the certificate.

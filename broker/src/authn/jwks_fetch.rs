@@ -38,6 +38,20 @@ enum FetchError {
     Content(#[source] super::KeySetError),
 }
 
+impl FetchError {
+    /// For operators, who see it in FleetService; the contract lists the words.
+    const fn as_str(&self) -> &'static str {
+        match self {
+            Self::File { .. } => "unreadable_file",
+            Self::CaBundle(_) => "unusable_ca_bundle",
+            Self::Request(_) => "no_answer",
+            Self::Status(_) => "http_status",
+            Self::TooLarge => "too_large",
+            Self::Content(_) => "no_key_set",
+        }
+    }
+}
+
 /// Fetches the keys of `cluster` now and then until shutdown; opens `tried` after the first attempt, whatever came of
 /// it: an issuer without keys answers its own callers, and keeps nobody else waiting.
 pub async fn keep_fresh(
@@ -51,17 +65,22 @@ pub async fn keep_fresh(
         let wait = match fetch(&source).await {
             Ok(keys) => {
                 if let Some(other) = authenticator.sharer(&cluster, &keys) {
+                    cluster.keys.fetched(Err("shared_with_another_cluster"));
                     tracing::error!(
                         cluster = %cluster.config.name,
                         other = %other.config.name,
                         "the fetched signing keys are also those of another cluster: refused, what is loaded stays"
                     );
-                } else if cluster.keys.replace(keys) {
-                    tracing::info!(cluster = %cluster.config.name, "signing keys loaded");
+                } else {
+                    cluster.keys.fetched(Ok(authenticator.clock.now()));
+                    if cluster.keys.replace(keys) {
+                        tracing::info!(cluster = %cluster.config.name, "signing keys loaded");
+                    }
                 }
                 REFRESH_PERIOD
             }
             Err(error) => {
+                cluster.keys.fetched(Err(error.as_str()));
                 tracing::warn!(cluster = %cluster.config.name, url = %source.url, error = %ErrorChain(&error), "cannot fetch signing keys");
                 RETRY_PERIOD
             }
