@@ -134,7 +134,7 @@ fn not_routed(status: StatusCode, title: &str, method: &Method, uri: &Uri) -> Re
     (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body.to_string()).into_response()
 }
 
-fn problem(error: &CredentialError) -> Response {
+pub(crate) fn problem(error: &CredentialError) -> Response {
     let status =
         StatusCode::from_u16(error.reason.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let retry_after_seconds = error.retry_after.map(|wait| wait.as_secs().max(1));

@@ -1,5 +1,7 @@
 //! Every metric of the broker. Labels come from enums and from the names of configured clusters, never from a request.
 
+mod process;
+
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::{
@@ -13,6 +15,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use proto::Reason;
+
+pub use process::{Closed, ConfigMetrics, ConnectionMetrics, TlsFailure};
 
 /// All of them.
 #[derive(Clone)]

@@ -2,17 +2,12 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use aws_lc_rs::{
-    encoding::AsDer as _,
-    rsa::{KeyPair, KeySize},
-    signature::KeyPair as _,
-};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use runtime::clock::ManualClock;
 use serde_json::{Value, json};
 
-use super::*;
+use super::{test_keys::Signer, *};
 use crate::config::KeySource;
 
 const NOW: u64 = 1_795_000_000;
@@ -20,46 +15,6 @@ const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 const SYNCER: &str = "system:serviceaccount:acrpull-system:acrpull-syncer";
 const CALLER_AUDIENCE: &str = "acrpull-broker";
 const SUBJECT_AUDIENCE: &str = "api://AzureCRTokenExchange";
-
-/// A key of an API server, with the JWKS that publishes it.
-struct Signer {
-    key: EncodingKey,
-    public_der: Vec<u8>,
-    jwk: Value,
-}
-
-impl Signer {
-    fn new(kid: &str) -> Self {
-        let pair = KeyPair::generate(KeySize::Rsa2048).unwrap();
-        let public = pair.public_key();
-        let field = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-        let jwk = json!({
-            "kty": "RSA", "use": "sig", "alg": "RS256", "kid": kid,
-            "n": field(public.modulus().big_endian_without_leading_zero()),
-            "e": field(public.exponent().big_endian_without_leading_zero()),
-        });
-        let pkcs8 = pair.as_der().unwrap();
-        let pem = format!(
-            "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
-            base64::engine::general_purpose::STANDARD.encode(pkcs8.as_ref())
-        );
-        Self {
-            key: EncodingKey::from_rsa_pem(pem.as_bytes()).unwrap(),
-            public_der: public.as_ref().to_vec(),
-            jwk,
-        }
-    }
-
-    fn sign(&self, claims: &Value) -> String {
-        let mut header = Header::new(Algorithm::RS256);
-        header.kid = self.jwk["kid"].as_str().map(str::to_owned);
-        jsonwebtoken::encode(&header, claims, &self.key).unwrap()
-    }
-
-    fn jwks(&self) -> KeySet {
-        KeySet::parse(json!({"keys": [self.jwk]}).to_string().as_bytes()).unwrap()
-    }
-}
 
 fn cluster(name: &str, signer: &Signer) -> Arc<Cluster> {
     let config = ClusterConfig {
@@ -193,20 +148,6 @@ fn a6_remembered_token_of_a_key_that_is_gone_is_refused() {
         authenticator.caller(&token).unwrap_err(),
         AuthnError::Caller(TokenError::Signature)
     );
-}
-
-#[test]
-fn a2_fetched_keys_of_another_cluster_are_noticed() {
-    let (first, second) = (Signer::new("a"), Signer::new("b"));
-    let (authenticator, _) = authenticator(vec![cluster("first", &first), cluster("second", &second)]);
-    let sharer = |cluster: &Arc<Cluster>, signer: &Signer| {
-        authenticator
-            .sharer(cluster, &signer.jwks())
-            .map(|other| Arc::clone(&other.config.name))
-    };
-    let clusters = authenticator.clusters();
-    assert_eq!(sharer(&clusters[0], &second).as_deref(), Some("second"));
-    assert_eq!(sharer(&clusters[0], &first), None);
 }
 
 #[test]
