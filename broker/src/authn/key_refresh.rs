@@ -60,7 +60,7 @@ pub async fn keep_fresh(
         },
     );
     tokio::select! {
-        never = refreshing => never,
+        () = refreshing => {}
         () = stop.started() => {}
     }
     // A cluster that went before its first attempt was over is waited for by nobody.
