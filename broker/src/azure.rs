@@ -77,7 +77,11 @@ impl Azure {
     ///
     /// # Errors
     /// Classified: see [`classify`].
-    pub async fn entra_token(&self, source: &TokenSource) -> Result<Issued, CredentialError> {
+    pub async fn entra_token(
+        &self,
+        source: &TokenSource,
+        _attempt: &Attempt,
+    ) -> Result<Issued, CredentialError> {
         let now = self.clock.now();
         match source {
             TokenSource::Federated { .. } => entra::token_for_assertion(&self.upstream, source, now).await,
@@ -95,6 +99,7 @@ impl Azure {
         &self,
         host: &RegistryHost,
         entra_token: &Secret,
+        _attempt: &Attempt,
     ) -> Result<Issued, CredentialError> {
         registry::refresh_token(&self.upstream, host, entra_token, self.clock.now()).await
     }
@@ -108,6 +113,7 @@ impl Azure {
         host: &RegistryHost,
         refresh_token: &Secret,
         scopes: &ScopeSet,
+        _attempt: &Attempt,
     ) -> Result<(Issued, ScopeSet), CredentialError> {
         registry::access_token(&self.upstream, host, refresh_token, scopes, self.clock.now()).await
     }
