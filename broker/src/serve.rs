@@ -21,7 +21,7 @@ use crate::{grpc, http, metrics::ConnectionMetrics, service::Service};
 pub use certificate::{Certificate, TlsFiles};
 use connection::Terms;
 pub use health::Health;
-use seats::Seats;
+use seats::{Seat, Seats};
 
 /// Time for requests in flight after a shutdown has started: a little more than the longest deadline.
 pub const DRAIN: Duration = Duration::from_secs(32);
@@ -74,7 +74,7 @@ pub fn serve(
 ) -> Result<impl Future<Output = ()> + Send, Failure> {
     let listener = tokio::net::TcpListener::from_std(listener)
         .map_err(|error| Failure::runtime("cannot use the listener").source(error))?;
-    let seats = Seats::new(limits.max_connections, metrics.clone());
+    let mut seats = Seats::new(limits.max_connections, metrics.clone());
     let terms = Arc::new(Terms {
         protocols: connection::protocols(),
         router,
@@ -88,7 +88,11 @@ pub fn serve(
                 () = shutdown.started() => break,
             };
             match accepted {
-                Ok((stream, _address)) => admit(stream, &seats, &certificate, limits.max_age, &terms),
+                Ok((stream, _address)) => {
+                    if let Some(seat) = seats.take().await {
+                        admit(stream, seat, &certificate, limits.max_age, &terms);
+                    }
+                }
                 Err(error) => pause_after(&error, &shutdown).await,
             }
         }
@@ -98,8 +102,7 @@ pub fn serve(
     })
 }
 
-fn admit(stream: TcpStream, seats: &Seats, certificate: &Certificate, max_age: Duration, terms: &Arc<Terms>) {
-    let Some(seat) = seats.take() else { return };
+fn admit(stream: TcpStream, seat: Seat, certificate: &Certificate, max_age: Duration, terms: &Arc<Terms>) {
     // Without TCP_NODELAY a small gRPC answer waits 40 ms for the peer's delayed acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection ended before it began");

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::metrics::{Closed, ConnectionMetrics};
 
-/// All seats.
+/// All seats, for one accept loop.
 pub(super) struct Seats(Arc<Room>);
 
 /// The place of one connection, until it is dropped.
@@ -49,24 +49,21 @@ impl Seats {
         }))
     }
 
-    /// A seat for a connection that was just accepted; none when it must be closed.
-    pub(super) fn take(&self) -> Option<Seat> {
+    /// A seat for a connection that was just accepted; none when it must be closed. Waits until whoever makes room has
+    /// gone, so that there are never more than the limit. For one accept loop: two at a time could take the same seat.
+    pub(super) async fn take(&mut self) -> Option<Seat> {
         let room = &self.0;
-        let mut strangers = room.strangers();
         if *room.taken.borrow() >= room.limit {
-            let Some((_number, oldest)) = strangers.seated.pop_first() else {
+            let Some((_number, oldest)) = room.strangers().seated.pop_first() else {
                 room.metrics.count_closed(Closed::Full);
                 return None;
             };
-            // Its seat is free once its task has noticed: for that long there is one more than the limit.
-            oldest.notify_one();
             room.metrics.count_closed(Closed::MadeRoom);
+            oldest.notify_one();
+            room.until(|taken| taken < room.limit).await;
         }
-        let number = strangers.next_number;
-        strangers.next_number += 1;
         let displaced = Arc::new(Notify::new());
-        strangers.seated.insert(number, Arc::clone(&displaced));
-        drop(strangers);
+        let number = room.strangers().seat(Arc::clone(&displaced));
         room.count(|taken| taken + 1);
         Some(Seat {
             room: Arc::clone(room),
@@ -77,9 +74,7 @@ impl Seats {
 
     /// Waits until every seat is free.
     pub(super) async fn all_free(&self) {
-        let mut taken = self.0.taken.subscribe();
-        // The sender lives as long as `self`.
-        drop(taken.wait_for(|taken| *taken == 0).await);
+        self.0.until(|taken| taken == 0).await;
     }
 }
 
@@ -107,6 +102,13 @@ impl Room {
         self.strangers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits for a number of taken seats.
+    async fn until(&self, is_reached: impl Fn(usize) -> bool) {
+        let mut taken = self.taken.subscribe();
+        // It fails when the sender is gone, and the sender is in `self`.
+        drop(taken.wait_for(|taken| is_reached(*taken)).await);
+    }
+
     fn count(&self, change: impl FnOnce(usize) -> usize) {
         self.taken.send_modify(|taken| {
             *taken = change(*taken);
@@ -115,11 +117,22 @@ impl Room {
     }
 }
 
+impl Strangers {
+    fn seat(&mut self, displaced: Arc<Notify>) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.seated.insert(number, displaced);
+        number
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use prometheus_client::registry::Registry;
+    use runtime::tasks::spawn_detached;
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -127,42 +140,54 @@ mod tests {
         Seats::new(limit, ConnectionMetrics::register(&mut Registry::default()))
     }
 
-    async fn is_displaced(seat: &Seat) -> bool {
-        tokio::time::timeout(Duration::from_millis(1), seat.displaced())
-            .await
-            .is_ok()
+    /// A connection that goes when it has to.
+    fn obedient(seat: Seat) -> tokio::task::JoinHandle<()> {
+        spawn_detached(async move { seat.displaced().await })
     }
 
     #[tokio::test(start_paused = true)]
     async fn u8_oldest_connection_that_was_not_served_makes_room() {
-        let seats = seats(3);
-        let served = seats.take().unwrap();
+        let mut seats = seats(3);
+        let served = seats.take().await.unwrap();
         served.keep();
-        let (older, newer) = (seats.take().unwrap(), seats.take().unwrap());
-        let new = seats.take().unwrap();
-        assert!(is_displaced(&older).await);
-        for seat in [&served, &newer, &new] {
-            assert!(!is_displaced(seat).await);
-        }
+        let [served, older, newer] = [
+            obedient(served),
+            obedient(seats.take().await.unwrap()),
+            obedient(seats.take().await.unwrap()),
+        ];
+        let _new = seats.take().await.unwrap();
+        older.await.unwrap();
+        tokio::task::yield_now().await;
+        assert!(!served.is_finished() && !newer.is_finished());
     }
 
-    #[test]
-    fn u8_connection_is_closed_when_all_others_were_served() {
-        let seats = seats(2);
-        let (one, two) = (seats.take().unwrap(), seats.take().unwrap());
+    #[tokio::test(start_paused = true)]
+    async fn u8_limit_holds_while_a_connection_makes_room() {
+        let mut seats = seats(1);
+        let slow = seats.take().await.unwrap();
+        let early = timeout(Duration::from_secs(1), seats.take()).await;
+        assert!(early.is_err(), "there are two where there is room for one");
+        drop(slow);
+        assert!(seats.take().await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn u8_connection_is_closed_when_all_others_were_served() {
+        let mut seats = seats(2);
+        let (one, two) = (seats.take().await.unwrap(), seats.take().await.unwrap());
         one.keep();
         two.keep();
-        assert!(seats.take().is_none());
+        assert!(seats.take().await.is_none());
         drop(one);
-        assert!(seats.take().is_some());
+        assert!(seats.take().await.is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn seats_are_free_when_the_last_connection_has_gone() {
-        let seats = seats(2);
+        let mut seats = seats(2);
         seats.all_free().await;
-        let seat = seats.take().unwrap();
-        let waiting = tokio::time::timeout(Duration::from_secs(1), seats.all_free());
+        let seat = seats.take().await.unwrap();
+        let waiting = timeout(Duration::from_secs(1), seats.all_free());
         assert!(waiting.await.is_err());
         drop(seat);
         seats.all_free().await;

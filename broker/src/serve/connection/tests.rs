@@ -50,10 +50,10 @@ impl Scene {
     }
 
     /// A connection whose handshake is over; the handle is done when the server has let go of it.
-    fn connect(&self) -> (DuplexStream, JoinHandle<()>) {
+    async fn connect(&mut self) -> (DuplexStream, JoinHandle<()>) {
         let (ours, theirs) = tokio::io::duplex(256 * 1024);
         let conduct = Arc::new(Conduct {
-            seat: self.seats.take().unwrap(),
+            seat: self.seats.take().await.unwrap(),
             has_asked: AtomicBool::new(false),
         });
         let terms = Arc::clone(&self.terms);
@@ -61,8 +61,8 @@ impl Scene {
         (ours, served)
     }
 
-    async fn http2(&self) -> (http2::SendRequest<Empty<Bytes>>, JoinHandle<()>) {
-        let (stream, served) = self.connect();
+    async fn http2(&mut self) -> (http2::SendRequest<Empty<Bytes>>, JoinHandle<()>) {
+        let (stream, served) = self.connect().await;
         let (requests, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
             .unwrap();
@@ -104,7 +104,7 @@ fn assert_about(took: Duration, expected: Duration) {
 
 #[tokio::test(start_paused = true)]
 async fn r3_connection_is_asked_to_go_at_its_age() {
-    let scene = Scene::new();
+    let mut scene = Scene::new();
     let (mut requests, served) = scene.http2().await;
     let answer = requests.send_request(get_request("/quick")).await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
@@ -116,7 +116,7 @@ async fn r3_connection_is_asked_to_go_at_its_age() {
 
 #[tokio::test(start_paused = true)]
 async fn r3_request_in_flight_at_the_age_is_answered() {
-    let scene = Scene::new();
+    let mut scene = Scene::new();
     let (mut requests, served) = scene.http2().await;
     requests.send_request(get_request("/quick")).await.unwrap();
     sleep(AGE.mul_f64(0.98)).await;
@@ -128,7 +128,7 @@ async fn r3_request_in_flight_at_the_age_is_answered() {
 
 #[tokio::test(start_paused = true)]
 async fn r1_drain_answers_what_is_in_flight_and_nothing_else() {
-    let scene = Scene::new();
+    let mut scene = Scene::new();
     let (mut requests, served) = scene.http2().await;
     let in_flight = spawn_detached(requests.send_request(get_request("/slow")));
     sleep(Duration::from_secs(1)).await;
@@ -140,7 +140,7 @@ async fn r1_drain_answers_what_is_in_flight_and_nothing_else() {
 
 #[tokio::test(start_paused = true)]
 async fn r1_drain_ends_idle_connections_at_once() {
-    let scene = Scene::new();
+    let mut scene = Scene::new();
     let (mut requests, served) = scene.http2().await;
     requests.send_request(get_request("/quick")).await.unwrap();
     scene.terms.shutdown.start();
@@ -149,8 +149,8 @@ async fn r1_drain_ends_idle_connections_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn r1_drain_does_not_wait_for_a_peer_that_is_gone_without_a_word() {
-    let scene = Scene::new();
-    let (stream, served) = scene.connect();
+    let mut scene = Scene::new();
+    let (stream, served) = scene.connect().await;
     let (mut requests, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
         .await
         .unwrap();
@@ -167,8 +167,8 @@ async fn r1_drain_does_not_wait_for_a_peer_that_is_gone_without_a_word() {
 
 #[tokio::test(start_paused = true)]
 async fn u8_connection_that_says_nothing_is_closed() {
-    let scene = Scene::new();
-    let (_stream, served) = scene.connect();
+    let mut scene = Scene::new();
+    let (_stream, served) = scene.connect().await;
     let took = until_served(served).await;
     assert!(
         took >= REQUEST_HEAD_TIMEOUT && took <= REQUEST_HEAD_TIMEOUT + FAREWELL + GRAIN,
@@ -179,7 +179,7 @@ async fn u8_connection_that_says_nothing_is_closed() {
 
 #[tokio::test(start_paused = true)]
 async fn u8_http2_connection_that_asks_nothing_is_closed() {
-    let scene = Scene::new();
+    let mut scene = Scene::new();
     let (requests, served) = scene.http2().await;
     assert_about(until_served(served).await, REQUEST_HEAD_TIMEOUT);
     drop(requests);
@@ -188,8 +188,8 @@ async fn u8_http2_connection_that_asks_nothing_is_closed() {
 
 #[tokio::test(start_paused = true)]
 async fn u8_headers_that_drip_in_are_not_waited_for() {
-    let scene = Scene::new();
-    let (mut stream, served) = scene.connect();
+    let mut scene = Scene::new();
+    let (mut stream, served) = scene.connect().await;
     let dripping = spawn_detached(async move {
         stream.write_all(b"GET /quick HTTP/1.1\r\nhost: a\r\n").await?;
         for byte in b"x-slow: ".iter().chain(std::iter::repeat(&b'x')) {
@@ -205,8 +205,8 @@ async fn u8_headers_that_drip_in_are_not_waited_for() {
 
 #[tokio::test(start_paused = true)]
 async fn u8_headers_without_an_end_are_refused() {
-    let scene = Scene::new();
-    let (mut stream, served) = scene.connect();
+    let mut scene = Scene::new();
+    let (mut stream, served) = scene.connect().await;
     stream
         .write_all(b"GET /quick HTTP/1.1\r\nx-large: ")
         .await
@@ -226,8 +226,8 @@ async fn u8_headers_without_an_end_are_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn http1_connection_is_kept_for_another_request() {
-    let scene = Scene::new();
-    let (stream, served) = scene.connect();
+    let mut scene = Scene::new();
+    let (stream, served) = scene.connect().await;
     let (mut requests, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
     spawn_detached(connection);
     for _ in 0..3 {
@@ -249,20 +249,21 @@ async fn u8_only_a_caller_that_was_served_keeps_its_seat() {
         ("/openapi.json", false),
         ("/none", false),
     ] {
-        let scene = Scene::new();
+        let mut scene = Scene::new();
         let (mut requests, served) = scene.http2().await;
         requests.send_request(get_request(path)).await.unwrap();
-        // The room has one seat: a second connection gets it only from a stranger.
-        assert_eq!(scene.seats.take().is_none(), is_kept, "{path}");
+        // The room has one seat. From a stranger a second connection would get it; it waits for the stranger to go.
+        let second = timeout(Duration::from_secs(1), scene.seats.take()).await;
+        assert_eq!(matches!(second, Ok(None)), is_kept, "{path}");
         served.abort();
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn u8_handshake_that_stops_halfway_is_given_up() {
-    let scene = Scene::new();
+    let mut scene = Scene::new();
     let (mut ours, theirs) = tokio::io::duplex(1024);
-    let seat = scene.seats.take().unwrap();
+    let seat = scene.seats.take().await.unwrap();
     let served = spawn_detached(serve(theirs, certificate(), seat, AGE, Arc::clone(&scene.terms)));
     // The beginning of a ClientHello.
     ours.write_all(&[0x16, 0x03, 0x01, 0x02, 0x00, 0x01])
@@ -279,9 +280,9 @@ async fn u8_handshake_that_stops_halfway_is_given_up() {
 #[tokio::test(start_paused = true)]
 async fn handshake_that_is_none_is_told_apart_from_a_probe() {
     for (bytes, reason) in [(&b"GET / HTTP/1.1\r\n\r\n"[..], "protocol"), (b"", "closed")] {
-        let scene = Scene::new();
+        let mut scene = Scene::new();
         let (mut ours, theirs) = tokio::io::duplex(1024);
-        let seat = scene.seats.take().unwrap();
+        let seat = scene.seats.take().await.unwrap();
         let served = spawn_detached(serve(theirs, certificate(), seat, AGE, Arc::clone(&scene.terms)));
         ours.write_all(bytes).await.unwrap();
         ours.shutdown().await.unwrap();
@@ -297,11 +298,11 @@ async fn handshake_that_is_none_is_told_apart_from_a_probe() {
 
 #[tokio::test(start_paused = true)]
 async fn u8_connection_that_is_displaced_goes_at_once() {
-    let scene = Scene::new();
+    let mut scene = Scene::new();
     let (_ours, theirs) = tokio::io::duplex(1024);
-    let seat = scene.seats.take().unwrap();
+    let seat = scene.seats.take().await.unwrap();
     let served = spawn_detached(serve(theirs, certificate(), seat, AGE, Arc::clone(&scene.terms)));
-    let newer = scene.seats.take();
+    let newer = scene.seats.take().await;
     assert_about(until_served(served).await, Duration::ZERO);
     assert!(newer.is_some() && scene.closed("made_room"));
 }
