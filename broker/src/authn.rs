@@ -24,7 +24,7 @@ use runtime::Clock;
 use crate::config::ClusterConfig;
 pub use key_refresh::keep_fresh;
 pub use key_ring::{KeyRing, Member, SharedKey};
-pub use key_store::KeyStore;
+pub use key_store::{Fetches, KeyStore};
 pub use keys::{KeySet, KeySetError};
 pub use token::TokenError;
 use token::{Claims, Purpose, verify};
@@ -42,7 +42,7 @@ pub struct Cluster {
     pub keys: KeyStore,
 }
 
-/// An authenticated caller: one of the cluster's syncers.
+/// An authenticated caller. What it may do follows from its roles: [`access`](crate::access).
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// The cluster whose key signed the token.
@@ -88,14 +88,6 @@ pub enum AuthnError {
     /// The subject token.
     #[error("the ServiceAccount's token was not accepted: {0}")]
     Subject(TokenError),
-    /// Authentic, and not a syncer of its cluster.
-    #[error("{subject} may not call the broker; the configuration lists the syncers of cluster {cluster}")]
-    NotASyncer {
-        /// Who it is.
-        subject: Arc<str>,
-        /// Of which cluster.
-        cluster: Arc<str>,
-    },
 }
 
 impl Verified {
@@ -129,18 +121,13 @@ impl Authenticator {
     /// Authenticates a caller by its bearer token.
     ///
     /// # Errors
-    /// Not a token of a configured cluster for a caller audience, or not that of a syncer.
+    /// Not a token of a configured cluster for a caller audience.
     pub fn caller(&self, token: &str) -> Result<Caller, AuthnError> {
         let verified = self.verify(token, Purpose::Caller).map_err(AuthnError::Caller)?;
-        let cluster = Arc::clone(&verified.cluster);
-        let subject = Arc::clone(&verified.claims.subject);
-        if cluster.config.syncers.iter().all(|syncer| **syncer != *subject) {
-            return Err(AuthnError::NotASyncer {
-                subject,
-                cluster: Arc::clone(&cluster.config.name),
-            });
-        }
-        Ok(Caller { cluster, subject })
+        Ok(Caller {
+            cluster: Arc::clone(&verified.cluster),
+            subject: Arc::clone(&verified.claims.subject),
+        })
     }
 
     /// Authenticates the ServiceAccount that a federated request acts for. Its token must be of the caller's cluster.

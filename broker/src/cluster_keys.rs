@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use runtime::{Shutdown, admin::Readiness, tasks::Spawner};
+use runtime::{Clock, Shutdown, admin::Readiness, tasks::Spawner};
 
 use crate::{
     authn::{Cluster, KeyRing, KeyStore, Member, SharedKey, keep_fresh},
@@ -17,6 +17,7 @@ use crate::{
 pub struct ClusterKeys {
     spawner: Spawner,
     ring: Arc<KeyRing>,
+    clock: Arc<dyn Clock>,
     fetched: BTreeMap<Source, Fetched>,
 }
 
@@ -31,10 +32,11 @@ struct Fetched {
 
 impl ClusterKeys {
     /// No clusters yet.
-    pub fn new(spawner: Spawner) -> Self {
+    pub fn new(spawner: Spawner, clock: Arc<dyn Clock>) -> Self {
         Self {
             spawner,
             ring: Arc::default(),
+            clock,
             fetched: BTreeMap::new(),
         }
     }
@@ -98,7 +100,8 @@ impl ClusterKeys {
             stop: stop.clone(),
         };
         let (_name, url) = &source;
-        let task = keep_fresh(member, url.clone(), Arc::clone(&self.ring), tried, stop);
+        let (ring, clock) = (Arc::clone(&self.ring), Arc::clone(&self.clock));
+        let task = keep_fresh(member, url.clone(), ring, clock, tried, stop);
         self.spawner.spawn_until(&fetched.stop, "signing keys", task);
         self.fetched.insert(source, fetched);
     }
@@ -120,7 +123,7 @@ fn member(cluster: &Cluster) -> Member {
 
 #[cfg(test)]
 mod tests {
-    use runtime::Tasks;
+    use runtime::{SystemClock, Tasks};
 
     use super::*;
     use crate::authn::test_keys::Signer;
@@ -152,7 +155,7 @@ mod tests {
     #[tokio::test]
     async fn cluster_with_the_same_source_keeps_its_keys_and_its_task() {
         let tasks = Tasks::new(Shutdown::manual());
-        let mut keys = ClusterKeys::new(tasks.spawner());
+        let mut keys = ClusterKeys::new(tasks.spawner(), Arc::new(SystemClock));
         let stops = |keys: &ClusterKeys| -> Vec<bool> {
             keys.fetched
                 .values()
@@ -183,7 +186,7 @@ mod tests {
     #[tokio::test]
     async fn readiness_waits_for_the_sources_of_the_start_only() {
         let tasks = Tasks::new(Shutdown::manual());
-        let mut keys = ClusterKeys::new(tasks.spawner());
+        let mut keys = ClusterKeys::new(tasks.spawner(), Arc::new(SystemClock));
         let readiness = Readiness::default();
         keys.adopt(vec![config("a", silent("a"))], Some(&readiness))
             .unwrap();
@@ -199,7 +202,7 @@ mod tests {
     #[tokio::test]
     async fn a2_refused_clusters_change_nothing() {
         let tasks = Tasks::new(Shutdown::manual());
-        let mut keys = ClusterKeys::new(tasks.spawner());
+        let mut keys = ClusterKeys::new(tasks.spawner(), Arc::new(SystemClock));
         let signer = Signer::new("a");
         keys.adopt(vec![config("a", silent("a"))], None).unwrap();
         let fixed = || KeySource::Fixed(signer.jwks());

@@ -2,12 +2,14 @@
 //! it out to any number of clusters.
 //!
 //! A request passes these files in this order:
-//! [`grpc`] or [`http`] (decode) -> [`service`] -> [`authn`] (who) -> [`request`] (what) -> [`authz`] (may it; pure) ->
+//! [`gate`] (listed in [`access`], and by whom: [`authn`]) -> [`grpc`] or [`http`] (decode) -> [`service`] ->
+//! [`request`] (what) -> [`authz`] (may it; pure) ->
 //! [`credentials`] -> [`cache`] (one fetch for all who wait) -> [`azure`] -> [`expiry`] (until when; pure) ->
 //! [`docker_config`] (the bytes; pure). Whatever goes wrong becomes one [`error::CredentialError`].
 //!
 //! [`run`] is the only place where the parts are put together.
 
+pub mod access;
 pub mod args;
 pub mod authn;
 pub mod authz;
@@ -20,15 +22,21 @@ pub mod credentials;
 pub mod docker_config;
 pub mod error;
 pub mod expiry;
+pub mod explain;
+pub mod fleet;
+pub mod gate;
 pub mod grpc;
 pub mod http;
 pub mod live;
 pub mod metrics;
+pub mod openapi;
 pub mod reload;
 pub mod request;
 pub mod serve;
 pub mod service;
 pub mod tenant;
+#[cfg(test)]
+mod test_scene;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -100,7 +108,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     .map_err(|error| Failure::usage("the configuration's egress section").source(error))?;
     let reloader = Reloader::start(
         config,
-        ClusterKeys::new(tasks.spawner()),
+        ClusterKeys::new(tasks.spawner(), Arc::clone(&clock)),
         &readiness,
         Arc::clone(&clock),
         config_metrics,

@@ -11,16 +11,18 @@ mod seats;
 
 use std::{io, net::TcpListener, sync::Arc, time::Duration};
 
-use axum::{Router, http::StatusCode};
+use axum::{Router, http::StatusCode, middleware};
 use tokio::net::TcpStream;
+use tonic_health::pb::health_server::{Health as HealthApi, HealthServer};
 use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
 
 use runtime::{Failure, Shutdown, tasks::spawn_detached};
 
-use crate::{grpc, http, metrics::ConnectionMetrics, service::Service};
+use crate::{gate, grpc, http, metrics::ConnectionMetrics, service::Service};
 pub use certificate::{Certificate, TlsFiles};
 use connection::Terms;
 pub use health::Health;
+pub(crate) use request_panic::Panicked;
 use seats::{Seat, Seats};
 
 /// Time for requests in flight after a shutdown has started: a little more than the longest deadline.
@@ -43,21 +45,28 @@ pub struct ConnectionLimits {
     pub max_age: Duration,
 }
 
-/// gRPC, health and HTTP JSON in one router.
+/// Everything that is served, behind the gate.
 pub async fn router(service: Service) -> (Router, Health) {
     let (health, health_service) = health::service().await;
-    let grpc = tonic::service::Routes::new(grpc::server(service.clone()))
-        .add_service(health_service)
-        .prepare()
-        .into_axum_router()
-        .layer(CatchPanicLayer::custom(request_panic::grpc));
-    let http = http::router(service).layer(CatchPanicLayer::custom(request_panic::http));
     // The deadline of a call starts when its message is there; this one also ends bodies that never come.
-    let router = http::with_fallback(grpc.merge(http)).layer(TimeoutLayer::with_status_code(
+    let router = routes(service, health_service).layer(TimeoutLayer::with_status_code(
         StatusCode::REQUEST_TIMEOUT,
         REQUEST_TIMEOUT,
     ));
     (router, health)
+}
+
+/// gRPC, health and HTTP JSON in one router. Nothing is reached but through the gate.
+fn routes(service: Service, health: HealthServer<impl HealthApi>) -> Router {
+    let grpc = tonic::service::Routes::new(grpc::credential_server(service.clone()))
+        .add_service(grpc::fleet_server(service.clone()))
+        .add_service(health)
+        .prepare()
+        .into_axum_router()
+        .layer(CatchPanicLayer::custom(request_panic::grpc));
+    let http = http::router(service.clone()).layer(CatchPanicLayer::custom(request_panic::http));
+    grpc.merge(http)
+        .layer(middleware::from_fn_with_state(service, gate::gate))
 }
 
 /// Serves until shutdown, then lets requests in flight finish.

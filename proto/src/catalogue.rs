@@ -95,6 +95,9 @@ catalogue! {
     /// A field of the request does not parse.
     InvalidRequest = "INVALID_REQUEST", InvalidArgument, 400, Caller, ApplicationTeam,
         "a field of the request is not valid";
+    /// The message is larger than any honest one.
+    RequestTooLarge = "REQUEST_TOO_LARGE", OutOfRange, 413, Caller, ApplicationTeam,
+        "the message is larger than the broker accepts";
     /// The registry lies outside the allowed domains or the cluster's ceiling.
     RegistryNotAllowed = "REGISTRY_NOT_ALLOWED", PermissionDenied, 403, Denied, PlatformTeam,
         "the registry is not among those that the broker may send tokens to";
@@ -244,6 +247,7 @@ mod tests {
                 (Code::NotFound, 404),
                 (Code::AlreadyExists, 409),
                 (Code::FailedPrecondition, 412),
+                (Code::OutOfRange, 413),
                 (Code::ResourceExhausted, 429),
                 (Code::Internal, 500),
                 (Code::Unavailable, 503),

@@ -32,6 +32,20 @@ pub(super) enum FetchError {
     Content(KeySetError),
 }
 
+impl FetchError {
+    /// For operators, who see it in FleetService; the contract lists the words.
+    pub(super) const fn as_str(&self) -> &'static str {
+        match self {
+            Self::File { .. } => "unreadable_file",
+            Self::CaBundle(_) => "unusable_ca_bundle",
+            Self::Request(_) => "no_answer",
+            Self::Status(_) => "http_status",
+            Self::TooLarge => "too_large",
+            Self::Content(_) => "no_key_set",
+        }
+    }
+}
+
 /// Fetches the keys.
 ///
 /// # Errors

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use runtime::{Shutdown, admin::Gate, error_chain::ErrorChain};
+use runtime::{Clock, Shutdown, admin::Gate, error_chain::ErrorChain};
 use tokio::time::Instant;
 
 use super::{
@@ -33,6 +33,16 @@ enum RefreshError {
     Shared(#[source] SharedKey),
 }
 
+impl RefreshError {
+    /// For operators, who see it in FleetService; the contract lists the words.
+    const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Fetch(error) => error.as_str(),
+            Self::Shared(_) => "shared_with_another_cluster",
+        }
+    }
+}
+
 /// What is known between two attempts.
 #[derive(Debug, Default)]
 struct Progress {
@@ -46,12 +56,14 @@ pub async fn keep_fresh(
     member: Member,
     source: JwksUrl,
     ring: Arc<KeyRing>,
+    clock: Arc<dyn Clock>,
     tried: Option<Gate>,
     stop: Shutdown,
 ) {
     let refreshing = refresh(
         &member,
         &ring,
+        &*clock,
         || fetch(&source),
         || {
             if let Some(gate) = &tried {
@@ -72,6 +84,7 @@ pub async fn keep_fresh(
 async fn refresh<F: Future<Output = Result<KeySet, FetchError>>>(
     member: &Member,
     ring: &KeyRing,
+    clock: &dyn Clock,
     mut fetch: impl FnMut() -> F,
     tried: impl Fn(),
 ) {
@@ -84,6 +97,8 @@ async fn refresh<F: Future<Output = Result<KeySet, FetchError>>>(
             Ok(false) => {}
             Err(error) => progress.report(member, error),
         }
+        let outcome = admitted.as_ref().map(|_changed| clock.now());
+        member.keys.fetched(outcome.map_err(RefreshError::as_str));
         tried();
         let wait = progress.after(admitted.is_ok(), member);
         tokio::select! {

@@ -23,7 +23,17 @@ pub struct KeyStore(Arc<State>);
 struct State {
     current: ArcSwapOption<KeySet>,
     last_miss_at: Mutex<Option<SystemTime>>,
+    fetches: Mutex<Fetches>,
     refetch: Notify,
+}
+
+/// How fetching the keys went, where they are fetched.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Fetches {
+    /// The last time that it succeeded.
+    pub succeeded_at: Option<SystemTime>,
+    /// Why the last try failed, if it did: one of a few fixed words.
+    pub failure: Option<&'static str>,
 }
 
 impl KeyStore {
@@ -59,6 +69,25 @@ impl KeyStore {
         self.0.current.store(None);
     }
 
+    /// How fetching the keys went.
+    pub fn fetches(&self) -> Fetches {
+        *self.0.fetches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers how a try to fetch the keys ended.
+    pub(super) fn fetched(&self, result: Result<SystemTime, &'static str>) {
+        let mut fetches = self.0.fetches.lock().unwrap_or_else(PoisonError::into_inner);
+        match result {
+            Ok(at) => {
+                *fetches = Fetches {
+                    succeeded_at: Some(at),
+                    failure: None,
+                }
+            }
+            Err(failure) => fetches.failure = Some(failure),
+        }
+    }
+
     /// A token named a key that is not here.
     pub(super) fn miss(&self, now: SystemTime) {
         let mut last = self.0.last_miss_at.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,5 +101,25 @@ impl KeyStore {
     /// Waits until fresh keys are asked for.
     pub(super) async fn refetch_wanted(&self) {
         self.0.refetch.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    #[test]
+    fn key_store_remembers_the_last_success_beside_the_last_failure() {
+        let store = KeyStore::default();
+        let at = |seconds| Some(UNIX_EPOCH + Duration::from_secs(seconds));
+        let seen = || (store.fetches().succeeded_at, store.fetches().failure);
+        store.fetched(Err("no_answer"));
+        assert_eq!(seen(), (None, Some("no_answer")));
+        store.fetched(Ok(UNIX_EPOCH + Duration::from_secs(5)));
+        assert_eq!(seen(), (at(5), None));
+        store.fetched(Err("http_status"));
+        assert_eq!(seen(), (at(5), Some("http_status")));
     }
 }

@@ -8,7 +8,7 @@ use runtime::clock::ManualClock;
 use serde_json::{Value, json};
 
 use super::{test_keys::Signer, *};
-use crate::config::KeySource;
+use crate::{access::Role, config::KeySource};
 
 const NOW: u64 = 1_795_000_000;
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
@@ -151,18 +151,22 @@ fn a6_remembered_token_of_a_key_that_is_gone_is_refused() {
 }
 
 #[test]
-fn caller_that_is_no_syncer_is_refused() {
-    let signer = Signer::new("a");
-    let (authenticator, _) = authenticator(vec![cluster("first", &signer)]);
-    let token = signer.sign(&with(
-        claims(CALLER_AUDIENCE),
-        "sub",
-        json!("system:serviceaccount:web:app"),
-    ));
-    assert!(matches!(
-        authenticator.caller(&token).unwrap_err(),
-        AuthnError::NotASyncer { .. }
-    ));
+fn a5_roles_of_a_caller_are_those_of_its_own_cluster() {
+    let (signer, other_signer) = (Signer::new("a"), Signer::new("b"));
+    let operator = "system:serviceaccount:platform:operator";
+    let mut first = cluster("first", &signer);
+    Arc::get_mut(&mut first).unwrap().config.operators = vec![operator.into()];
+    let (authenticator, _) = authenticator(vec![first, cluster("second", &other_signer)]);
+    let roles = |signer: &Signer, sub: &str| {
+        let token = signer.sign(&with(claims(CALLER_AUDIENCE), "sub", json!(sub)));
+        let caller = authenticator.caller(&token).unwrap();
+        [Role::Syncer, Role::Operator].map(|role| role.is_of(&caller))
+    };
+    assert_eq!(roles(&signer, SYNCER), [true, false]);
+    assert_eq!(roles(&signer, operator), [false, true]);
+    assert_eq!(roles(&signer, "system:serviceaccount:web:app"), [false, false]);
+    // The same name in a cluster that does not list it is nobody.
+    assert_eq!(roles(&other_signer, operator), [false, false]);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
+    access::{self, Role},
     authn::{Cluster, test_keys::Signer},
     authz,
     error::CredentialError,
@@ -46,11 +47,12 @@ impl Scene {
         let tasks = Tasks::new(Shutdown::manual());
         let mut registry = Registry::default();
         let metrics = ConfigMetrics::register(&mut registry, now());
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(now()));
         let reloader = Reloader::start(
             loaded.config.unwrap(),
-            ClusterKeys::new(tasks.spawner()),
+            ClusterKeys::new(tasks.spawner(), Arc::clone(&clock)),
             &Readiness::default(),
-            Arc::new(ManualClock::at(now())),
+            clock,
             metrics,
         )
         .unwrap();
@@ -84,6 +86,7 @@ impl Scene {
     fn decide(&self, token: &str) -> Result<(), CredentialError> {
         let snapshot = self.live.current();
         let caller = snapshot.authenticator.caller(token)?;
+        access::check(&caller, &[Role::Syncer])?;
         let request = DockerConfigRequest::try_from(request())?;
         authz::permit(&caller, None, &request, &snapshot.clouds, &snapshot.policy)?;
         Ok(())

@@ -29,7 +29,10 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{DRAIN, seats::Seat};
-use crate::metrics::{Closed, ConnectionMetrics, TlsFailure};
+use crate::{
+    access,
+    metrics::{Closed, ConnectionMetrics, TlsFailure},
+};
 
 /// Slow handshakes hold a connection for no longer than this.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,8 +57,6 @@ const MAX_SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// Streams that a peer opened and reset before they were looked at, and streams that we had to reset: beyond this many
 /// the connection is closed (CVE-2023-44487, RUSTSEC-2024-0003).
 const MAX_RESET_STREAMS: usize = 64;
-/// An answer on these paths tells nothing about who asked: anybody may.
-const PUBLIC_PATHS: [&str; 2] = ["/grpc.health.v1.Health/", "/openapi.json"];
 
 /// What all connections have in common.
 pub(super) struct Terms {
@@ -202,8 +203,7 @@ impl Service<Request<Incoming>> for Observed {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.conduct.has_asked.store(true, Ordering::Relaxed);
-        let path = request.uri().path();
-        let is_public = PUBLIC_PATHS.iter().any(|public| path.starts_with(public));
+        let is_public = access::is_for_anybody(request.uri().path());
         let answer = self.router.call(request);
         let conduct = Arc::clone(&self.conduct);
         Box::pin(async move {

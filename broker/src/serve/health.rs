@@ -1,6 +1,6 @@
 //! `grpc.health.v1`: serving from the start to the shutdown, for the server as a whole and for each service.
 
-use proto::v1::credential_service_server;
+use proto::v1::{credential_service_server, fleet_service_server};
 use runtime::Shutdown;
 use tonic_health::{
     ServingStatus,
@@ -9,7 +9,11 @@ use tonic_health::{
 };
 
 /// The server as a whole has the empty name.
-const SERVICES: [&str; 2] = ["", credential_service_server::SERVICE_NAME];
+const SERVICES: [&str; 3] = [
+    "",
+    credential_service_server::SERVICE_NAME,
+    fleet_service_server::SERVICE_NAME,
+];
 
 /// What is told.
 pub struct Health(HealthReporter);

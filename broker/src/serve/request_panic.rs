@@ -8,15 +8,28 @@ use tonic::Status;
 
 use crate::{error::CredentialError, http::problem};
 
+/// Marks such an answer: its status alone would not tell it from one of a decoder.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Panicked;
+
 /// What a panic was about may hold secrets: nobody looks at it.
 type Payload = Box<dyn Any + Send + 'static>;
 
 pub(super) fn grpc(_payload: Payload) -> Response {
-    Status::from(CredentialError::titled(Reason::Internal)).into_http::<Body>()
+    marked(Status::from(&internal()).into_http::<Body>())
 }
 
 pub(super) fn http(_payload: Payload) -> Response {
-    problem(&CredentialError::titled(Reason::Internal))
+    marked(problem::of(&internal()))
+}
+
+fn internal() -> CredentialError {
+    CredentialError::titled(Reason::Internal)
+}
+
+fn marked(mut response: Response) -> Response {
+    response.extensions_mut().insert(Panicked);
+    response
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use runtime::clock::ManualClock;
+
 use super::{
     super::{KeyStore, test_keys::Signer},
     *,
@@ -16,6 +18,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 struct Scene {
     member: Member,
     ring: KeyRing,
+    clock: ManualClock,
     published: RefCell<Option<KeySet>>,
     asked_at: RefCell<Vec<Duration>>,
     tried: Cell<bool>,
@@ -33,6 +36,7 @@ impl Scene {
         Self {
             member,
             ring,
+            clock: ManualClock::at(UNIX_EPOCH),
             published: RefCell::new(published.map(Signer::jwks)),
             asked_at: RefCell::default(),
             tried: Cell::new(false),
@@ -47,7 +51,13 @@ impl Scene {
 
     /// The loop, for as long as `events` take.
     async fn run(&self, events: impl Future<Output = ()>) {
-        let refreshing = refresh(&self.member, &self.ring, || self.fetch(), || self.tried.set(true));
+        let refreshing = refresh(
+            &self.member,
+            &self.ring,
+            &self.clock,
+            || self.fetch(),
+            || self.tried.set(true),
+        );
         tokio::select! {
             () = refreshing => {}
             () = events => {}
