@@ -224,6 +224,14 @@ fn find_route(method: &Method, path: &str) -> Result<&'static Rule, Unlisted> {
     })
 }
 
+/// Whether anybody may call what is at `path`: that it was answered says nothing about who asked.
+pub fn is_for_anybody(path: &str) -> bool {
+    TABLE.iter().any(|rule| {
+        let is_there = rule.grpc == Some(path) || rule.http.as_ref().is_some_and(|(_method, at)| *at == path);
+        is_there && rule.admits == Admits::Anybody
+    })
+}
+
 /// Whether a caller may, by its roles.
 ///
 /// # Errors

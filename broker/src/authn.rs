@@ -7,6 +7,8 @@
 //! more: expiry is checked each time, and what replaced keys have vouched for is verified anew.
 
 mod jwks_fetch;
+mod key_refresh;
+mod key_ring;
 mod key_store;
 mod keys;
 #[cfg(test)]
@@ -20,7 +22,8 @@ use moka::{policy::EvictionPolicy, sync::Cache};
 use runtime::Clock;
 
 use crate::config::ClusterConfig;
-pub use jwks_fetch::keep_fresh;
+pub use key_refresh::keep_fresh;
+pub use key_ring::{KeyRing, Member, SharedKey};
 pub use key_store::{Fetches, KeyStore};
 pub use keys::{KeySet, KeySetError};
 pub use token::TokenError;
@@ -113,19 +116,6 @@ impl Authenticator {
     /// The clusters.
     pub fn clusters(&self) -> &[Arc<Cluster>] {
         &self.clusters
-    }
-
-    /// Another cluster that has one of `keys` too: each could speak for the other.
-    fn sharer(&self, cluster: &Cluster, keys: &KeySet) -> Option<&Arc<Cluster>> {
-        self.clusters
-            .iter()
-            .filter(|other| other.config.name != cluster.config.name)
-            .find(|other| {
-                other.keys.current().is_some_and(|theirs| {
-                    let theirs: Vec<_> = theirs.thumbprints().collect();
-                    keys.thumbprints().any(|key| theirs.contains(&key))
-                })
-            })
     }
 
     /// Authenticates a caller by its bearer token.

@@ -22,6 +22,7 @@ use crate::{
     grpc,
     http::problem,
     metrics::WireFormat,
+    serve::Panicked,
     service::{Admitted, Service},
 };
 
@@ -63,6 +64,10 @@ async fn let_in(wire: WireFormat, admitted: Admitted, mut request: Request, next
     }
     request.extensions_mut().insert(admitted);
     let response = next.run(request).await;
+    if response.extensions().get::<Panicked>().is_some() {
+        record.fail(&CredentialError::titled(Reason::Internal));
+        return response;
+    }
     if record.is_settled() {
         return response;
     }

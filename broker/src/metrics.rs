@@ -1,5 +1,7 @@
 //! Every metric of the broker. Labels come from enums and from the names of configured clusters, never from a request.
 
+mod process;
+
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::{
@@ -15,6 +17,7 @@ use prometheus_client::{
 use proto::Reason;
 
 use crate::access::Call;
+pub use process::{Closed, ConfigMetrics, ConnectionMetrics, TlsFailure};
 
 /// All of them.
 #[derive(Clone)]

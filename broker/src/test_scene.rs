@@ -74,9 +74,9 @@ impl Scene {
             clouds,
             policy,
         });
-        let service = Service::new(live, credentials, metrics);
+        let (router, _health) = serve::router(Service::new(live, credentials, metrics)).await;
         Self {
-            router: serve::router(service).await,
+            router,
             azure,
             registry,
         }

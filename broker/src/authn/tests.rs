@@ -151,20 +151,6 @@ fn a6_remembered_token_of_a_key_that_is_gone_is_refused() {
 }
 
 #[test]
-fn a2_fetched_keys_of_another_cluster_are_noticed() {
-    let (first, second) = (Signer::new("a"), Signer::new("b"));
-    let (authenticator, _) = authenticator(vec![cluster("first", &first), cluster("second", &second)]);
-    let sharer = |cluster: &Arc<Cluster>, signer: &Signer| {
-        authenticator
-            .sharer(cluster, &signer.jwks())
-            .map(|other| Arc::clone(&other.config.name))
-    };
-    let clusters = authenticator.clusters();
-    assert_eq!(sharer(&clusters[0], &second).as_deref(), Some("second"));
-    assert_eq!(sharer(&clusters[0], &first), None);
-}
-
-#[test]
 fn a5_roles_of_a_caller_are_those_of_its_own_cluster() {
     let (signer, other_signer) = (Signer::new("a"), Signer::new("b"));
     let operator = "system:serviceaccount:platform:operator";

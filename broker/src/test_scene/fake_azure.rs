@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use axum::{
@@ -16,13 +17,17 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
-use axum_server::{Handle, tls_rustls::RustlsConfig};
 use jsonwebtoken::{EncodingKey, Header};
+use prometheus_client::registry::Registry;
 use rcgen::{CertificateParams, KeyPair};
-use runtime::tasks::spawn_detached;
+use runtime::{Shutdown, listen, tasks::spawn_detached};
 use serde_json::{Value, json};
 
-use crate::config::{EgressConfig, HostOverride, Pattern};
+use crate::{
+    config::{EgressConfig, HostOverride, Pattern},
+    metrics::ConnectionMetrics,
+    serve::{self, Certificate, ConnectionLimits, TlsFiles},
+};
 
 /// Life of an access token.
 pub(crate) const ACCESS_TOKEN_SECONDS: u64 = 4500;
@@ -51,7 +56,7 @@ impl FakeAzure {
             calls: AtomicUsize::new(0),
             has_role: AtomicBool::new(true),
         });
-        let (ca_pem, registry) = serve_registry(host, Arc::clone(&world)).await;
+        let (ca_pem, registry) = serve_registry(host, Arc::clone(&world));
         let imds = serve_imds(Arc::clone(&world)).await;
         Self {
             world,
@@ -101,24 +106,35 @@ impl World {
     }
 }
 
-async fn serve_registry(host: &str, world: Arc<World>) -> (String, SocketAddr) {
+fn serve_registry(host: &str, world: Arc<World>) -> (String, SocketAddr) {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new([host.to_owned()])
         .unwrap()
         .self_signed(&key)
         .unwrap();
     let ca_pem = certificate.pem();
-    let tls = RustlsConfig::from_pem(ca_pem.clone().into_bytes(), key.serialize_pem().into_bytes());
+    let folder = tempfile::tempdir().unwrap();
+    let tls_files = TlsFiles {
+        cert: folder.path().join("tls.crt"),
+        key: folder.path().join("tls.key"),
+    };
+    std::fs::write(&tls_files.cert, &ca_pem).unwrap();
+    std::fs::write(&tls_files.key, key.serialize_pem()).unwrap();
+    let (certificate, _files) = Certificate::load(&tls_files).unwrap();
     let router = Router::new()
         .route("/oauth2/exchange", post(exchange))
         .route("/oauth2/token", post(access_token))
         .with_state(world);
-    let handle = Handle::new();
-    let server = axum_server::bind_rustls(SocketAddr::from(([127, 0, 0, 1], 0)), tls.await.unwrap())
-        .handle(handle.clone())
-        .serve(router.into_make_service());
-    spawn_detached(server);
-    (ca_pem, handle.listening().await.unwrap())
+    let listener = listen::bind("", SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = listener.local_addr().unwrap();
+    let limits = ConnectionLimits {
+        max_connections: 100,
+        max_age: Duration::from_secs(3600),
+    };
+    let metrics = ConnectionMetrics::register(&mut Registry::default());
+    let server = serve::serve(listener, certificate, router, limits, metrics, Shutdown::manual());
+    spawn_detached(server.unwrap());
+    (ca_pem, address)
 }
 
 async fn serve_imds(world: Arc<World>) -> SocketAddr {
