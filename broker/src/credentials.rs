@@ -19,7 +19,7 @@ use runtime::{Clock, Secret};
 
 use crate::{
     authz::{Permit, TokenSource},
-    azure::{Azure, Issued},
+    azure::{Attempt, Azure, Issued},
     cache::{Served, Token, TokenCache},
     docker_config,
     error::CredentialError,
@@ -123,14 +123,19 @@ impl Credentials {
     pub async fn docker_config(&self, permit: &Permit, wish: &Wish) -> Result<DockerConfig, CredentialError> {
         let key = AccessKey::of(permit);
         let source = permit.source();
+        let attempt = Attempt {
+            tenant: permit.tenant().clone(),
+            held_until: wish.held.map(|held| held.expires_at),
+            is_retry: false,
+        };
         let served = if key.scopes.is_empty() {
-            self.registry_wide(&key.registry, source, wish).await?
+            self.registry_wide(&key.registry, source, wish, attempt).await?
         } else {
             let need =
                 |current: Option<&Token<Payload>>| need(wish, current.map(|token| token.value.fingerprint));
             let fetch = || {
                 let (this, key, source, force) = (self.clone(), key.clone(), source.clone(), wish.force);
-                async move { this.fetch_payload(&key, source, force).await }
+                async move { this.fetch_payload(&key, source, force, attempt).await }
             };
             self.access.get(&key, need, fetch).await?
         };
@@ -143,6 +148,7 @@ impl Credentials {
         key: &RegistryKey,
         source: &TokenSource,
         wish: &Wish,
+        attempt: Attempt,
     ) -> Result<Served<Payload>, CredentialError> {
         let payload = |token: &Secret| Payload::of(&key.registry, token, ScopeSet::default());
         let need = |current: Option<&Token<Secret>>| {
@@ -152,7 +158,7 @@ impl Credentials {
             .registry
             .get(key, need, || {
                 self.clone()
-                    .fetch_registry_token(key.clone(), source.clone(), wish.force)
+                    .fetch_registry_token(key.clone(), source.clone(), wish.force, attempt)
             })
             .await?;
         let token = Token {
@@ -219,25 +225,28 @@ impl Credentials {
         key: &AccessKey,
         source: TokenSource,
         force: bool,
+        attempt: Attempt,
     ) -> Result<Token<Payload>, CredentialError> {
         let registry = &key.registry.registry;
         let refresh_token = self
-            .registry_token(&key.registry, source.clone(), Need { force, ..FRESH })
+            .registry_token(&key.registry, source.clone(), Need { force, ..FRESH }, &attempt)
             .await?;
         let (issued, granted) = match self
             .azure
-            .access_token(registry, &refresh_token.value, &key.scopes)
+            .access_token(registry, &refresh_token.value, &key.scopes, &attempt)
             .await
         {
             // Died early, perhaps: a mode switch of the registry ends every token issued before it. Once more with a
             // new one, unless this one is too new to blame.
             Err(error) if error.reason == Reason::ScopeRejected && self.is_old(&refresh_token) => {
-                let newer = self.registry_token(&key.registry, source, REJECTED).await?;
+                let newer = self
+                    .registry_token(&key.registry, source, REJECTED, &attempt)
+                    .await?;
                 if newer.lifetime == refresh_token.lifetime {
                     return Err(error);
                 }
                 self.azure
-                    .access_token(registry, &newer.value, &key.scopes)
+                    .access_token(registry, &newer.value, &key.scopes, &attempt)
                     .await?
             }
             issued => issued?,
@@ -256,8 +265,12 @@ impl Credentials {
         key: &RegistryKey,
         source: TokenSource,
         need: Need,
+        attempt: &Attempt,
     ) -> Result<Arc<Token<Secret>>, CredentialError> {
-        let fetch = || self.clone().fetch_registry_token(key.clone(), source, need.force);
+        let fetch = || {
+            self.clone()
+                .fetch_registry_token(key.clone(), source, need.force, attempt.clone())
+        };
         Ok(self.registry.get(key, |_current| need, fetch).await?.token)
     }
 
@@ -266,13 +279,14 @@ impl Credentials {
         key: RegistryKey,
         source: TokenSource,
         force: bool,
+        attempt: Attempt,
     ) -> Result<Token<Secret>, CredentialError> {
         let entra_token = self
-            .entra_token(&key.entra, source, Need { force, ..FRESH })
+            .entra_token(&key.entra, source, Need { force, ..FRESH }, attempt.clone())
             .await?;
         let issued = self
             .azure
-            .refresh_token(&key.registry, &entra_token.value)
+            .refresh_token(&key.registry, &entra_token.value, &attempt)
             .await?;
         Ok(self.token(issued))
     }
@@ -287,6 +301,7 @@ impl Credentials {
         key: &EntraKey,
         source: TokenSource,
         need: Need,
+        attempt: Attempt,
     ) -> Result<Arc<Token<Secret>>, CredentialError> {
         let served = self
             .entra
@@ -295,7 +310,7 @@ impl Credentials {
                 |_current| need,
                 || {
                     let this = self.clone();
-                    async move { Ok(this.token(this.azure.entra_token(&source).await?)) }
+                    async move { Ok(this.token(this.azure.entra_token(&source, &attempt).await?)) }
                 },
             )
             .await?;

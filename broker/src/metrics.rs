@@ -1,5 +1,7 @@
 //! Every metric of the broker. Labels come from enums and from the names of configured clusters, never from a request.
 
+mod upstream;
+
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::{
@@ -14,6 +16,8 @@ use prometheus_client::{
 };
 use proto::Reason;
 
+pub use upstream::UpstreamMetrics;
+
 /// All of them.
 #[derive(Clone)]
 pub struct Metrics {
@@ -21,7 +25,7 @@ pub struct Metrics {
     request_duration: Family<TransportLabels, Histogram>,
     cache_requests: Family<CacheLabels, Counter>,
     cache_entries: Family<CacheName, Gauge<u64, AtomicU64>>,
-    upstream_requests: Family<UpstreamLabels, Counter>,
+    upstream: UpstreamMetrics,
 }
 
 /// How a look-up in a cache went.
@@ -83,12 +87,6 @@ struct CacheName {
     cache: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct UpstreamLabels {
-    upstream: &'static str,
-    code: String,
-}
-
 /// The metrics of one cache.
 #[derive(Clone)]
 pub struct CacheMetrics {
@@ -99,10 +97,6 @@ pub struct CacheMetrics {
     stale: Counter,
     entries: Gauge<u64, AtomicU64>,
 }
-
-/// The metrics of calls to Azure.
-#[derive(Clone)]
-pub struct UpstreamMetrics(Family<UpstreamLabels, Counter>);
 
 impl Metrics {
     /// Registers everything.
@@ -115,7 +109,7 @@ impl Metrics {
             }),
             cache_requests: Family::default(),
             cache_entries: Family::default(),
-            upstream_requests: Family::default(),
+            upstream: UpstreamMetrics::register(registry),
         };
         registry.register(
             "acrpull_broker_requests",
@@ -137,11 +131,6 @@ impl Metrics {
             "acrpull_broker_cache_entries",
             "Keys in the caches",
             metrics.cache_entries.clone(),
-        );
-        registry.register(
-            "acrpull_broker_upstream_requests",
-            "Calls to Azure by endpoint and status code (none: no answer)",
-            metrics.upstream_requests.clone(),
         );
         metrics
     }
@@ -174,7 +163,7 @@ impl Metrics {
 
     /// The metrics of calls to Azure.
     pub fn upstream(&self) -> UpstreamMetrics {
-        UpstreamMetrics(self.upstream_requests.clone())
+        self.upstream.clone()
     }
 }
 
@@ -194,14 +183,6 @@ impl CacheMetrics {
     /// Says how many keys there are.
     pub fn set_entries(&self, entries: u64) {
         self.entries.set(entries);
-    }
-}
-
-impl UpstreamMetrics {
-    /// Counts one call; `status` is absent when there was no answer.
-    pub fn count(&self, upstream: &'static str, status: Option<u16>) {
-        let code = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
-        self.0.get_or_create(&UpstreamLabels { upstream, code }).inc();
     }
 }
 
