@@ -1,6 +1,7 @@
 //! Every metric of the broker. Labels come from enums and from the names of configured clusters, never from a request.
 
 mod process;
+mod upstream;
 
 use std::sync::atomic::AtomicU64;
 
@@ -18,6 +19,7 @@ use proto::Reason;
 
 use crate::access::Call;
 pub use process::{Closed, ConfigMetrics, ConnectionMetrics, TlsFailure};
+pub use upstream::UpstreamMetrics;
 
 /// All of them.
 #[derive(Clone)]
@@ -27,7 +29,7 @@ pub struct Metrics {
     cache_requests: Family<CacheLabels, Counter>,
     cache_entries: Family<CacheName, Gauge<u64, AtomicU64>>,
     cache_fetches: Family<CacheName, Gauge<u64, AtomicU64>>,
-    upstream_requests: Family<UpstreamLabels, Counter>,
+    upstream: UpstreamMetrics,
 }
 
 /// How a look-up in a cache went.
@@ -93,12 +95,6 @@ struct CacheName {
     cache: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct UpstreamLabels {
-    upstream: &'static str,
-    code: String,
-}
-
 /// The metrics of one cache.
 #[derive(Clone)]
 pub struct CacheMetrics {
@@ -110,10 +106,6 @@ pub struct CacheMetrics {
     entries: Gauge<u64, AtomicU64>,
     fetches: Gauge<u64, AtomicU64>,
 }
-
-/// The metrics of calls to Azure.
-#[derive(Clone)]
-pub struct UpstreamMetrics(Family<UpstreamLabels, Counter>);
 
 impl Metrics {
     /// Registers everything.
@@ -127,7 +119,7 @@ impl Metrics {
             cache_requests: Family::default(),
             cache_entries: Family::default(),
             cache_fetches: Family::default(),
-            upstream_requests: Family::default(),
+            upstream: UpstreamMetrics::register(registry),
         };
         registry.register(
             "acrpull_broker_requests",
@@ -154,11 +146,6 @@ impl Metrics {
             "acrpull_broker_cache_fetches_in_flight",
             "Keys that are being fetched",
             metrics.cache_fetches.clone(),
-        );
-        registry.register(
-            "acrpull_broker_upstream_requests",
-            "Calls to Azure by endpoint and status code (none: no answer)",
-            metrics.upstream_requests.clone(),
         );
         metrics
     }
@@ -196,7 +183,7 @@ impl Metrics {
 
     /// The metrics of calls to Azure.
     pub fn upstream(&self) -> UpstreamMetrics {
-        UpstreamMetrics(self.upstream_requests.clone())
+        self.upstream.clone()
     }
 }
 
@@ -221,14 +208,6 @@ impl CacheMetrics {
     /// Says how many keys there are.
     pub fn set_entries(&self, entries: u64) {
         self.entries.set(entries);
-    }
-}
-
-impl UpstreamMetrics {
-    /// Counts one call; `status` is absent when there was no answer.
-    pub fn count(&self, upstream: &'static str, status: Option<u16>) {
-        let code = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
-        self.0.get_or_create(&UpstreamLabels { upstream, code }).inc();
     }
 }
 

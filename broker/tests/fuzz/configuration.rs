@@ -84,11 +84,11 @@ fn fuzz_configuration_a4_is_complete_or_refused_in_one_line() {
     let complete = complete(&jwks);
     for seed in [complete.as_str(), YAML[0]] {
         fs::write(&path, seed).unwrap();
-        is_complete(&config::load(&path).expect("the seed is a good file"));
+        is_complete(&config::load(&path).config.expect("the seed is a good file"));
     }
     fuzz(prop_oneof![document(&[&complete]), text(&YAML)], |written| {
         fs::write(&path, &written).unwrap();
-        match config::load(&path) {
+        match config::load(&path).config {
             Ok(config) => is_complete(&config),
             Err(error) => {
                 let text = error.to_string();
