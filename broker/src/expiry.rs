@@ -1,14 +1,22 @@
-//! When a token is good, when it is renewed, how long a failure is remembered. Pure: `now` and chance are arguments.
+//! When a token is good, when it is renewed, whether Azure is asked. Pure: `now` and chance are arguments.
+//!
+//! What is left of a token is measured by two clocks, and the smaller answer counts: a time of day that was set back
+//! must not bring a dead token to life, and a monotonic clock that slept with its machine must not either.
+
+mod retry;
 
 use std::time::{Duration, SystemTime};
 
-use proto::catalogue::RetryClass;
+use runtime::Moment;
+
+pub use retry::{Negative, after_failure};
 
 /// No token with less left is ever handed out: it could expire between here and the pull.
 pub const FLOOR: Duration = Duration::from_secs(60);
-/// A token this young satisfies any wish: there is no better one to be had. Also the least time between two renewals
-/// that a caller can cause.
+/// A token this young satisfies any wish: there is no better one to be had.
 pub const YOUNG: Duration = Duration::from_secs(60);
+/// Callers can cause one renewal of a key in this time, whatever they report (guarantee C5).
+const CAUSED_PERIOD: Duration = Duration::from_secs(60);
 /// Least share of the lifetime that must remain, unless the caller says otherwise.
 const DEFAULT_MIN_REMAINING: f64 = 0.33;
 /// Largest share that a caller may ask for; more would renew tokens that have just been renewed.
@@ -17,45 +25,16 @@ const MAX_MIN_REMAINING: f64 = 0.5;
 /// renewed together.
 const REFRESH_EARLIEST: f64 = 0.50;
 const REFRESH_LATEST: f64 = 0.65;
-
-/// A waiting failure heals within a minute in this time after the first one ...
-const WAITING_PATIENCE: Duration = Duration::from_secs(15 * 60);
-const WAITING_FIRST: Duration = Duration::from_secs(15);
-const WAITING_CAP: Duration = Duration::from_secs(60);
-/// ... and within this after it.
-const SLOW_CAP: Duration = Duration::from_secs(15 * 60);
-const PERMANENT_FIRST: Duration = Duration::from_secs(30);
-/// Entra's own answer to over-use carries 60 s; assumed where no header says (guarantee U1).
-const THROTTLED_DEFAULT: Duration = Duration::from_secs(60);
-/// A longer Retry-After is a mistake or an attack.
-const THROTTLED_CAP: Duration = Duration::from_secs(3600);
-const TRANSIENT_FIRST: Duration = Duration::from_secs(1);
-const TRANSIENT_CAP: Duration = Duration::from_secs(60);
+/// A renewal that brought nothing newer is tried again after this long, or a twentieth of the lifetime.
+const NO_NEWER_TOKEN: Duration = Duration::from_secs(60);
 
 /// The times of one token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lifetime {
-    /// When it came.
-    pub received_at: SystemTime,
-    /// Its own `exp`.
-    pub expires_at: SystemTime,
-    /// When to renew it.
-    pub refresh_at: SystemTime,
-}
-
-/// A remembered failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Negative {
-    /// Of the last one. Another class begins a new row.
-    pub class: RetryClass,
-    /// In a row, this one included.
-    pub failures: u32,
-    /// The first of the row.
-    pub first_failed_at: SystemTime,
-    /// Until when Azure is not asked again.
-    pub retry_at: SystemTime,
-    /// When a caller last forced its way past it.
-    pub forced_at: Option<SystemTime>,
+    received: Moment,
+    expires_at: SystemTime,
+    /// Age at which it is renewed.
+    refresh_age: Duration,
 }
 
 /// What is asked of a cached token.
@@ -71,6 +50,17 @@ pub struct Need {
     pub force: bool,
 }
 
+/// What is known of a key besides its token.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Record {
+    /// The failures since the last success.
+    pub negative: Option<Negative>,
+    /// When a caller last caused a fetch that would not have been made otherwise. Monotonic.
+    pub caused_at: Option<Duration>,
+    /// No renewal in the background before this: the last one failed, here or in a cache below. Monotonic.
+    pub quiet_until: Option<Duration>,
+}
+
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
@@ -80,149 +70,135 @@ pub enum Decision {
     ServeAndRefresh,
     /// Ask Azure and wait. If that fails, the token is handed out as long as it may be.
     Fetch,
+    /// Ask Azure and wait, because a caller insists: nobody can again for a while.
+    FetchCaused,
     /// Azure said no and is not asked again yet; hand out the token if there is one that may be.
     Remembered,
 }
 
 impl Lifetime {
-    /// The times of a token that came at `received_at`; `chance` in [0, 1) places its refresh point.
-    pub fn new(received_at: SystemTime, expires_at: SystemTime, chance: f64) -> Self {
-        let total = expires_at.duration_since(received_at).unwrap_or_default();
+    /// The times of a token that came at `received`; `chance` in [0, 1) places its refresh point.
+    pub fn new(received: Moment, expires_at: SystemTime, chance: f64) -> Self {
+        let total = expires_at.duration_since(received.wall).unwrap_or_default();
         let share = REFRESH_EARLIEST + (REFRESH_LATEST - REFRESH_EARLIEST) * chance;
         Self {
-            received_at,
+            received,
             expires_at,
-            refresh_at: received_at + total.mul_f64(share),
+            refresh_age: total.mul_f64(share),
         }
+    }
+
+    /// Its own `exp`.
+    pub fn expires_at(&self) -> SystemTime {
+        self.expires_at
     }
 
     /// Lifetime: `exp` minus the time of receipt.
     pub fn total(&self) -> Duration {
         self.expires_at
-            .duration_since(self.received_at)
+            .duration_since(self.received.wall)
             .unwrap_or_default()
     }
 
-    /// What is left of it.
-    pub fn remaining(&self, now: SystemTime) -> Duration {
-        self.expires_at.duration_since(now).unwrap_or_default()
+    /// What is left of it, by the clock that leaves less.
+    pub fn remaining(&self, now: Moment) -> Duration {
+        let by_wall = self.expires_at.duration_since(now.wall).unwrap_or_default();
+        let passed = now.monotonic.saturating_sub(self.received.monotonic);
+        by_wall.min(self.total().saturating_sub(passed))
+    }
+
+    /// How much of it is used up, by the clock that says more.
+    pub fn age(&self, now: Moment) -> Duration {
+        self.total().saturating_sub(self.remaining(now))
     }
 
     /// Whether it may be handed out at all.
-    pub fn is_usable(&self, now: SystemTime) -> bool {
+    pub fn is_usable(&self, now: Moment) -> bool {
         self.remaining(now) >= FLOOR
     }
 
-    /// Whether as much is left as the caller needs.
-    pub fn satisfies(&self, min_remaining: Option<Duration>, now: SystemTime) -> bool {
-        let needed = min_remaining
-            .unwrap_or_else(|| self.total().mul_f64(DEFAULT_MIN_REMAINING))
-            .min(self.total().mul_f64(MAX_MIN_REMAINING));
-        self.is_usable(now) && (self.is_young(now) || self.remaining(now) >= needed)
+    /// Whether its refresh point has passed.
+    pub fn is_due(&self, now: Moment) -> bool {
+        self.age(now) >= self.refresh_age
     }
 
-    fn is_young(&self, now: SystemTime) -> bool {
-        now.duration_since(self.received_at).is_ok_and(|age| age < YOUNG)
+    /// Age at which it is renewed.
+    pub fn refresh_period(&self) -> Duration {
+        self.refresh_age
+    }
+
+    /// The refresh point as a time of day; in the past once it is due.
+    pub fn refresh_at(&self, now: Moment) -> SystemTime {
+        let age = self.age(now);
+        match self.refresh_age.checked_sub(age) {
+            Some(ahead) => now.wall + ahead,
+            None => now.wall - age.saturating_sub(self.refresh_age),
+        }
+    }
+
+    /// Whether as much is left as the caller needs.
+    pub fn satisfies(&self, min_remaining: Option<Duration>, now: Moment) -> bool {
+        let left = self.remaining(now);
+        left >= FLOOR && (self.is_young(now) || self.would_suffice(left, min_remaining))
+    }
+
+    /// Whether `left` of a token with this lifetime is as much as the caller needs.
+    pub fn would_suffice(&self, left: Duration, min_remaining: Option<Duration>) -> bool {
+        let total = self.total();
+        let needed = min_remaining
+            .unwrap_or_else(|| total.mul_f64(DEFAULT_MIN_REMAINING))
+            .min(total.mul_f64(MAX_MIN_REMAINING));
+        left >= needed
+    }
+
+    /// The same token after a renewal that brought nothing newer: due again in a while, and never before half of what
+    /// is left has passed.
+    #[must_use]
+    pub fn not_renewed(self, now: Moment) -> Self {
+        let pause = NO_NEWER_TOKEN.max(self.total() / 20).min(self.remaining(now) / 2);
+        Self {
+            refresh_age: self.age(now) + pause,
+            ..self
+        }
+    }
+
+    fn is_young(&self, now: Moment) -> bool {
+        self.age(now) < YOUNG
     }
 }
 
 /// Decides what a request gets, given what the cache holds.
-pub fn decide(
-    token: Option<&Lifetime>,
-    negative: Option<&Negative>,
-    need: &Need,
-    now: SystemTime,
-) -> Decision {
-    let is_blocked = negative.is_some_and(|negative| {
-        // A time in the future is a clock that was set back: it blocks nobody.
-        let was_just_forced = negative
-            .forced_at
-            .is_some_and(|at| now.duration_since(at).is_ok_and(|since| since < YOUNG));
-        let is_ahead = negative
-            .retry_at
-            .duration_since(now)
-            .is_ok_and(|wait| !wait.is_zero() && wait <= THROTTLED_CAP);
-        is_ahead && (!need.force || was_just_forced)
-    });
-    let blocked_or = |decision| {
-        if is_blocked {
-            Decision::Remembered
-        } else {
-            decision
-        }
+pub fn decide(token: Option<&Lifetime>, record: &Record, need: &Need, now: Moment) -> Decision {
+    let is_ahead = |at: Option<Duration>| at.is_some_and(|at| at > now.monotonic);
+    let is_blocked = is_ahead(record.negative.map(|negative| negative.retry_at));
+    let may_cause = record
+        .caused_at
+        .is_none_or(|at| now.monotonic >= at.saturating_add(CAUSED_PERIOD));
+    let blocked_or = |decision| match (is_blocked, need.force && may_cause) {
+        (false, _) => decision,
+        (true, true) => Decision::FetchCaused,
+        (true, false) => Decision::Remembered,
     };
     let Some(token) = token.filter(|token| token.is_usable(now)) else {
         return blocked_or(Decision::Fetch);
     };
-    if (need.force || need.rejected_current) && !token.is_young(now) {
-        return blocked_or(Decision::Fetch);
+    let is_insistent = (need.force || need.rejected_current) && !token.is_young(now);
+    if is_insistent && may_cause {
+        return blocked_or(Decision::FetchCaused);
     }
     if !token.satisfies(need.min_remaining, now) {
         return blocked_or(Decision::Fetch);
     }
-    if now < token.refresh_at {
+    if !token.is_due(now) {
         return Decision::Serve;
     }
     match (is_blocked, need.has_current) {
         (true, true) => Decision::Remembered,
         (true, false) => Decision::Serve,
         (false, true) => Decision::Fetch,
+        (false, false) if is_ahead(record.quiet_until) => Decision::Serve,
         (false, false) => Decision::ServeAndRefresh,
     }
-}
-
-/// What is remembered after one more failure. `chance` in [0, 1) spreads retries after transient ones.
-pub fn after_failure(
-    before: Option<&Negative>,
-    class: RetryClass,
-    retry_after: Option<Duration>,
-    forced: bool,
-    now: SystemTime,
-    chance: f64,
-) -> Negative {
-    let forced_before = before.and_then(|negative| negative.forced_at);
-    // A row ends when something else goes wrong, and when nobody asked for long.
-    let before = before.filter(|negative| {
-        let is_old = now
-            .duration_since(negative.retry_at)
-            .is_ok_and(|since| since > SLOW_CAP);
-        negative.class == class && !is_old
-    });
-    let failures = before.map_or(1, |negative| negative.failures.saturating_add(1));
-    let first_failed_at = before.map_or(now, |negative| negative.first_failed_at);
-    let since_first = now.duration_since(first_failed_at).unwrap_or_default();
-    let wait = match class {
-        RetryClass::Waiting if since_first < WAITING_PATIENCE => {
-            doubled(WAITING_FIRST, failures, WAITING_CAP)
-        }
-        // From two minutes on, as long again as has passed since patience ran out: that doubles.
-        RetryClass::Waiting => since_first
-            .saturating_sub(WAITING_PATIENCE)
-            .clamp(2 * WAITING_CAP, SLOW_CAP),
-        RetryClass::Permanent => doubled(PERMANENT_FIRST, failures, SLOW_CAP),
-        RetryClass::Throttled => retry_after.unwrap_or(THROTTLED_DEFAULT).min(THROTTLED_CAP),
-        RetryClass::Transient | RetryClass::Denied | RetryClass::Caller => {
-            let backoff = doubled(TRANSIENT_FIRST, failures, TRANSIENT_CAP)
-                .mul_f64(chance)
-                .max(TRANSIENT_FIRST / 4);
-            backoff.max(retry_after.unwrap_or_default().min(THROTTLED_CAP))
-        }
-    };
-    let forced_at = if forced { Some(now) } else { forced_before };
-    Negative {
-        class,
-        failures,
-        first_failed_at,
-        retry_at: now + wait,
-        forced_at,
-    }
-}
-
-/// `first`, twice that, four times, up to `cap`.
-fn doubled(first: Duration, failures: u32, cap: Duration) -> Duration {
-    first
-        .saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(16)))
-        .min(cap)
 }
 
 #[cfg(test)]

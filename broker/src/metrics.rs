@@ -25,6 +25,7 @@ pub struct Metrics {
     request_duration: Family<TransportLabels, Histogram>,
     cache_requests: Family<CacheLabels, Counter>,
     cache_entries: Family<CacheName, Gauge<u64, AtomicU64>>,
+    cache_fetches: Family<CacheName, Gauge<u64, AtomicU64>>,
     upstream: UpstreamMetrics,
 }
 
@@ -96,6 +97,7 @@ pub struct CacheMetrics {
     remembered: Counter,
     stale: Counter,
     entries: Gauge<u64, AtomicU64>,
+    fetches: Gauge<u64, AtomicU64>,
 }
 
 impl Metrics {
@@ -109,6 +111,7 @@ impl Metrics {
             }),
             cache_requests: Family::default(),
             cache_entries: Family::default(),
+            cache_fetches: Family::default(),
             upstream: UpstreamMetrics::register(registry),
         };
         registry.register(
@@ -131,6 +134,11 @@ impl Metrics {
             "acrpull_broker_cache_entries",
             "Keys in the caches",
             metrics.cache_entries.clone(),
+        );
+        registry.register(
+            "acrpull_broker_cache_fetches_in_flight",
+            "Keys that are being fetched",
+            metrics.cache_fetches.clone(),
         );
         metrics
     }
@@ -158,6 +166,7 @@ impl Metrics {
             remembered: counter(CacheResult::Remembered),
             stale: counter(CacheResult::Stale),
             entries: self.cache_entries.get_or_create_owned(&CacheName { cache }),
+            fetches: self.cache_fetches.get_or_create_owned(&CacheName { cache }),
         }
     }
 
@@ -178,6 +187,11 @@ impl CacheMetrics {
             CacheResult::Stale => &self.stale,
         }
         .inc();
+    }
+
+    /// Says how many keys are being fetched.
+    pub fn set_fetches(&self, fetches: usize) {
+        self.fetches.set(u64::try_from(fetches).unwrap_or(u64::MAX));
     }
 
     /// Says how many keys there are.

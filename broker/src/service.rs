@@ -16,7 +16,7 @@ use proto::{
 use crate::{
     authn::{AuthnError, TokenError},
     authz,
-    credentials::{Credentials, DockerConfig},
+    credentials::{Credential, Credentials, Payload},
     error::CredentialError,
     live::Live,
     metrics::{Metrics, Outcome, WireFormat},
@@ -100,21 +100,22 @@ impl Service {
         if let Some(grant) = permit.grant() {
             span.record("acrpull.policy.rule", grant);
         }
-        let config = self.0.credentials.docker_config(&permit, &request.wish).await?;
-        Ok(response(config))
+        let credential = self.0.credentials.credential(&permit, &request.wish).await?;
+        Ok(response(&credential))
     }
 }
 
-fn response(config: DockerConfig) -> GetDockerConfigResponse {
+fn response(credential: &Credential) -> GetDockerConfigResponse {
     let time = |at: SystemTime| Some(proto::time::to_timestamp(at));
+    let payload = credential.payload.as_ref();
     GetDockerConfigResponse {
-        not_modified: config.payload.is_none(),
-        docker_config_json: config.payload.unwrap_or_default(),
-        expire_time: time(config.expires_at),
-        refresh_time: time(config.refresh_at),
-        granted_scopes: config.granted.iter().map(ToString::to_string).collect(),
-        fingerprint: config.fingerprint.as_bytes().to_vec().into(),
-        degraded: config.degraded,
+        not_modified: payload.is_none(),
+        docker_config_json: payload.map(Payload::docker_config_json).unwrap_or_default(),
+        expire_time: time(credential.expires_at),
+        refresh_time: time(credential.refresh_at),
+        granted_scopes: credential.granted.iter().map(ToString::to_string).collect(),
+        fingerprint: credential.fingerprint.as_bytes().to_vec().into(),
+        degraded: credential.degraded,
     }
 }
 

@@ -25,21 +25,24 @@ pub enum ClientError {
         /// What was given.
         address: String,
     },
+    /// A host that no certificate can name.
+    #[error("the broker's host {host:?} is neither a DNS name nor an IP address")]
+    Host {
+        /// What was given.
+        host: String,
+        /// Why.
+        #[source]
+        source: rustls_pki_types::InvalidDnsNameError,
+    },
     /// The CA file is not usable.
     #[error("cannot use the broker's CA file")]
     Ca(#[source] TlsError),
-    /// The CA file cannot be read.
-    #[error("cannot read the broker's CA file {path}")]
-    CaFile {
-        /// The file.
-        path: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    /// No CA file, and the system has no roots either.
+    #[error("the system has no root certificates, so give the broker's CA file")]
+    NoSystemRoots,
     /// The TLS configuration is refused.
     #[error("cannot set up TLS to the broker")]
-    Tls(#[source] tonic::transport::Error),
+    Tls(#[source] rustls::Error),
 }
 
 /// Why there is no credential. The text is the broker's public text: stable, and free of ids, times and secrets.

@@ -17,7 +17,7 @@ pub mod tasks;
 pub mod telemetry;
 pub mod tls;
 
-pub use clock::{Clock, SystemClock};
+pub use clock::{Clock, Moment, SystemClock};
 pub use failure::Failure;
 pub use secret::Secret;
 pub use shutdown::Shutdown;

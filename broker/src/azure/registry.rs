@@ -18,7 +18,7 @@ use super::{
     Attempt, Issued, classify,
     gate::PauseScope,
     transport::{Endpoint, TransportError},
-    upstream::{Call, Upstream, UpstreamError},
+    upstream::{Call, Received, Upstream, UpstreamError},
 };
 use crate::error::CredentialError;
 use claims::{granted, issued};
@@ -47,9 +47,9 @@ pub(super) async fn refresh_token(
     ];
     post(upstream, Endpoint::Exchange, host, &form, attempt)
         .await
-        .and_then(|body| {
-            let answer: RefreshTokenAnswer = parse(&body)?;
-            issued(answer.refresh_token, host, now)
+        .and_then(|received| {
+            let answer: RefreshTokenAnswer = parse(&received.body)?;
+            issued(answer.refresh_token, host, now, received.clock_ahead)
         })
         .map_err(|error| classify::exchange(&error, host))
 }
@@ -72,9 +72,9 @@ pub(super) async fn access_token(
     ];
     post(upstream, Endpoint::Token, host, &form, attempt)
         .await
-        .and_then(|body| {
-            let answer: AccessTokenAnswer = parse(&body)?;
-            let issued = issued(answer.access_token, host, now)?;
+        .and_then(|received| {
+            let answer: AccessTokenAnswer = parse(&received.body)?;
+            let issued = issued(answer.access_token, host, now, received.clock_ahead)?;
             let granted = granted(&issued.token, scopes)?;
             Ok((issued, granted))
         })
@@ -87,7 +87,7 @@ async fn post(
     host: &RegistryHost,
     form: &[(&str, &str)],
     attempt: &Attempt,
-) -> Result<Zeroizing<Vec<u8>>, UpstreamError> {
+) -> Result<Received, UpstreamError> {
     let path = match endpoint {
         Endpoint::Exchange => "exchange",
         Endpoint::Token | Endpoint::Entra | Endpoint::Imds => "token",

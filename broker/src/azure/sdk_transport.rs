@@ -127,7 +127,7 @@ impl SdkTransport {
             attempt: &self.attempt,
             request,
         };
-        let body = self.upstream.send(call).await?;
+        let body = self.upstream.send(call).await?.body;
         normalized(self.endpoint, &body)
     }
 }

@@ -1,7 +1,8 @@
 //! How far our clock and Azure's are apart, by the `Date` of its answers.
 //!
-//! Measured and reported only. A token's expiry is judged by our clock alone; if that is off by more than the floor
-//! that is kept before every expiry, tokens are handed out that Azure no longer accepts, and this says why.
+//! Measured and reported, and used in one direction only: a token whose expiry is a time of day ends earlier where our
+//! clock is behind, so that none is handed out that Azure no longer accepts. Where our clock is ahead, tokens end early
+//! anyway; to make them last longer would trust a header more than the token.
 
 use std::{
     collections::BTreeMap,
@@ -36,6 +37,16 @@ pub(super) fn skew_seconds(headers: &HeaderMap, sent_at: SystemTime, received_at
         Err(behind) => -behind.duration().as_secs_f64(),
     };
     Some(ahead + HALF_A_SECOND)
+}
+
+/// The part of it that shortens the lives of tokens. Below ten seconds it is the time that answers take, and the floor
+/// before every expiry is six times that.
+pub(super) fn ahead(skew_seconds: f64) -> Duration {
+    const NOISE_S: f64 = 10.0;
+    Duration::try_from_secs_f64(skew_seconds)
+        .ok()
+        .filter(|ahead| ahead.as_secs_f64() > NOISE_S)
+        .unwrap_or_default()
 }
 
 impl SkewLog {
@@ -84,6 +95,13 @@ mod tests {
         let garbage = HeaderMap::from_iter([(DATE, "yesterday".parse().unwrap())]);
         assert_eq!(skew_seconds(&garbage, sent_at, received_at), None);
         assert_eq!(skew_seconds(&HeaderMap::new(), sent_at, received_at), None);
+    }
+
+    #[test]
+    fn s7_clock_that_is_behind_shortens_lives_and_one_ahead_does_not() {
+        for (skew, shorter_s) in [(3600.0, 3600), (9.9, 0), (-3600.0, 0), (f64::NAN, 0)] {
+            assert_eq!(ahead(skew), Duration::from_secs(shorter_s));
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::{
     gate::{Gate, HostKind, Outcome, PauseScope, Place, Visit, Withheld},
     imds_update::ImdsUpdate,
     refusal::Refusal,
-    skew::{SkewLog, skew_seconds},
+    skew::{SkewLog, ahead, skew_seconds},
     transport::{Answer, Endpoint, Stage, Transport, TransportError},
 };
 use crate::metrics::UpstreamMetrics;
@@ -50,6 +50,13 @@ pub(super) struct Call<'a> {
     pub(super) scope: PauseScope,
     pub(super) attempt: &'a Attempt,
     pub(super) request: Request<Bytes>,
+}
+
+/// A 2xx answer.
+pub(super) struct Received {
+    pub(super) body: Zeroizing<Vec<u8>>,
+    /// By how much the clock of the host is ahead of ours, as far as that matters.
+    pub(super) clock_ahead: Duration,
 }
 
 /// Why there is no answer that can be used.
@@ -106,7 +113,7 @@ impl Upstream {
     ///
     /// # Cancel safety
     /// Dropping the future gives the call up, and its place.
-    pub(super) async fn send(&self, call: Call<'_>) -> Result<Zeroizing<Vec<u8>>, UpstreamError> {
+    pub(super) async fn send(&self, call: Call<'_>) -> Result<Received, UpstreamError> {
         let span = tracing::info_span!(
             "azure",
             otel.name = call.endpoint.span_name(),
@@ -118,7 +125,7 @@ impl Upstream {
         );
         let result = self.send_through_gate(call).instrument(span.clone()).await;
         match &result {
-            Ok(_body) => {}
+            Ok(_received) => {}
             Err(UpstreamError::Refused(refusal)) => {
                 if let Some(id) = &refusal.request_id {
                     span.record("azure.request_id", id.as_str());
@@ -136,7 +143,7 @@ impl Upstream {
         result
     }
 
-    async fn send_through_gate(&self, call: Call<'_>) -> Result<Zeroizing<Vec<u8>>, UpstreamError> {
+    async fn send_through_gate(&self, call: Call<'_>) -> Result<Received, UpstreamError> {
         let Call {
             endpoint,
             host,
@@ -173,7 +180,7 @@ impl Upstream {
         place: Place,
         answer: Result<Answer, TransportError>,
         sent_at: SystemTime,
-    ) -> Result<Zeroizing<Vec<u8>>, UpstreamError> {
+    ) -> Result<Received, UpstreamError> {
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
@@ -185,13 +192,13 @@ impl Upstream {
             }
         };
         let (parts, body) = answer.into_parts();
-        self.observe_skew(endpoint, &parts.headers, sent_at);
+        let clock_ahead = self.observe_skew(endpoint, &parts.headers, sent_at);
         if parts.status.is_success() {
             place.leave(Outcome::Answered);
             if endpoint == Endpoint::Imds {
                 self.imds_update().over();
             }
-            return Ok(body);
+            return Ok(Received { body, clock_ahead });
         }
         let status = parts.status.as_u16();
         let refusal = Refusal::read(endpoint, status, &parts.headers, &body, self.clock.now());
@@ -239,15 +246,17 @@ impl Upstream {
     }
 
     /// The metadata service has no clock of its own: it is this machine's.
-    fn observe_skew(&self, endpoint: Endpoint, headers: &HeaderMap, sent_at: SystemTime) {
+    fn observe_skew(&self, endpoint: Endpoint, headers: &HeaderMap, sent_at: SystemTime) -> Duration {
         let kind = HostKind::of(endpoint);
         if kind == HostKind::Imds {
-            return;
+            return Duration::ZERO;
         }
-        if let Some(skew) = skew_seconds(headers, sent_at, self.clock.now()) {
-            self.metrics.set_clock_skew(kind.as_str(), skew);
-            self.skew_log.observe(kind, skew, Instant::now());
-        }
+        let Some(skew) = skew_seconds(headers, sent_at, self.clock.now()) else {
+            return Duration::ZERO;
+        };
+        self.metrics.set_clock_skew(kind.as_str(), skew);
+        self.skew_log.observe(kind, skew, Instant::now());
+        ahead(skew)
     }
 }
 

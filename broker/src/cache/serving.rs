@@ -1,16 +1,17 @@
 //! What a caller gets out of what is there: a token with the time to ask again, the old one flagged, or the failure.
 
-use std::{
-    fmt::Debug,
-    hash::Hash,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fmt::Debug, hash::Hash, sync::Arc, time::Duration};
 
 use proto::Reason;
+use runtime::Moment;
 
 use super::{Entry, Served, Token, TokenCache, UNDER_WAY};
 use crate::{error::CredentialError, metrics::CacheResult};
+
+/// Least time between two tries of one caller, however soon Azure may be asked again ...
+const PAUSE: Duration = Duration::from_secs(10);
+/// ... or this part of what is left: many holders of a token that cannot be renewed must not ask every few seconds.
+const PAUSE_SHARE: u32 = 20;
 
 impl<K, V> TokenCache<K, V>
 where
@@ -18,8 +19,8 @@ where
     V: Clone + Send + Sync + 'static,
 {
     pub(super) fn served(&self, token: Arc<Token<V>>) -> Served<V> {
-        let now = self.0.clock.now();
-        let refresh_at = token.lifetime.refresh_at.max(now + UNDER_WAY);
+        let now = self.0.clock.moment();
+        let refresh_at = token.lifetime.refresh_at(now).max(now.wall + UNDER_WAY);
         // A renewal may have brought nothing newer; then less is left than a caller may expect.
         let degraded = !token.lifetime.satisfies(None, now);
         Served {
@@ -35,42 +36,38 @@ where
         key: &K,
         error: CredentialError,
     ) -> Result<Served<V>, CredentialError> {
-        let now = self.0.clock.now();
-        let entry = self.0.entries.get(key);
-        let Some(token) = entry
-            .and_then(|entry| entry.token.clone())
-            .filter(|token| token.lifetime.is_usable(now))
-        else {
-            return Err(error);
-        };
-        let retry_at = now + error.retry_after.unwrap_or_default();
-        Ok(self.degraded(token, retry_at))
+        let now = self.0.clock.moment();
+        let entry = self.0.store.get(key);
+        match entry.as_ref().and_then(|entry| entry.usable_token(now)) {
+            Some(token) => Ok(self.degraded(token, error.retry_after.unwrap_or_default(), now)),
+            None => Err(error),
+        }
     }
 
     pub(super) fn serve_remembered(&self, entry: &Entry<V>) -> Result<Served<V>, CredentialError> {
-        let now = self.0.clock.now();
-        let retry_at = entry
-            .failure
-            .as_ref()
-            .map_or(now, |failure| failure.negative.retry_at);
-        if let Some(token) = entry.token.as_ref().filter(|token| token.lifetime.is_usable(now)) {
-            return Ok(self.degraded(Arc::clone(token), retry_at));
+        let now = self.0.clock.moment();
+        let wait = entry
+            .record
+            .negative
+            .map(|negative| negative.retry_at.saturating_sub(now.monotonic))
+            .unwrap_or_default();
+        if let Some(token) = entry.usable_token(now) {
+            return Ok(self.degraded(token, wait, now));
         }
-        let error = entry.failure.as_ref().map_or_else(
-            || CredentialError::titled(Reason::Internal),
-            |failure| failure.error.clone(),
-        );
-        Err(error.retry_after(retry_at.duration_since(now).unwrap_or_default()))
+        let error = entry
+            .error
+            .clone()
+            .unwrap_or_else(|| CredentialError::titled(Reason::Internal));
+        Err(error.retry_after(wait))
     }
 
-    fn degraded(&self, token: Arc<Token<V>>, retry_at: SystemTime) -> Served<V> {
-        /// Least time between two tries of one caller, however soon Azure may be asked again.
-        const PAUSE: Duration = Duration::from_secs(10);
+    fn degraded(&self, token: &Arc<Token<V>>, wait: Duration, now: Moment) -> Served<V> {
         self.0.metrics.count(CacheResult::Stale);
+        let pause = PAUSE.max(token.lifetime.remaining(now) / PAUSE_SHARE);
         Served {
-            token,
+            token: Arc::clone(token),
             degraded: true,
-            refresh_at: retry_at.max(self.0.clock.now() + PAUSE),
+            refresh_at: now.wall + wait.max(pause),
         }
     }
 }

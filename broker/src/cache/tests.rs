@@ -12,6 +12,8 @@ use tokio::sync::{Barrier, Notify};
 use super::*;
 use crate::metrics::Metrics;
 
+mod bounds;
+
 type Cache = TokenCache<u32, &'static str>;
 
 struct Rig {
@@ -24,7 +26,11 @@ impl Rig {
     fn new() -> Self {
         let clock = ManualClock::at(UNIX_EPOCH + Duration::from_secs(1_000_000));
         let metrics = Metrics::register(&mut Registry::default()).cache("test");
-        let cache = Cache::new(1 << 20, |value| value.len(), Arc::new(clock.clone()), metrics);
+        let bounds = Bounds {
+            keys: 100,
+            bytes: 1 << 20,
+        };
+        let cache = Cache::new(bounds, |value| value.len(), Arc::new(clock.clone()), metrics);
         Self {
             cache,
             clock,
@@ -34,10 +40,10 @@ impl Rig {
 
     /// A token of 1,000 s that is renewed at 500.
     fn token(&self, value: &'static str) -> Token<&'static str> {
-        let now = self.clock.now();
+        let now = self.clock.moment();
         Token {
             value,
-            lifetime: Lifetime::new(now, now + Duration::from_secs(1000), 0.0),
+            lifetime: Lifetime::new(now, now.wall + Duration::from_secs(1000), 0.0),
         }
     }
 
@@ -50,8 +56,9 @@ impl Rig {
         self.cache
             .get(
                 &1,
+                &tenant("web"),
                 |_current| need,
-                || async move {
+                |_departure| async move {
                     calls.fetch_add(1, Ordering::SeqCst);
                     answer
                 },
@@ -61,6 +68,13 @@ impl Rig {
 
     fn calls(&self) -> u32 {
         self.calls.load(Ordering::SeqCst)
+    }
+}
+
+fn tenant(namespace: &str) -> Tenant {
+    Tenant {
+        cluster: "cluster".into(),
+        namespace: namespace.into(),
     }
 }
 
@@ -81,13 +95,13 @@ async fn crowd(
             let (calls, answer) = (Arc::clone(&rig.calls), answer.clone());
             spawn_detached(async move {
                 barrier.wait().await;
-                let fetch = || async move {
+                let fetch = |_departure| async move {
                     calls.fetch_add(1, Ordering::SeqCst);
                     go.notified().await;
                     answer
                 };
                 cache
-                    .get(&1, |_current| Need::default(), fetch)
+                    .get(&1, &tenant("web"), |_current| Need::default(), fetch)
                     .await
                     .map(|served| served.token.value)
             })
@@ -125,10 +139,10 @@ async fn c1_a_thousand_misses_cost_one_call_and_share_the_failure() {
 #[tokio::test]
 async fn c1_a_fetch_that_panics_fails_its_waiters_and_is_remembered() {
     let rig = Rig::new();
-    let fetch = || async { panic!("on purpose") };
+    let fetch = |_departure| async { panic!("on purpose") };
     let error = rig
         .cache
-        .get(&1, |_current| Need::default(), fetch)
+        .get(&1, &tenant("web"), |_current| Need::default(), fetch)
         .await
         .err()
         .unwrap();
@@ -157,13 +171,13 @@ async fn c2_a_caller_that_goes_away_changes_nothing_for_the_others() {
         rig.token("t"),
     );
     let leader = spawn_detached(async move {
-        let fetch = || async move {
+        let fetch = |_departure| async move {
             calls.fetch_add(1, Ordering::SeqCst);
             gate.notified().await;
             Ok(token)
         };
         cache
-            .get(&1, |_current| Need::default(), fetch)
+            .get(&1, &tenant("web"), |_current| Need::default(), fetch)
             .await
             .map(|served| served.token.value)
     });
@@ -172,10 +186,10 @@ async fn c2_a_caller_that_goes_away_changes_nothing_for_the_others() {
     }
     leader.abort();
     let cache = rig.cache.clone();
-    let never = || async { Err(CredentialError::titled(Reason::Internal)) };
+    let never = |_departure| async { Err(CredentialError::titled(Reason::Internal)) };
     let follower = spawn_detached(async move {
         cache
-            .get(&1, |_current| Need::default(), never)
+            .get(&1, &tenant("web"), |_current| Need::default(), never)
             .await
             .map(|served| served.token.value)
     });

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use proto::types::{AzureId, RegistryHost, ScopeSet, TenantId};
 
+use super::Invalidation;
 use crate::authz::{Permit, TokenSource};
 
 /// Who becomes whom, in which cloud.
@@ -43,6 +44,17 @@ pub(super) struct AccessKey {
     pub(super) scopes: ScopeSet,
 }
 
+impl RegistryKey {
+    /// Whether an invalidation means this key.
+    pub(super) fn matches(&self, what: &Invalidation) -> bool {
+        let is_of_registry = what
+            .registry
+            .as_ref()
+            .is_none_or(|registry| *registry == self.registry);
+        is_of_registry && self.entra.is_of(what)
+    }
+}
+
 impl AccessKey {
     pub(super) fn of(permit: &Permit) -> Self {
         Self {
@@ -56,6 +68,28 @@ impl AccessKey {
 }
 
 impl EntraKey {
+    /// Whether an invalidation means this key. An Entra token is of no registry.
+    pub(super) fn matches(&self, what: &Invalidation) -> bool {
+        what.registry.is_none() && self.is_of(what)
+    }
+
+    fn is_of(&self, what: &Invalidation) -> bool {
+        let Invalidation {
+            cluster: wanted_cluster,
+            subject: wanted_subject,
+            identity: wanted_identity,
+            registry: _of_another_key,
+        } = what;
+        let fits = |wanted: &Option<String>, actual: Option<&str>| {
+            wanted.as_deref().is_none_or(|wanted| actual == Some(wanted))
+        };
+        let (cluster, subject, identity) = match &self.who {
+            Who::Federated { cluster, subject, .. } => (Some(&**cluster), Some(&**subject), None),
+            Who::BrokerOwned { identity } => (None, None, Some(&**identity)),
+        };
+        fits(wanted_cluster, cluster) && fits(wanted_subject, subject) && fits(wanted_identity, identity)
+    }
+
     fn of(source: &TokenSource) -> Self {
         let (cloud, who) = match source {
             TokenSource::Federated {

@@ -1,18 +1,22 @@
 //! Simulated time. Each service may be off by its own amount, so that clock skew between Azure, the
 //! clusters and the product can be tested without touching the machine's clock.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, fmt::rfc2822::DateTimePrinter};
 use serde::{Deserialize, Serialize};
 
 use crate::Service;
 
-/// How simulated time differs from the machine's.
+/// Where the simulator reads the time from, before the settings of its clock: the machine, or a test that moves time by
+/// hand.
+pub type TimeSource = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// How simulated time differs from that of the source, which is usually the machine's.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClockSettings {
-    /// Seconds added to the machine's time, for every service.
+    /// Seconds added to the source's time, for every service.
     pub offset_s: i64,
     /// Time stands still here. `offset_s` is still added.
     pub frozen: Option<Timestamp>,
@@ -48,7 +52,7 @@ impl ClockChange {
 }
 
 impl ClockSettings {
-    /// What `service` takes for the time when the machine's clock shows `real`.
+    /// What `service` takes for the time when the source's clock shows `real`.
     pub fn at(&self, service: Service, real: Timestamp) -> Timestamp {
         let own = self.service_offsets_s.get(&service).copied().unwrap_or_default();
         self.shifted(real, own)
@@ -66,9 +70,14 @@ impl ClockSettings {
     }
 }
 
+/// An instant as HTTP writes it (RFC 9110, 5.6.7); none beyond the year 9999.
+pub(crate) fn http_date(at: Timestamp) -> Option<String> {
+    DateTimePrinter::new().timestamp_to_rfc9110_string(&at).ok()
+}
+
 /// The machine's time: the only place that reads it.
-pub(crate) fn real_now() -> Timestamp {
-    Timestamp::now()
+pub(crate) fn of_the_machine() -> TimeSource {
+    Arc::new(Timestamp::now)
 }
 
 #[cfg(test)]

@@ -1,14 +1,11 @@
-//! A running simulator: what tests in the same process do to it and ask of it. `admin` has the same for other
-//! processes.
+//! A running simulator: the simulated Azure, which it leads to, and the listeners that it keeps running. `admin` has
+//! the same for other processes.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Deref, time::Duration};
 
 use tokio::{runtime::Runtime, sync::oneshot};
 
-use crate::{
-    Addresses, Calls, ClockChange, Counters, Fault, FaultError, IssuedSecret, LogEntry, ServiceAccountToken,
-    State, StateError, TokenError, world::World,
-};
+use crate::{Addresses, InProcess};
 
 /// A client of the simulator that waits longer has found a fault.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -16,7 +13,7 @@ const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// A running simulator. It stops when this is dropped.
 pub struct Handle {
     addresses: Addresses,
-    world: Arc<World>,
+    azure: InProcess,
     runtime: Option<Runtime>,
     ended: oneshot::Receiver<String>,
 }
@@ -24,13 +21,13 @@ pub struct Handle {
 impl Handle {
     pub(crate) fn new(
         addresses: Addresses,
-        world: Arc<World>,
+        azure: InProcess,
         runtime: Runtime,
         ended: oneshot::Receiver<String>,
     ) -> Self {
         Self {
             addresses,
-            world,
+            azure,
             runtime: Some(runtime),
             ended,
         }
@@ -43,87 +40,7 @@ impl Handle {
 
     /// The certificate to trust.
     pub fn ca_pem(&self) -> &str {
-        self.world.certificates.authority_pem()
-    }
-
-    /// The JWKS document that a real registry behind this one must trust.
-    pub fn jwks_json(&self) -> String {
-        serde_json::json!(self.world.keys.acr_jwks()).to_string()
-    }
-
-    /// The JWKS document of a simulated issuer.
-    ///
-    /// # Errors
-    /// When the simulator does not hold the issuer's keys.
-    pub fn issuer_jwks_json(&self, issuer: &str) -> Result<String, TokenError> {
-        self.world.issuer_jwks(issuer)
-    }
-
-    /// A ServiceAccount token of a simulated issuer.
-    ///
-    /// # Errors
-    /// When the simulator does not hold the issuer's keys.
-    pub fn service_account_token(&self, wanted: &ServiceAccountToken) -> Result<String, TokenError> {
-        self.world.service_account_token(wanted)
-    }
-
-    /// The state as it is now.
-    pub fn state(&self) -> Arc<State> {
-        self.world.state()
-    }
-
-    /// Changes the state, or leaves it as it was if the result contradicts itself.
-    ///
-    /// # Errors
-    /// The first contradiction.
-    pub fn update(&self, change: impl FnOnce(&mut State)) -> Result<(), StateError> {
-        self.world.update(change)
-    }
-
-    /// Moves or sets simulated time.
-    ///
-    /// # Errors
-    /// None in practice: time contradicts nothing.
-    pub fn change_clock(&self, change: ClockChange) -> Result<(), StateError> {
-        self.world.update(|state| change.apply(&mut state.clock))
-    }
-
-    /// Adds a fault at the end of the list and returns its name.
-    ///
-    /// # Errors
-    /// When it could never hit, or its name is taken.
-    pub fn add_fault(&self, fault: Fault) -> Result<String, FaultError> {
-        self.world.add_fault(fault)
-    }
-
-    /// Removes every fault.
-    pub fn clear_faults(&self) {
-        self.world.faults.clear();
-    }
-
-    /// Everything as it was at the start.
-    pub fn reset(&self) {
-        self.world.reset();
-    }
-
-    /// Log entries after a sequence number.
-    pub fn log(&self, since: u64) -> Vec<LogEntry> {
-        self.world.observation.log_since(since)
-    }
-
-    /// The whole log, to be asked.
-    pub fn calls(&self) -> Calls {
-        Calls::new(self.log(0))
-    }
-
-    /// The counters.
-    pub fn counters(&self) -> Counters {
-        self.world.observation.counters()
-    }
-
-    /// Every secret that was handed out.
-    pub fn issued(&self) -> Vec<IssuedSecret> {
-        self.world.observation.secrets()
+        self.azure.world().certificates.authority_pem()
     }
 
     /// An HTTP client that reaches Azure's names through the egress proxy and trusts the simulator, and
@@ -154,6 +71,16 @@ impl Handle {
         (&mut self.ended)
             .await
             .unwrap_or_else(|_dropped| "the simulator's threads ended".to_owned())
+    }
+}
+
+/// A handle is a pointer to the Azure that it keeps running: what can be asked of it and done to it is the same
+/// with and without sockets.
+impl Deref for Handle {
+    type Target = InProcess;
+
+    fn deref(&self) -> &InProcess {
+        &self.azure
     }
 }
 

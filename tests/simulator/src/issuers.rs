@@ -5,13 +5,15 @@ use std::{
     collections::HashMap,
     error::Error,
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{IssuerKeys, State, entra::FetchedKeys, jwt::JwkSet, keys::Keys};
 
 /// Fetched keys are remembered for so long. A cluster's keys may change under us, as in a test of rotation.
-const REMEMBERED: Duration = Duration::from_secs(60);
+const REMEMBERED: SignedDuration = SignedDuration::from_secs(60);
 
 /// A cluster that does not answer in this time is not reachable.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,11 +23,17 @@ const LARGEST_DOCUMENT_BYTES: usize = 1 << 20;
 
 /// Documents that were fetched.
 #[derive(Default)]
-pub(crate) struct IssuerDocuments(Mutex<HashMap<String, (Instant, JwkSet)>>);
+pub(crate) struct IssuerDocuments(Mutex<HashMap<String, (Timestamp, JwkSet)>>);
 
 impl IssuerDocuments {
     /// The keys of an issuer, or why they cannot be had.
-    pub(crate) async fn keys_of(&self, issuer: Option<&str>, state: &State, keys: &Keys) -> FetchedKeys {
+    pub(crate) async fn keys_of(
+        &self,
+        issuer: Option<&str>,
+        state: &State,
+        keys: &Keys,
+        real: Timestamp,
+    ) -> FetchedKeys {
         let name = issuer.unwrap_or_default();
         let issuer = state.issuers.iter().find(|issuer| issuer.url == name);
         let issuer = issuer.ok_or_else(|| format!("nothing answers at issuer {name:?}"))?;
@@ -42,7 +50,7 @@ impl IssuerDocuments {
                 ca_pem,
                 bearer_token,
             } => {
-                self.fetched(url, ca_pem.as_deref(), bearer_token.as_deref())
+                self.fetched(url, ca_pem.as_deref(), bearer_token.as_deref(), real)
                     .await
             }
         }
@@ -53,7 +61,13 @@ impl IssuerDocuments {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    async fn fetched(&self, url: &str, ca_pem: Option<&str>, bearer_token: Option<&str>) -> FetchedKeys {
+    async fn fetched(
+        &self,
+        url: &str,
+        ca_pem: Option<&str>,
+        bearer_token: Option<&str>,
+        real: Timestamp,
+    ) -> FetchedKeys {
         let known = self
             .0
             .lock()
@@ -61,14 +75,14 @@ impl IssuerDocuments {
             .get(url)
             .cloned();
         if let Some((at, document)) = known
-            && at.elapsed() < REMEMBERED
+            && real.duration_since(at) < REMEMBERED
         {
             return Ok(document);
         }
         let document = fetch(url, ca_pem, bearer_token)
             .await
             .map_err(|error| format!("failed to fetch {url}: {}", chain(error.as_ref())))?;
-        let entry = (Instant::now(), document.clone());
+        let entry = (real, document.clone());
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

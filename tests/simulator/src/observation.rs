@@ -5,22 +5,23 @@
 use std::{
     collections::VecDeque,
     sync::{Mutex, PoisonError},
-    time::Instant,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Operation, Service, request::Request};
+use crate::{Service, clock::TimeSource, request::Request};
 
 mod calls;
 mod counters;
 mod log;
+mod open_call;
 
 pub use calls::Calls;
 pub use counters::{CallCount, Counters, InFlight, ServiceCount};
 pub(crate) use log::sha256_hex;
 pub use log::{LogEntry, SecretSeen};
+pub(crate) use open_call::{CallId, OpenCall, Outcome};
 
 /// Log entries kept; the oldest go first. A run with more than that is a benchmark, which reads counters.
 const LOG_ENTRIES: usize = 100_000;
@@ -42,8 +43,10 @@ pub struct IssuedSecret {
 }
 
 /// Collects what happened.
-#[derive(Default)]
-pub(crate) struct Observation(Mutex<Collected>);
+pub(crate) struct Observation {
+    collected: Mutex<Collected>,
+    time: TimeSource,
+}
 
 #[derive(Default)]
 struct Collected {
@@ -54,32 +57,15 @@ struct Collected {
     issued: VecDeque<IssuedSecret>,
 }
 
-/// A call that is being answered. Dropped before its end, it counts as given up by the client.
-pub(crate) struct OpenCall<'a> {
-    observation: &'a Observation,
-    id: CallId,
-    started: Instant,
-    finished: bool,
-}
-
-/// Which log entry a call is.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct CallId {
-    seq: u64,
-    service: Service,
-    operation: Operation,
-}
-
-/// How a call ended.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Outcome {
-    pub(crate) status: Option<u16>,
-    pub(crate) bytes_out: u64,
-    pub(crate) trace: Vec<String>,
-    pub(crate) fault: Option<String>,
-}
-
 impl Observation {
+    /// Nothing has happened yet.
+    pub(crate) fn new(time: TimeSource) -> Self {
+        Self {
+            collected: Mutex::default(),
+            time,
+        }
+    }
+
     /// A connection was accepted. Returns its number.
     pub(crate) fn connection(&self, service: Service) -> u64 {
         let mut collected = self.lock();
@@ -112,15 +98,7 @@ impl Observation {
             service: request.service,
             operation: request.operation,
         };
-        (
-            OpenCall {
-                observation: self,
-                id,
-                started: Instant::now(),
-                finished: false,
-            },
-            in_flight,
-        )
+        (OpenCall::new(self, id, real), in_flight)
     }
 
     /// Secrets have been handed out.
@@ -172,7 +150,7 @@ impl Observation {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Collected> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.collected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -182,7 +160,8 @@ impl Collected {
         self.log.get_mut(index)
     }
 
-    fn end(&mut self, id: CallId, started: Instant, outcome: &Outcome, aborted: bool) {
+    fn end(&mut self, id: CallId, duration: SignedDuration, outcome: &Outcome, aborted: bool) {
+        let last_seq = self.last_seq;
         self.counters.leave(id.service, id.operation);
         let totals = self.counters.of(id.service);
         totals.bytes_out += outcome.bytes_out;
@@ -191,55 +170,25 @@ impl Collected {
         entry.status = outcome.status;
         entry.trace.clone_from(&outcome.trace);
         entry.fault.clone_from(&outcome.fault);
-        entry.duration_ms = Some(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
+        // A source of time that was set back makes no call shorter than nothing.
+        entry.duration_ms = Some(u64::try_from(duration.as_millis()).unwrap_or_default());
+        entry.ended_after = Some(last_seq);
         entry.client_closed_early = aborted;
         let key = entry.count_key();
         self.counters.count(key);
     }
 }
 
-impl OpenCall<'_> {
-    /// Which log entry this is.
-    pub(crate) fn id(&self) -> CallId {
-        self.id
-    }
-
-    /// The call was answered, or ended by the simulator.
-    pub(crate) fn finish(mut self, outcome: &Outcome) {
-        self.finished = true;
-        self.observation.lock().end(self.id, self.started, outcome, false);
-    }
-
-    /// The fault that is going to silence this call: a hang ends only when the client gives up.
-    pub(crate) fn silenced_by(&self, fault: &str) {
-        if let Some(entry) = self.observation.lock().entry(self.id.seq) {
-            entry.fault = Some(fault.to_owned());
-        }
-    }
-}
-
-impl Drop for OpenCall<'_> {
-    fn drop(&mut self) {
-        if self.finished {
-            return;
-        }
-        let mut collected = self.observation.lock();
-        let fault = collected.entry(self.id.seq).and_then(|entry| entry.fault.clone());
-        collected.end(
-            self.id,
-            self.started,
-            &Outcome {
-                fault,
-                ..Outcome::default()
-            },
-            true,
-        );
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::Operation;
+
+    fn observation() -> Observation {
+        Observation::new(Arc::new(|| Timestamp::UNIX_EPOCH))
+    }
 
     fn begin(observation: &Observation) -> (OpenCall<'_>, u64) {
         let request = Request::sample(
@@ -252,7 +201,7 @@ mod tests {
 
     #[test]
     fn call_finished_is_counted_with_its_status() {
-        let observation = Observation::default();
+        let observation = observation();
         let (call, in_flight) = begin(&observation);
         assert_eq!(in_flight, 1);
         call.finish(&Outcome {
@@ -272,7 +221,7 @@ mod tests {
 
     #[test]
     fn call_dropped_is_aborted_and_no_longer_in_flight() {
-        let observation = Observation::default();
+        let observation = observation();
         let (call, _) = begin(&observation);
         call.silenced_by("f1");
         drop(call);
@@ -288,7 +237,7 @@ mod tests {
 
     #[test]
     fn log_holds_no_secret() {
-        let observation = Observation::default();
+        let observation = observation();
         drop(begin(&observation));
         assert!(
             !serde_json::to_string(&observation.log_since(0))

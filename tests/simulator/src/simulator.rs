@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    Handle, Service, State, admin,
+    Handle, InProcess, Service, State, admin, clock,
     listeners::{Upstreams, accept},
     world::World,
 };
@@ -106,7 +106,7 @@ impl Builder {
             seed,
             addresses,
         } = self;
-        let world = tokio::task::spawn_blocking(move || World::new(state, seed))
+        let world = tokio::task::spawn_blocking(move || World::new(state, seed, clock::of_the_machine()))
             .await
             .context("the keys were not made")??;
         let world = Arc::new(world);
@@ -117,7 +117,7 @@ impl Builder {
             .build()
             .context("the simulator has no threads")?;
         match listen(&runtime, &world, addresses).await {
-            Ok((addresses, ended)) => Ok(Handle::new(addresses, world, runtime, ended)),
+            Ok((addresses, ended)) => Ok(Handle::new(addresses, InProcess::of(world), runtime, ended)),
             Err(error) => {
                 runtime.shutdown_background();
                 Err(error)

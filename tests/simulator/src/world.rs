@@ -2,14 +2,15 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    Fault, FaultError, IssuerKeys, ServiceAccountToken, State, StateError,
+    Fault, FaultError, IssuerKeys, Service, ServiceAccountToken, State, StateError,
     acr::{Backend, OauthBudgets},
     certificates::Certificates,
     chance::Chance,
-    clock::real_now,
+    clock::TimeSource,
     faults::FaultBook,
     imds::Memory,
     issuers::IssuerDocuments,
@@ -22,6 +23,7 @@ use crate::{
 pub(crate) struct World {
     state: Mutex<Arc<State>>,
     initial: Arc<State>,
+    time: TimeSource,
     pub(crate) keys: Keys,
     pub(crate) certificates: Certificates,
     pub(crate) faults: FaultBook,
@@ -61,16 +63,17 @@ pub enum TokenError {
 }
 
 impl World {
-    pub(crate) fn new(state: State, seed: u64) -> anyhow::Result<Self> {
+    pub(crate) fn new(state: State, seed: u64, time: TimeSource) -> anyhow::Result<Self> {
         state.check()?;
         let initial = Arc::new(state);
         Ok(Self {
             state: Mutex::new(Arc::clone(&initial)),
             initial,
+            time: Arc::clone(&time),
             keys: Keys::generate()?,
             certificates: Certificates::generate()?,
             faults: FaultBook::default(),
-            observation: Observation::default(),
+            observation: Observation::new(time),
             chance: Chance::seeded(seed),
             documents: IssuerDocuments::default(),
             imds: Memory::default(),
@@ -82,6 +85,17 @@ impl World {
     /// The state as it is now. Later changes do not reach this copy, so a request sees one state throughout.
     pub(crate) fn state(&self) -> Arc<State> {
         Arc::clone(&self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The source's time, which no setting of the state moves: what rates and durations are measured in.
+    pub(crate) fn real_now(&self) -> Timestamp {
+        (self.time)()
+    }
+
+    /// The time by the clock of a service, and by the source.
+    pub(crate) fn now(&self, service: Service) -> (Timestamp, Timestamp) {
+        let real = self.real_now();
+        (self.state().clock.at(service, real), real)
     }
 
     /// Changes the state, or leaves it as it was if the result contradicts itself.
@@ -135,7 +149,7 @@ impl World {
             .keys
             .of_issuer(&wanted.issuer, kid)
             .map_err(|error: KeyError| TokenError::Key(error.into()))?;
-        let now = state.clock.of_clusters(real_now()).as_second();
+        let now = state.clock.of_clusters(self.real_now()).as_second();
         let subject = format!("system:serviceaccount:{}:{}", wanted.ns, wanted.sa);
         let mut claims = json!({
             "iss": wanted.issuer,

@@ -43,8 +43,14 @@ struct Access {
     actions: Vec<String>,
 }
 
-/// Takes a token for `host` that is one, and says until when it is good.
-pub(super) fn issued(token: Secret, host: &RegistryHost, now: SystemTime) -> Result<Issued, UpstreamError> {
+/// Takes a token for `host` that is one, and says until when it is good. Its `exp` is a time by the registry's clock; where
+/// that is ahead of ours, it comes sooner.
+pub(super) fn issued(
+    token: Secret,
+    host: &RegistryHost,
+    now: SystemTime,
+    clock_ahead: Duration,
+) -> Result<Issued, UpstreamError> {
     token_text::check(&token).map_err(UpstreamError::Malformed)?;
     let claims: Claims = insecure_decode_claims(token.expose())
         .map_err(|_error| UpstreamError::Malformed("holds a token without an expiry"))?;
@@ -57,7 +63,7 @@ pub(super) fn issued(token: Secret, host: &RegistryHost, now: SystemTime) -> Res
         return Err(UpstreamError::Malformed("holds a token for another registry"));
     }
     let expires_at = UNIX_EPOCH
-        .checked_add(Duration::from_secs(claims.exp))
+        .checked_add(Duration::from_secs(claims.exp).saturating_sub(clock_ahead))
         .ok_or(UpstreamError::Malformed("holds a token without an expiry"))?;
     match expires_at.duration_since(now) {
         Ok(lifetime) if lifetime <= MAX_LIFETIME => Ok(Issued { token, expires_at }),
@@ -119,9 +125,14 @@ mod tests {
     #[test]
     fn registry_token_expires_by_its_own_exp() {
         let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
-        let issued = issued(token(r#"{"exp":1004500,"iat":1,"nbf":1}"#).into(), &host(), now)
-            .ok()
-            .unwrap();
+        let issued = issued(
+            token(r#"{"exp":1004500,"iat":1,"nbf":1}"#).into(),
+            &host(),
+            now,
+            Duration::ZERO,
+        )
+        .ok()
+        .unwrap();
         assert_eq!(issued.expires_at, now + Duration::from_secs(4500));
     }
 
@@ -139,7 +150,7 @@ mod tests {
         ] {
             assert!(
                 matches!(
-                    issued(text.clone().into(), &host(), now),
+                    issued(text.clone().into(), &host(), now, Duration::ZERO),
                     Err(UpstreamError::Malformed(_))
                 ),
                 "{text}"
@@ -167,7 +178,7 @@ mod tests {
             ("example.azurecr.io", r#""example.weu.geo.azurecr.io""#, false),
         ] {
             let token = token(&format!(r#"{{"exp":1004500,"aud":{aud}}}"#));
-            let issued = issued(token.into(), &host.parse().unwrap(), now);
+            let issued = issued(token.into(), &host.parse().unwrap(), now, Duration::ZERO);
             assert_eq!(issued.is_ok(), is_fine, "{host} {aud}");
         }
     }

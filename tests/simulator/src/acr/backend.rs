@@ -2,13 +2,12 @@
 
 use http::{HeaderValue, Request, Response, Uri, Version, header, uri};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
 
-use crate::serve::{AnswerBody, BodyError};
+use crate::serve::{AnswerBody, BodyError, RequestBody};
 
 /// Concern one connection only, and must not be passed on (RFC 9110, 7.6.1).
 const HOP_BY_HOP: [header::HeaderName; 5] = [
@@ -20,7 +19,7 @@ const HOP_BY_HOP: [header::HeaderName; 5] = [
 ];
 
 /// Connections to real registries.
-pub(crate) struct Backend(Client<HttpConnector, Incoming>);
+pub(crate) struct Backend(Client<HttpConnector, RequestBody>);
 
 /// A real registry did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +48,7 @@ impl Backend {
     /// must see the host and port that the client used, and that the client used https.
     pub(crate) async fn pass_on(
         &self,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         address: &str,
         authority: &str,
     ) -> Result<Response<AnswerBody>, BackendError> {

@@ -17,7 +17,7 @@ use crate::{
 pub struct LogEntry {
     /// Order of arrival.
     pub seq: u64,
-    /// Arrival by the machine's clock.
+    /// Arrival by the clock of the simulator's source of time: the machine's, unless it runs in process.
     pub at_real: Timestamp,
     /// Arrival by the service's clock.
     pub at_sim: Timestamp,
@@ -53,6 +53,9 @@ pub struct LogEntry {
     pub fault: Option<String>,
     /// Time to the answer; none while it is open.
     pub duration_ms: Option<u64>,
+    /// The last call that had arrived when this one ended: it was open together with those from `seq` to here. None
+    /// while it is open.
+    pub ended_after: Option<u64>,
     /// The client went away first.
     pub client_closed_early: bool,
 }
@@ -116,6 +119,7 @@ impl LogEntry {
             status: None,
             fault: None,
             duration_ms: None,
+            ended_after: None,
             client_closed_early: false,
         }
     }
@@ -132,7 +136,21 @@ impl LogEntry {
         }
     }
 
-    /// When it was answered, by the machine's clock.
+    /// The first value of a parameter, in the form or in the query; that of a secret is left out.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        let parameters = self.form.iter().chain(&self.query);
+        parameters
+            .filter(|(own, _)| own == name)
+            .map(|(_, value)| value.as_str())
+            .next()
+    }
+
+    /// Whether it was still open when the call `seq` arrived, which is a later one.
+    pub(super) fn was_open_at(&self, seq: u64) -> bool {
+        self.ended_after.is_none_or(|last| seq <= last)
+    }
+
+    /// When it was answered, by the clock of [`LogEntry::at_real`].
     pub fn answered_at(&self) -> Option<Timestamp> {
         let duration = jiff::SignedDuration::from_millis(i64::try_from(self.duration_ms?).ok()?);
         self.at_real.saturating_add(duration).ok()

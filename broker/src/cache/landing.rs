@@ -1,0 +1,177 @@
+//! What a fetch changes when it ends, however it ends: a token, a failure, a panic.
+
+use std::{fmt::Debug, hash::Hash, sync::Arc};
+
+use proto::Reason;
+use runtime::Moment;
+
+use super::{Outcome, Token, TokenCache, flights::Lead, store::Entry};
+use crate::{
+    error::CredentialError,
+    expiry::{Need, Record, after_failure},
+    metrics::CacheResult,
+    tenant::Tenant,
+};
+
+/// A fetch between its start and its landing. Dropped before that, its task panicked or ended with the process: that
+/// is a failure like any other, and is remembered.
+pub(super) struct Journey<K, V>
+where
+    K: Clone + Debug + Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    cache: TokenCache<K, V>,
+    lead: Option<Lead<K, Outcome<V>>>,
+    key: K,
+    tenant: Tenant,
+    need: Need,
+}
+
+impl<K, V> Journey<K, V>
+where
+    K: Clone + Debug + Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    pub(super) fn new(
+        cache: TokenCache<K, V>,
+        lead: Lead<K, Outcome<V>>,
+        key: K,
+        tenant: Tenant,
+        need: Need,
+    ) -> Self {
+        Self {
+            cache,
+            lead: Some(lead),
+            key,
+            tenant,
+            need,
+        }
+    }
+
+    pub(super) fn land(mut self, fetched: Result<Token<V>, CredentialError>) {
+        self.settle(fetched);
+    }
+
+    /// Store, then leave the map of flights, then tell: whoever looks in between finds the outcome.
+    fn settle(&mut self, fetched: Result<Token<V>, CredentialError>) {
+        let Some(lead) = self.lead.take() else { return };
+        let inner = &self.cache.0;
+        let now = inner.clock.moment();
+        let before = inner.store.get(&self.key);
+        let asked_azure = !matches!(&fetched, Err(error) if error.is_remembered);
+        inner.metrics.count(if asked_azure {
+            CacheResult::Miss
+        } else {
+            CacheResult::Remembered
+        });
+        let (entry, outcome) = landed(before.as_deref(), fetched, &self.need, now, rand::random());
+        if let Some(entry) = entry {
+            inner.store.put(&self.key, &self.tenant, entry);
+        }
+        lead.land(outcome);
+    }
+}
+
+impl<K, V> Drop for Journey<K, V>
+where
+    K: Clone + Debug + Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    fn drop(&mut self) {
+        if self.lead.is_some() {
+            if std::thread::panicking() {
+                tracing::error!(key = ?self.key, "a fetch panicked");
+            }
+            self.settle(Err(CredentialError::titled(Reason::Internal)));
+        }
+    }
+}
+
+/// What is stored after a fetch, and what its waiters get. Pure.
+fn landed<V: Clone>(
+    before: Option<&Entry<V>>,
+    fetched: Result<Token<V>, CredentialError>,
+    need: &Need,
+    now: Moment,
+    chance: f64,
+) -> (Option<Entry<V>>, Outcome<V>) {
+    let record = before.map(|entry| entry.record).unwrap_or_default();
+    let old = before.and_then(|entry| entry.token.as_ref());
+    // Below the floor it could expire before it is used, and would be fetched anew on every request.
+    let fetched = fetched.and_then(|token| {
+        if token.lifetime.is_usable(now) {
+            return Ok(token);
+        }
+        Err(CredentialError::new(
+            Reason::UpstreamMalformed,
+            "Azure issued a token that lives less than a minute",
+        ))
+    });
+    let error = match fetched {
+        Ok(fetched) => {
+            let token = newer_of(old, fetched, need, now);
+            let record = Record {
+                caused_at: record.caused_at,
+                ..Record::default()
+            };
+            let entry = Entry::new(Some(Arc::clone(&token)), None, record, now).asked_as(before);
+            return (Some(entry), Ok(token));
+        }
+        Err(error) => error,
+    };
+    let left = old
+        .map(|token| token.lifetime.remaining(now))
+        .filter(|_left| old.is_some_and(|token| token.lifetime.is_usable(now)));
+    if error.is_remembered {
+        // It is known below, or nothing was sent at all: whoever knows says when to ask again, and remembering it here
+        // too would only add delays. But a token that is handed out meanwhile starts no renewal with every request.
+        let entry = before.filter(|_before| left.is_some()).map(|before| {
+            let quiet = now.monotonic + error.retry_after.unwrap_or_default();
+            before.with_record(Record {
+                quiet_until: Some(quiet),
+                ..record
+            })
+        });
+        return (entry, Err(error));
+    }
+    let negative = after_failure(
+        record.negative.as_ref(),
+        error.reason.retry_class(),
+        error.retry_after,
+        left,
+        now.monotonic,
+        chance,
+    );
+    let error = CredentialError {
+        is_remembered: true,
+        ..error
+    };
+    let record = Record {
+        negative: Some(negative),
+        caused_at: need.force.then_some(now.monotonic).or(record.caused_at),
+        quiet_until: None,
+    };
+    let entry = Entry::new(old.cloned(), Some(error.clone()), record, now).asked_as(before);
+    let wait = negative.retry_at.saturating_sub(now.monotonic);
+    (Some(entry), Err(error.retry_after(wait)))
+}
+
+/// A token replaces an older one only if it expires later, unless the older one was refused by the registry.
+fn newer_of<V: Clone>(
+    old: Option<&Arc<Token<V>>>,
+    fetched: Token<V>,
+    need: &Need,
+    now: Moment,
+) -> Arc<Token<V>> {
+    match old.filter(|old| old.lifetime.is_usable(now)) {
+        Some(old)
+            if !need.rejected_current && old.lifetime.remaining(now) >= fetched.lifetime.remaining(now) =>
+        {
+            Arc::new(Token {
+                value: old.value.clone(),
+                lifetime: old.lifetime.not_renewed(now),
+            })
+        }
+        _ => Arc::new(fetched),
+    }
+}

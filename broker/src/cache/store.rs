@@ -1,0 +1,218 @@
+//! What is kept of each key, bounded by count and by bytes, and by count per tenant.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use moka::{policy::EvictionPolicy, sync::Cache};
+use proto::catalogue::RetryClass;
+use runtime::Moment;
+
+use super::Token;
+use crate::{error::CredentialError, expiry::Record, tenant::Tenant};
+
+/// Key, entry, failure text and the map's own overhead, roughly.
+const ENTRY_BYTES: usize = 1024;
+/// A key that fails is forgotten when nobody asked for it in this long: twice the longest time between two
+/// tries, after which a row of failures has ended anyway.
+const FAILING_IDLE: Duration = Duration::from_secs(30 * 60);
+/// One tenant holds at most this part of the keys, so that it cannot evict those of all others (guarantee U6).
+const TENANT_SHARE: u64 = 5;
+
+/// How much a cache holds at most.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Keys.
+    pub keys: u64,
+    /// Bytes of tokens, with what it takes to keep them.
+    pub bytes: u64,
+}
+
+/// What is known of one key.
+pub(super) struct Entry<V> {
+    pub(super) token: Option<Arc<Token<V>>>,
+    pub(super) error: Option<CredentialError>,
+    pub(super) record: Record,
+    /// When somebody last asked, in milliseconds of the monotonic clock.
+    asked_at: AtomicU64,
+}
+
+/// Entries by key.
+pub(super) struct Store<K, V> {
+    entries: Cache<K, Arc<Held<V>>>,
+    holders: Arc<Holders>,
+    tenant_quota: u64,
+}
+
+struct Held<V> {
+    entry: Arc<Entry<V>>,
+    tenant: Tenant,
+}
+
+/// Keys by the tenant that asked for them first.
+#[derive(Default)]
+struct Holders(Mutex<HashMap<Tenant, u64>>);
+
+impl<V> Entry<V> {
+    pub(super) fn new(
+        token: Option<Arc<Token<V>>>,
+        error: Option<CredentialError>,
+        record: Record,
+        now: Moment,
+    ) -> Self {
+        let entry = Self {
+            token,
+            error,
+            record,
+            asked_at: AtomicU64::new(0),
+        };
+        entry.was_asked_for(now);
+        entry
+    }
+
+    pub(super) fn with_record(&self, record: Record) -> Self {
+        Self {
+            token: self.token.clone(),
+            error: self.error.clone(),
+            record,
+            asked_at: AtomicU64::new(self.asked_at.load(Ordering::Relaxed)),
+        }
+    }
+
+    pub(super) fn was_asked_for(&self, now: Moment) {
+        let millis = u64::try_from(now.monotonic.as_millis()).unwrap_or(u64::MAX);
+        self.asked_at.store(millis, Ordering::Relaxed);
+    }
+
+    /// The same entry as of before a fetch: nobody has asked since.
+    pub(super) fn asked_as(self, before: Option<&Self>) -> Self {
+        if let Some(before) = before {
+            self.asked_at
+                .store(before.asked_at.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        self
+    }
+
+    pub(super) fn usable_token(&self, now: Moment) -> Option<&Arc<Token<V>>> {
+        self.token.as_ref().filter(|token| token.lifetime.is_usable(now))
+    }
+
+    /// The failure and when it is over, as a time of day.
+    pub(super) fn failure(&self, now: Moment) -> Option<(CredentialError, SystemTime)> {
+        let error = self.error.clone()?;
+        let retry_at = self.record.negative?.retry_at;
+        Some((error, now.wall + retry_at.saturating_sub(now.monotonic)))
+    }
+
+    /// Whether the next fetch repeats one that failed in a way that passes by itself.
+    pub(super) fn is_retried(&self, now: Moment) -> bool {
+        self.record.negative.is_some_and(|negative| {
+            negative.class == RetryClass::Transient
+                && now.monotonic.saturating_sub(negative.retry_at) <= FAILING_IDLE
+        })
+    }
+
+    /// Whether nobody asked for it during two refresh periods (guarantee U7), or for long while there was nothing to get.
+    pub(super) fn is_idle(&self, now: Moment) -> bool {
+        let asked_at = Duration::from_millis(self.asked_at.load(Ordering::Relaxed));
+        let of_token = self
+            .token
+            .as_ref()
+            .map(|token| 2 * token.lifetime.refresh_period());
+        let of_failure = self.error.as_ref().map(|_error| FAILING_IDLE);
+        Some(now.monotonic.saturating_sub(asked_at)) > of_token.max(of_failure)
+    }
+}
+
+impl<K, V> Store<K, V>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    pub(super) fn new(bounds: Bounds, weigh: fn(&V) -> usize) -> Self {
+        let holders = Arc::new(Holders::default());
+        let leavers = Arc::clone(&holders);
+        // A small entry weighs as much as its share of the bytes, so that one bound keeps both.
+        let least = usize::try_from(bounds.bytes / bounds.keys.max(1)).unwrap_or(usize::MAX);
+        let entries = Cache::builder()
+            .max_capacity(bounds.bytes)
+            .weigher(move |_key, held: &Arc<Held<V>>| {
+                let value = held.entry.token.as_ref().map_or(0, |token| weigh(&token.value));
+                u32::try_from(value.saturating_add(ENTRY_BYTES).max(least)).unwrap_or(u32::MAX)
+            })
+            // The default policy may refuse a fresh token because older keys are asked for more often.
+            .eviction_policy(EvictionPolicy::lru())
+            .eviction_listener(move |_key, held, _cause| leavers.leave(&held.tenant))
+            .build();
+        Self {
+            entries,
+            holders,
+            tenant_quota: bounds.keys / TENANT_SHARE,
+        }
+    }
+
+    pub(super) fn get(&self, key: &K) -> Option<Arc<Entry<V>>> {
+        self.entries.get(key).map(|held| Arc::clone(&held.entry))
+    }
+
+    /// Stores an entry. It counts for the tenant that the key was first stored for.
+    pub(super) fn put(&self, key: &K, tenant: &Tenant, entry: Entry<V>) {
+        let tenant = self
+            .entries
+            .get(key)
+            .map_or_else(|| tenant.clone(), |held| held.tenant.clone());
+        self.holders.enter(&tenant);
+        let entry = Arc::new(entry);
+        self.entries.insert(key.clone(), Arc::new(Held { entry, tenant }));
+    }
+
+    /// Whether a tenant holds as many keys as it may.
+    pub(super) fn is_at_quota(&self, tenant: &Tenant) -> bool {
+        self.holders.count(tenant) >= self.tenant_quota
+    }
+
+    /// Removes what `matches` and lets go of what was evicted; how many matched.
+    pub(super) fn remove_where(&self, matches: impl Fn(&K, &Entry<V>) -> bool) -> u64 {
+        let mut removed = 0;
+        for (key, held) in &self.entries {
+            if matches(&key, &held.entry) {
+                self.entries.invalidate(&*key);
+                removed += 1;
+            }
+        }
+        self.entries.run_pending_tasks();
+        removed
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.entries.entry_count()
+    }
+}
+
+impl Holders {
+    fn enter(&self, tenant: &Tenant) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.entry(tenant.clone()).or_default() += 1;
+    }
+
+    fn leave(&self, tenant: &Tenant) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(tenant) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                counts.remove(tenant);
+            }
+        }
+    }
+
+    fn count(&self, tenant: &Tenant) -> u64 {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.get(tenant).copied().unwrap_or_default()
+    }
+}
