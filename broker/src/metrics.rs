@@ -1,5 +1,6 @@
 //! Every metric of the broker. Labels come from enums and from the names of configured clusters, never from a request.
 
+mod process;
 mod upstream;
 
 use std::sync::atomic::AtomicU64;
@@ -16,13 +17,15 @@ use prometheus_client::{
 };
 use proto::Reason;
 
+use crate::access::Call;
+pub use process::{Closed, ConfigMetrics, ConnectionMetrics, TlsFailure};
 pub use upstream::UpstreamMetrics;
 
 /// All of them.
 #[derive(Clone)]
 pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
-    request_duration: Family<TransportLabels, Histogram>,
+    request_duration: Family<CallLabels, Histogram>,
     cache_requests: Family<CacheLabels, Counter>,
     cache_entries: Family<CacheName, Gauge<u64, AtomicU64>>,
     cache_fetches: Family<CacheName, Gauge<u64, AtomicU64>>,
@@ -60,6 +63,8 @@ pub enum Outcome {
     Issued,
     /// The caller keeps what it has.
     NotModified,
+    /// A call that hands out no credential was answered.
+    Answered,
     /// The caller went away first.
     Cancelled,
     /// It was refused or failed.
@@ -68,12 +73,14 @@ pub enum Outcome {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
+    call: Call,
     transport: WireFormat,
     outcome: Outcome,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TransportLabels {
+struct CallLabels {
+    call: Call,
     transport: WireFormat,
 }
 
@@ -116,7 +123,7 @@ impl Metrics {
         };
         registry.register(
             "acrpull_broker_requests",
-            "Requests for credentials by transport and outcome",
+            "Requests of authenticated calls by call, transport and outcome",
             metrics.requests.clone(),
         );
         registry.register_with_unit(
@@ -144,12 +151,16 @@ impl Metrics {
     }
 
     /// Counts one request.
-    pub fn observe_request(&self, transport: WireFormat, outcome: Outcome, seconds: f64) {
+    pub fn observe_request(&self, call: Call, transport: WireFormat, outcome: Outcome, seconds: f64) {
         self.requests
-            .get_or_create(&RequestLabels { transport, outcome })
+            .get_or_create(&RequestLabels {
+                call,
+                transport,
+                outcome,
+            })
             .inc();
         self.request_duration
-            .get_or_create(&TransportLabels { transport })
+            .get_or_create(&CallLabels { call, transport })
             .observe(seconds);
     }
 
@@ -213,6 +224,12 @@ impl EncodeLabelValue for CacheResult {
     }
 }
 
+impl EncodeLabelValue for Call {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.as_str().encode(encoder)
+    }
+}
+
 impl EncodeLabelValue for WireFormat {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
         let name = match self {
@@ -228,6 +245,7 @@ impl EncodeLabelValue for Outcome {
         let name = match self {
             Self::Issued => "issued",
             Self::NotModified => "not_modified",
+            Self::Answered => "answered",
             Self::Cancelled => "cancelled",
             Self::Failed(reason) => reason.as_wire(),
         };

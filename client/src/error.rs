@@ -86,5 +86,37 @@ impl BrokerError {
 /// The reason that the broker gave, if this status came from the broker.
 pub(crate) fn reason_of(status: &Status) -> Option<Reason> {
     let info = status.get_details_error_info()?;
-    (info.domain == proto::ERROR_DOMAIN).then(|| Reason::from_wire(&info.reason))?
+    let is_ours = info.domain == proto::ERROR_DOMAIN;
+    is_ours.then(|| Reason::from_wire(&info.reason).unwrap_or_else(|| Reason::standing_for(status.code())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    #[test]
+    fn r5_reason_that_a_newer_broker_says_keeps_its_text_and_its_wait() {
+        let mut details =
+            ErrorDetails::with_error_info("MOON_PHASE_WRONG", proto::ERROR_DOMAIN, HashMap::new());
+        details.set_retry_info(Some(Duration::from_secs(7)));
+        let status = Status::with_error_details(Code::PermissionDenied, "wait for the full moon", details);
+        let error = BrokerError::from_status(&status);
+        assert_eq!(error.reason, Reason::PolicyDenied);
+        assert_eq!(error.message, "wait for the full moon");
+        assert_eq!(error.retry_after, Some(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn reason_of_a_stranger_on_the_way_is_not_the_brokers() {
+        let details = ErrorDetails::with_error_info("POLICY_DENIED", "mesh.example", HashMap::new());
+        let status = Status::with_error_details(Code::PermissionDenied, "no", details);
+        assert_eq!(
+            BrokerError::from_status(&status).reason,
+            Reason::BrokerUnreachable
+        );
+    }
 }

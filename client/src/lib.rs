@@ -2,7 +2,7 @@
 //!
 //! A call goes to the less busy of two replicas drawn at random. A replica that is lost costs the call one more try on
 //! another; one that is silent for 2 s gets company from another, and the first answer counts. Whatever happens, a call
-//! makes at most two attempts and ends within 20 s. Read in the order of a call: `attempts` (what is asked when), with
+//! makes at most two attempts and ends within 20 s. Read in the order of a call: `methods`; `attempts` (what is asked when), with
 //! `verdict` (what an answer means) and `budget` (how much may be asked twice); `replicas` (who can be asked), with
 //! `resolve` (where they are) and `connection` (how they are reached), `trust` (whether it is them).
 //!
@@ -12,6 +12,7 @@ mod attempts;
 mod budget;
 mod connection;
 mod error;
+mod methods;
 mod metrics;
 mod replicas;
 mod resolve;
@@ -26,9 +27,6 @@ use std::{
 };
 
 use http::Uri;
-use proto::v1::{
-    GetDockerConfigRequest, GetDockerConfigResponse, credential_service_client::CredentialServiceClient,
-};
 use runtime::telemetry::propagation;
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
@@ -122,24 +120,6 @@ impl BrokerClient {
         &self.shared.metrics
     }
 
-    /// Asks for the content of a pull Secret.
-    ///
-    /// # Errors
-    /// The broker refused or failed ([`BrokerError::reason`] says why), or could not be reached.
-    ///
-    /// # Cancel safety
-    /// Cancel safe: the broker finishes the work for others, the answer is lost.
-    pub async fn get_docker_config(
-        &self,
-        message: GetDockerConfigRequest,
-    ) -> Result<GetDockerConfigResponse, BrokerError> {
-        const METHOD: &str = "acrpull.broker.v1.CredentialService/GetDockerConfig";
-        self.call(METHOD, message, |wire, request| async move {
-            credentials(wire).get_docker_config(request).await
-        })
-        .await
-    }
-
     /// The path of every unary method: one span, one deadline, attempts as [`attempts`] decides. `send` makes one
     /// attempt; it may run twice, so the method must be idempotent.
     async fn call<M, R, S, F>(&self, method: &'static str, message: M, send: S) -> Result<R, BrokerError>
@@ -193,11 +173,4 @@ impl BrokerClient {
             .await?;
         Ok(response.into_inner())
     }
-}
-
-fn credentials(wire: Wire) -> CredentialServiceClient<Wire> {
-    let origin = wire.origin();
-    CredentialServiceClient::with_origin(wire, origin)
-        .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(proto::MAX_MESSAGE_BYTES)
 }

@@ -147,4 +147,6 @@ fn tls_text(fault: TlsFault) -> &'static str {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

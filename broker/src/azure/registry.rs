@@ -115,3 +115,6 @@ async fn post(
 fn parse<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, UpstreamError> {
     serde_json::from_slice(body).map_err(|_error| UpstreamError::Malformed("holds no token"))
 }
+
+#[cfg(test)]
+mod fuzz;

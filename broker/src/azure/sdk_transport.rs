@@ -194,6 +194,8 @@ impl fmt::Debug for SdkTransport {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -164,9 +164,7 @@ fn newer_of<V: Clone>(
     now: Moment,
 ) -> Arc<Token<V>> {
     match old.filter(|old| old.lifetime.is_usable(now)) {
-        Some(old)
-            if !need.rejected_current && old.lifetime.remaining(now) >= fetched.lifetime.remaining(now) =>
-        {
+        Some(old) if !need.rejected_current && old.lifetime.expires_at() >= fetched.lifetime.expires_at() => {
             Arc::new(Token {
                 value: old.value.clone(),
                 lifetime: old.lifetime.not_renewed(now),

@@ -182,3 +182,37 @@ async fn s5_what_was_handed_out_outlives_a_broker_that_is_gone_for_a_third_of_it
         assert!(left + Duration::from_secs(60) >= life.mul_f64(0.30), "{left:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn s1_every_answer_through_days_of_outages_is_good_enough_or_flagged() {
+    let rig = Rig::new(azure_with(5, &REGISTRIES));
+    let mut holders: Vec<_> = (0..5)
+        .map(|n| Holder::new(Ask::federated(n, REGISTRIES[n % 3]), rig.now()))
+        .collect();
+    // Every hour something is dark for up to 50 minutes; the rig looks at every answer.
+    let (mut answers, mut degraded) = (0, 0);
+    for hour in 0..72_u32 {
+        let service = if hour % 3 == 0 {
+            Service::Acr
+        } else {
+            Service::Entra
+        };
+        rig.add_fault(Fault::outage(service, None, None).named(&format!("hour {hour}")));
+        let dark_minutes = rand::random_range(0..50);
+        for minute in 0..60 {
+            if minute == dark_minutes {
+                rig.azure.clear_faults();
+            }
+            tick_all(&rig, &mut holders, |holder, outcome| {
+                answers += u32::from(outcome.is_ok());
+                degraded += u32::from(holder.degraded);
+            })
+            .await;
+            rig.pass(60).await;
+        }
+    }
+    assert!(
+        answers > 500 && degraded > 0,
+        "{answers} answers, {degraded} of them flagged"
+    );
+}

@@ -28,14 +28,15 @@ async fn c4_a_key_costs_one_call_per_refresh_period_however_many_hold_it() {
     // Access tokens live an hour here: renewed after half of it at the earliest.
     let calls = rig.count(Service::Acr, Operation::Token);
     assert!((hours..=2 * hours).contains(&calls), "{calls} access tokens");
-    // Refresh tokens of three hours, Entra tokens of a day.
+    // Refresh tokens of three hours; Entra tokens of a day, of which the metadata service hands out the same one until
+    // little of it is left: past its refresh point it is asked for a newer one each twentieth of that day.
     let exchanges = rig.count(Service::Acr, Operation::Exchange);
     assert!(
         (hours / 3..=2 * hours / 3 + 1).contains(&exchanges),
         "{exchanges} refresh tokens"
     );
     let tokens = rig.count(Service::Imds, Operation::Token);
-    assert!((2..=5).contains(&tokens), "{tokens} Entra tokens");
+    assert!((2..=20).contains(&tokens), "{tokens} Entra tokens");
 }
 
 #[tokio::test(start_paused = true)]

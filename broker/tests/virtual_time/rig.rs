@@ -13,6 +13,7 @@ use azure_simulator::{
     Calls, Fault, InProcess, Issuer, Operation, Principal, Registry, Role, Service, ServiceAccountToken,
     State,
 };
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use broker::{
     authn::{Caller, Cluster, KeySet, KeyStore, Subject},
     authz::{self, Permit},
@@ -23,6 +24,7 @@ use broker::{
     config::{Clouds, ClusterConfig, Grant, Identity, KeySource, Pattern, Policy},
     credentials::{Credential, Credentials},
     error::CredentialError,
+    expiry::FLOOR,
     metrics::Metrics,
     request::{CloudReference, DockerConfigRequest, IdentitySelector, RequestedIdentity, Wish},
 };
@@ -236,7 +238,35 @@ impl Rig {
         ask: &Ask,
         wish: &Wish,
     ) -> Result<Credential, CredentialError> {
-        self.replicas[replica].credential(&self.permit(ask), wish).await
+        let answer = self.replicas[replica].credential(&self.permit(ask), wish).await;
+        if let Ok(credential) = &answer {
+            self.check(credential);
+        }
+        answer
+    }
+
+    /// What holds for every answer (guarantee S1), whatever a test is about: a minute left at least; a third of the life,
+    /// or brand-new, unless flagged; and a time to ask again that is in the future.
+    fn check(&self, credential: &Credential) {
+        let now = self.now();
+        assert!(
+            credential.refresh_at > now,
+            "the time to ask again is in the future"
+        );
+        let left = credential.expires_at.duration_since(now).unwrap();
+        assert!(left >= FLOOR, "{left:?} left");
+        if let (Some(payload), false) = (&credential.payload, credential.degraded) {
+            let claims = claims(payload.token().expose());
+            let number = |name: &str| claims[name].as_u64().unwrap();
+            // Issued this long before it was received: the simulator's default.
+            let life = Duration::from_secs(number("exp") - number("iat") - 900);
+            let age = life.saturating_sub(left);
+            let is_young = age < Duration::from_secs(60);
+            assert!(
+                is_young || left.as_secs_f64() >= 0.33 * life.as_secs_f64(),
+                "{left:?} of {life:?} left"
+            );
+        }
     }
 
     /// Lets time pass; maintenance runs meanwhile as it does in the process.
@@ -308,6 +338,12 @@ impl Rig {
             .or_insert_with(mint)
             .clone()
     }
+}
+
+/// The claims of a token, unverified.
+pub(crate) fn claims(token: &str) -> serde_json::Value {
+    let claims = token.split('.').nth(1).unwrap();
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap()
 }
 
 fn replica(azure: &InProcess, clock: &Arc<VirtualClock>) -> Credentials {

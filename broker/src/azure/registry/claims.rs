@@ -66,6 +66,7 @@ pub(super) fn issued(
         .checked_add(Duration::from_secs(claims.exp).saturating_sub(clock_ahead))
         .ok_or(UpstreamError::Malformed("holds a token without an expiry"))?;
     match expires_at.duration_since(now) {
+        Ok(Duration::ZERO) => Err(UpstreamError::Malformed("holds a token that expires at once")),
         Ok(lifetime) if lifetime <= MAX_LIFETIME => Ok(Issued { token, expires_at }),
         Ok(_too_long) => Err(UpstreamError::Malformed(
             "holds a token that lives longer than a day",
@@ -104,6 +105,8 @@ pub(super) fn granted(token: &Secret, asked: &ScopeSet) -> Result<ScopeSet, Upst
         .collect())
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests {
     use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
