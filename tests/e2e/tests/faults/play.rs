@@ -1,0 +1,223 @@
+//! Plays one row of the fault table against a real broker and judges everything that its caller was promised.
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use e2e::rig::{Answer, Caller, Refusal};
+use e2e::{Rig, Site, poll, wait_for};
+use futures::FutureExt as _;
+use proto::Reason;
+use proto::catalogue::RetryClass;
+use proto::v1::GetDockerConfigRequest;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::row::{CANARY, Meaning, Row, remembered};
+
+/// The longest that the broker works on a call, and a little for a machine with other things to do.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(33);
+/// No recovery is waited for longer than a permanent failure takes.
+const PATIENCE: Duration = Duration::from_secs(38);
+/// How long after its time a credential may take to come.
+const RECOVERY: Duration = Duration::from_secs(20);
+/// A failure that passes by itself comes back in a second: then it is made to fail twice.
+const SOON: Duration = Duration::from_secs(5);
+
+/// The site that nothing is wrong with.
+pub(crate) const HEALTHY: &str = "healthy";
+
+/// Each request beside a silent Azure asks for a repository that nobody has asked for.
+static NEXT_REPOSITORY: AtomicU32 = AtomicU32::new(0);
+
+struct Play<'a> {
+    row: &'a Row,
+    rig: &'a Rig,
+    site: &'a Site,
+    caller: Caller,
+    request: GetDockerConfigRequest,
+}
+
+/// Plays a row. `beside` hears when others have been served while Azure was silent.
+///
+/// Rows of the metadata service need a broker each.
+pub(crate) async fn play(row: &Row, rig: &Rig, caller: Caller, beside: &Semaphore) -> anyhow::Result<()> {
+    let site = rig.site(&row.name)?;
+    let times = if row.is_silent() || row.class() != Some(RetryClass::Transient) {
+        1
+    } else {
+        2
+    };
+    let fault = row.hop.fault(site, row.action()?).named(&row.name).times(times);
+    rig.azure().add_fault(fault)?;
+    let play = Play {
+        request: row.hop.request(rig, site),
+        caller,
+        row,
+        rig,
+        site,
+    };
+    let asked_at = Instant::now();
+    let first = if row.is_silent() {
+        play.ask_beside_others(beside).await?
+    } else {
+        play.ask().await?
+    };
+    ensure!(
+        asked_at.elapsed() < ANSWERED_WITHIN,
+        "it took {:?}",
+        asked_at.elapsed()
+    );
+    match (row.meaning, first) {
+        (Meaning::Served, Ok(_credential)) => play.ensure_calls(1),
+        (Meaning::Refused(_) | Meaning::Paused(..), Err(refusal)) => {
+            let wait = play.judge(&refusal)?;
+            play.remembers(&refusal, wait).await?;
+            if wait > PATIENCE {
+                return play.ensure_calls(1);
+            }
+            play.recovers(&refusal, wait).await?;
+            play.ensure_calls(usize::try_from(times)? + 1)?;
+            play.ensure_pauses(wait)
+        }
+        (expected, Ok(_credential)) => bail!("a credential instead of {expected:?}"),
+        (Meaning::Served, Err(refusal)) => bail!("no credential: {refusal:?}"),
+    }
+}
+
+impl Play<'_> {
+    async fn ask(&self) -> anyhow::Result<Answer> {
+        self.caller.ask(&self.request).await
+    }
+
+    /// While Azure is silent at one place, whoever needs another gets all the way through.
+    async fn ask_beside_others(&self, beside: &Semaphore) -> anyhow::Result<Answer> {
+        let mut asked = pin!(self.ask());
+        let others = async {
+            wait_for("Azure is being asked", ANSWERED_WITHIN, async || {
+                Ok(self.calls() > 0)
+            })
+            .await?;
+            let mut request = self.rig.federated(self.rig.site(HEALTHY)?);
+            let number = NEXT_REPOSITORY.fetch_add(1, Ordering::Relaxed);
+            request.scopes = vec![format!("repository:team/other{number}:pull")];
+            let answer = self.caller.ask(&request).await?;
+            answer
+                .ok()
+                .context("a request that has nothing to do with it was refused")
+        };
+        tokio::select! {
+            biased;
+            answer = others => { answer?; }
+            early = &mut asked => bail!("answered before the others were: {:?}", early?.err()),
+        }
+        beside.add_permits(1);
+        ensure!(asked.as_mut().now_or_never().is_none(), "Azure was not silent");
+        asked.await
+    }
+
+    /// Reason, text and time. Returns for how long it holds.
+    fn judge(&self, refusal: &Refusal) -> anyhow::Result<Duration> {
+        let (Meaning::Refused(expected) | Meaning::Paused(expected, _)) = self.row.meaning else {
+            bail!("a refusal where none was expected: {refusal:?}");
+        };
+        ensure!(
+            refusal.reason == expected,
+            "expected {expected:?}, got {refusal:?}"
+        );
+        ensure!(!refusal.message.is_empty(), "{expected:?} without a text");
+        ensure!(
+            !refusal.message.contains(CANARY),
+            "Azure's own words: {}",
+            refusal.message
+        );
+        let hint = refusal.retry_after;
+        let hint = hint.with_context(|| format!("no word on when to ask again: {refusal:?}"))?;
+        let (least, most) = remembered(self.row.meaning).context("it is not remembered at all")?;
+        ensure!(!hint.is_zero(), "asking again at once is no advice");
+        // Some of it has passed since Azure said so.
+        let slack = Duration::from_secs(2).min(least / 2);
+        ensure!(
+            least.saturating_sub(slack) <= hint && hint <= most,
+            "asks for {hint:?}, not for {least:?} to {most:?}"
+        );
+        Ok(hint)
+    }
+
+    /// Asked again before the time, it says the same, and Azure is left alone. A short time may be over when the answer
+    /// has come to a busy test: then the log of calls tells, at the end.
+    async fn remembers(&self, refusal: &Refusal, wait: Duration) -> anyhow::Result<()> {
+        let calls = self.calls();
+        match self.ask().await? {
+            Err(again) => self.ensure_same(refusal, &again)?,
+            Ok(_credential) => ensure!(wait < SOON, "a credential before the time"),
+        }
+        ensure!(
+            wait < SOON || self.calls() == calls,
+            "Azure was asked again before the time"
+        );
+        Ok(())
+    }
+
+    /// After the time, and after as many failures as there are, comes the credential; until then nothing else is said.
+    async fn recovers(&self, refusal: &Refusal, wait: Duration) -> anyhow::Result<()> {
+        tokio::time::sleep(wait).await;
+        poll("there is a credential", RECOVERY, async || {
+            match self.ask().await? {
+                Ok(_credential) => Ok(Ok(())),
+                Err(again) => {
+                    self.ensure_same(refusal, &again)?;
+                    Ok(Err(again.message))
+                }
+            }
+        })
+        .await
+    }
+
+    /// Texts end up in the status of Kubernetes objects: one that changes is a write, and a reason to ask again.
+    fn ensure_same(&self, first: &Refusal, again: &Refusal) -> anyhow::Result<()> {
+        ensure!(
+            (first.reason, &first.message) == (again.reason, &again.message),
+            "{first:?} became {again:?}"
+        );
+        Ok(())
+    }
+
+    fn calls(&self) -> usize {
+        self.row.hop.calls(self.rig, self.site).count()
+    }
+
+    /// One fetch is one call: nothing below retries.
+    fn ensure_calls(&self, expected: usize) -> anyhow::Result<()> {
+        let calls = self.calls();
+        ensure!(calls == expected, "{calls} calls instead of {expected}");
+        Ok(())
+    }
+
+    /// No call came before the time that the failure before it has set.
+    fn ensure_pauses(&self, hint: Duration) -> anyhow::Result<()> {
+        let least = match (self.row.class(), remembered(self.row.meaning)) {
+            (Some(RetryClass::Transient), _) | (_, None) => hint.min(SOON),
+            (_, Some((least, _most))) => least,
+        };
+        let calls = self.row.hop.calls(self.rig, self.site);
+        let Some(([first, ..], [second, ..])) = calls.entries().split_at_checked(1) else {
+            bail!("two calls were expected");
+        };
+        let after = first.answered_at().unwrap_or(first.at_real);
+        let pause = Duration::try_from(second.at_real.duration_since(after))?;
+        ensure!(pause >= least, "asked again after {pause:?}, not {least:?}");
+        Ok(())
+    }
+}
+
+impl Row {
+    fn class(&self) -> Option<RetryClass> {
+        match self.meaning {
+            Meaning::Served => None,
+            Meaning::Paused(..) => Some(RetryClass::Throttled),
+            Meaning::Refused(reason) => Some(Reason::retry_class(reason)),
+        }
+    }
+}
