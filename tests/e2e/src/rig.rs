@@ -16,11 +16,12 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use azure_simulator::{Handle, Issuer, Registry, Role, ServiceAccountToken, Simulator, State};
 use controlplane::{Program, Supervisor, free_ports};
-use proto::v1::GetDockerConfigRequest;
+use proto::v1::{GetDockerConfigRequest, GetDockerConfigResponse};
+use serde_json::Value;
 
 pub use broker::Broker;
 pub use caller::{Answer, Caller, Refusal};
-pub use site::Site;
+pub use site::{BuiltInCloud, Site, SiteOptions};
 
 use crate::{BROKER_AUDIENCE, Binaries, FEDERATION_AUDIENCE, ServerCertificate};
 
@@ -61,13 +62,13 @@ impl Rig {
     /// The simulator does not start, or the broker cannot be built.
     pub async fn start(
         name: &str,
-        sites: impl IntoIterator<Item = impl Into<String>>,
+        sites: impl IntoIterator<Item = impl Into<SiteOptions>>,
     ) -> anyhow::Result<Self> {
         let binary = Binaries::of(&["broker"]).await?.path("broker")?;
         let supervisor = Supervisor::new(name)?;
         let sites: Vec<Site> = (1..)
             .zip(sites)
-            .map(|(number, name)| Site::new(number, name.into()))
+            .map(|(number, options)| Site::new(number, options.into()))
             .collect();
         let azure = Simulator::builder()
             .state(state(&sites))
@@ -149,6 +150,61 @@ impl Rig {
         Caller::new(broker, &self.certificate.ca_pem, &self.bearer)
     }
 
+    /// The same with another token.
+    ///
+    /// # Errors
+    /// As [`Self::caller`].
+    pub fn caller_with(&self, broker: &Broker, bearer: &str) -> anyhow::Result<Caller> {
+        Caller::new(broker, &self.certificate.ca_pem, bearer)
+    }
+
+    /// A new token of the syncer, signed with the cluster's newest key.
+    ///
+    /// # Errors
+    /// The key cannot be made.
+    pub fn syncer_token(&self) -> anyhow::Result<String> {
+        let (namespace, account) = SYNCER;
+        let wanted = ServiceAccountToken::new(ISSUER, namespace, account, BROKER_AUDIENCE);
+        Ok(self.azure.service_account_token(&wanted)?)
+    }
+
+    /// Tells the brokers the cluster's keys as they are now.
+    ///
+    /// # Errors
+    /// The file cannot be replaced.
+    pub fn publish_keys(&self) -> anyhow::Result<()> {
+        self.files.replace_keys(&self.azure.issuer_jwks_json(ISSUER)?)
+    }
+
+    /// Whether the registry takes a credential, by the way that a container runtime goes.
+    ///
+    /// # Errors
+    /// The credential is not what a kubelet could use, or the registry does not answer.
+    pub async fn is_accepted(
+        &self,
+        site: &Site,
+        credential: &GetDockerConfigResponse,
+    ) -> anyhow::Result<bool> {
+        let config: Value = serde_json::from_slice(&credential.docker_config_json)
+            .ok()
+            .context("the payload is not JSON")?;
+        let login = |member| {
+            config
+                .pointer(&format!("/auths/{}/{member}", site.registry))
+                .and_then(Value::as_str)
+        };
+        let (user, password) = login("username")
+            .zip(login("password"))
+            .context("the payload has no login")?;
+        let url = format!(
+            "https://{0}/oauth2/token?service={0}&scope={SCOPE}",
+            site.registry
+        );
+        let client = self.azure.client()?.build()?;
+        let answer = client.get(url).basic_auth(user, Some(password)).send().await?;
+        Ok(answer.status().is_success())
+    }
+
     /// A request for the application of a site, with the ServiceAccount's token of this rig.
     pub fn federated(&self, site: &Site) -> GetDockerConfigRequest {
         site.federated(&self.subject_token)
@@ -182,9 +238,12 @@ fn state(sites: &[Site]) -> State {
         let registry = Registry::new(&site.registry, &site.tenant)
             .with_role(&site.application.object_id, Role::AcrPull)
             .with_role(&site.identity_object_id, Role::AcrPull);
+        let state = match site.simulated_cloud() {
+            Some(cloud) => state.with_cloud(cloud),
+            None => state,
+        };
         state
-            .with_cloud(site.simulated_cloud())
-            .with_tenant_in(&site.tenant, &site.name)
+            .with_tenant_in(&site.tenant, site.simulated_cloud_name())
             .with_principal(
                 site.simulated_application()
                     .federated(ISSUER, &subject, FEDERATION_AUDIENCE),

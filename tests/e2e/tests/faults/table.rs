@@ -1,16 +1,17 @@
-//! The whole fault table against real brokers, all rows at once.
+//! The whole fault table against real brokers, all rows at once, and beside it the scenarios that take their time.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use e2e::{Broker, Rig};
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::play::{HEALTHY, play};
 use crate::row::{CANARY, Hop};
 use crate::rows::{self, THIEF};
+use crate::scenarios;
 
 /// A secret shorter than this is no secret; a fault has made it up.
 const LEAST_SECRET: usize = 20;
@@ -19,10 +20,13 @@ const LEAST_SECRET: usize = 20;
 const BESIDE: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn fault_table_every_row_is_answered_as_promised() -> anyhow::Result<()> {
+async fn faults_of_azure_are_answered_as_promised_and_healed_from() -> anyhow::Result<()> {
     let rows = rows::all();
     let names = rows.iter().map(|row| row.name.clone());
-    let rig = Rig::start("fault-table", names.chain([HEALTHY.to_owned()])).await?;
+    let others = std::iter::once(HEALTHY)
+        .chain(scenarios::NAMES)
+        .map(str::to_owned);
+    let rig = Rig::start("fault-table", names.chain(others)).await?;
     rig.azure().update(|state| {
         // One machine for each broker: what these rows are about is not how often it may be asked.
         state.vm.imds_rps = 10_000;
@@ -47,11 +51,12 @@ async fn fault_table_every_row_is_answered_as_promised() -> anyhow::Result<()> {
         play(row, &rig, rig.caller(&own)?, &served_beside).await?;
         ensure_no_leak(&rig, &own)
     });
-    let failed: Vec<String> = join_all(played)
-        .await
-        .into_iter()
-        .zip(&rows)
-        .filter_map(|(played, row)| Some(format!("{}: {:#}", row.name, played.err()?)))
+    let (played, scenarios) = join(join_all(played), scenarios::play_all(&rig, &caller)).await;
+    let names = rows.iter().map(|row| &*row.name);
+    let failed: Vec<String> = names
+        .zip(played)
+        .chain(scenarios)
+        .filter_map(|(name, result)| Some(format!("{name}: {:#}", result.err()?)))
         .collect();
     let thief = rig.azure().calls().host(THIEF).count();
     ensure_no_leak(&rig, &shared)?;
@@ -61,9 +66,9 @@ async fn fault_table_every_row_is_answered_as_promised() -> anyhow::Result<()> {
     assert_eq!(thief, 0, "a redirect was followed");
     assert!(
         failed.is_empty(),
-        "{} of {} rows:\n{}",
+        "{} of {} failed:\n{}",
         failed.len(),
-        rows.len(),
+        rows.len() + scenarios::NAMES.len() + 1,
         failed.join("\n")
     );
     Ok(())
