@@ -60,10 +60,7 @@ impl Broker {
     pub async fn start(&self) -> anyhow::Result<()> {
         let process = self.process_or_start()?;
         let url = format!("http://{}/readyz", self.admin);
-        let probe = reqwest::Client::builder()
-            .timeout(PROBE_TIMEOUT)
-            .no_proxy()
-            .build()?;
+        let probe = probe()?;
         let what = format!("{} is ready", self.name);
         let waited = wait::wait_for(&what, READY_TIMEOUT, async || {
             if process.exit_status().is_some() {
@@ -110,6 +107,16 @@ impl Broker {
         }
     }
 
+    /// What it counts: `/metrics`.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn metrics(&self) -> anyhow::Result<String> {
+        let url = format!("http://{}/metrics", self.admin);
+        let answer = probe()?.get(&url).send().await?.error_for_status()?;
+        Ok(answer.text().await?)
+    }
+
     /// Everything that it logged, over all its starts.
     ///
     /// # Errors
@@ -136,4 +143,12 @@ impl Broker {
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<Process>>> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A client that goes nowhere but where it is told to, whatever the environment says about proxies.
+fn probe() -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .timeout(PROBE_TIMEOUT)
+        .no_proxy()
+        .build()
 }

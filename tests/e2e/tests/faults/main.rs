@@ -5,6 +5,7 @@ mod clouds;
 mod keys;
 mod metadata_service;
 mod play;
+mod replicas;
 mod row;
 mod rows;
 mod scenarios;
