@@ -36,6 +36,18 @@ pub(crate) enum Meaning {
     Paused(Reason, u64),
 }
 
+/// Which broker a row is played on. A metadata service that is silent, throttled or broken is so for all identities of a
+/// broker, where every case has an authority and a registry to itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Company {
+    /// That of all rows.
+    Everyone,
+    /// One that others use as well, in turns: it is soon over, and ends with a success.
+    Turns,
+    /// One of its own.
+    Alone,
+}
+
 /// One row.
 pub(crate) struct Row {
     /// Of the row and of its site.
@@ -139,6 +151,16 @@ impl Row {
     pub(crate) fn action(&self) -> anyhow::Result<Action> {
         serde_json::from_value(self.action.clone())
             .with_context(|| format!("the simulator has no such action: {}", self.action))
+    }
+
+    pub(crate) fn company(&self) -> Company {
+        match self.meaning {
+            _ if self.hop != Hop::Imds => Company::Everyone,
+            _ if self.is_silent() => Company::Alone,
+            Meaning::Paused(..) | Meaning::Refused(Reason::UpstreamThrottled) => Company::Alone,
+            Meaning::Refused(Reason::IdentityEndpointUnreachable) => Company::Turns,
+            Meaning::Served | Meaning::Refused(_) => Company::Everyone,
+        }
     }
 
     /// Whether Azure says nothing for so long that a deadline has to end it.

@@ -13,6 +13,7 @@ use proto::Reason;
 use proto::v1::{GetDockerConfigRequest, GetDockerConfigResponse, HeldCredential};
 use tokio::time::Instant;
 
+use crate::play::Stage;
 use crate::row::Hop;
 
 /// Sites of the scenarios that are played beside the fault table.
@@ -29,7 +30,9 @@ pub(crate) const NAMES: [&str; 6] = [
 const YOUNG: Duration = Duration::from_secs(60);
 
 /// Plays all of them at once. Each by its name, with what came of it.
-pub(crate) async fn play_all(rig: &Rig, caller: &Caller) -> Vec<(&'static str, anyhow::Result<()>)> {
+pub(crate) async fn play_all(stage: &Stage<'_>, caller: &Caller) -> Vec<(String, anyhow::Result<()>)> {
+    stage.after_the_silent().await;
+    let rig = stage.rig;
     let [role, federation, metadata, access, refresh, short] = NAMES;
     let played = tokio::join!(
         late_role(rig, caller, role),
@@ -41,13 +44,13 @@ pub(crate) async fn play_all(rig: &Rig, caller: &Caller) -> Vec<(&'static str, a
         clocks_apart(),
     );
     vec![
-        (role, played.0),
-        (federation, played.1),
-        (metadata, played.2),
-        (access, played.3),
-        (refresh, played.4),
-        (short, played.5),
-        ("clocks-apart", played.6),
+        (role.to_owned(), played.0),
+        (federation.to_owned(), played.1),
+        (metadata.to_owned(), played.2),
+        (access.to_owned(), played.3),
+        (refresh.to_owned(), played.4),
+        (short.to_owned(), played.5),
+        ("clocks-apart".to_owned(), played.6),
     ]
 }
 
