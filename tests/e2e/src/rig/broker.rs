@@ -107,14 +107,25 @@ impl Broker {
         }
     }
 
-    /// What it counts: `/metrics`.
+    /// What it has counted since it started: the sum of all samples of a metric that have these labels.
     ///
     /// # Errors
     /// It does not answer.
-    pub async fn metrics(&self) -> anyhow::Result<String> {
+    pub async fn counted(&self, metric: &str, labels: &[(&str, &str)]) -> anyhow::Result<u64> {
         let url = format!("http://{}/metrics", self.admin);
         let answer = probe()?.get(&url).send().await?.error_for_status()?;
-        Ok(answer.text().await?)
+        let text = answer.text().await?;
+        let labels: Vec<String> = labels
+            .iter()
+            .map(|(name, value)| format!("{name}=\"{value}\""))
+            .collect();
+        let samples = text
+            .lines()
+            .filter_map(|line| line.strip_prefix(metric)?.strip_prefix('{'));
+        let wanted = samples.filter(|sample| labels.iter().all(|label| sample.contains(label)));
+        Ok(wanted
+            .filter_map(|sample| sample.rsplit_once(' ')?.1.parse::<u64>().ok())
+            .sum())
     }
 
     /// Everything that it logged, over all its starts.

@@ -45,7 +45,8 @@ async fn faults_of_azure_are_answered_as_promised_and_healed_from() -> anyhow::R
     let apart = alone.chunks(1).chain(turns.chunks(TURNS));
     let apart = join_all(apart.map(|rows| play_apart(rows, &stage)));
     let together = join_all(everyone.chunks(1).map(|rows| play_in_turn(rows, &stage, &caller)));
-    let (played, scenarios) = join(join(apart, together), scenarios::play_all(&stage, &caller)).await;
+    let played = Box::pin(join(apart, together));
+    let (played, scenarios) = join(played, Box::pin(scenarios::play_all(&stage, &caller))).await;
     let rows = played.0.into_iter().chain(played.1).flatten();
     let whole = [
         ("redirects".to_owned(), ensure_nothing_stolen(&rig)),

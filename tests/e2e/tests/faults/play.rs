@@ -189,7 +189,7 @@ impl Play<'_> {
     async fn remembers(&self, refusal: &Refusal, wait: Duration) -> anyhow::Result<()> {
         let is_long = wait >= SOON;
         match self.ask().await? {
-            Err(again) => self.ensure_same(refusal, &again)?,
+            Err(again) => ensure_same(refusal, &again)?,
             Ok(_credential) => ensure!(!is_long, "a credential before the time"),
         }
         if is_long { self.ensure_calls(1) } else { Ok(()) }
@@ -202,21 +202,12 @@ impl Play<'_> {
             match self.ask().await? {
                 Ok(_credential) => Ok(Ok(())),
                 Err(again) => {
-                    self.ensure_same(refusal, &again)?;
+                    ensure_same(refusal, &again)?;
                     Ok(Err(again.message))
                 }
             }
         })
         .await
-    }
-
-    /// Texts end up in the status of Kubernetes objects: one that changes is a write, and a reason to ask again.
-    fn ensure_same(&self, first: &Refusal, again: &Refusal) -> anyhow::Result<()> {
-        ensure!(
-            (first.reason, &first.message) == (again.reason, &again.message),
-            "{first:?} became {again:?}"
-        );
-        Ok(())
     }
 
     fn calls(&self) -> usize {
@@ -245,6 +236,15 @@ impl Play<'_> {
         ensure!(pause >= least, "asked again after {pause:?}, not {least:?}");
         Ok(())
     }
+}
+
+/// Texts end up in the status of Kubernetes objects: one that changes is a write, and a reason to ask again.
+fn ensure_same(first: &Refusal, again: &Refusal) -> anyhow::Result<()> {
+    ensure!(
+        (first.reason, &first.message) == (again.reason, &again.message),
+        "{first:?} became {again:?}"
+    );
+    Ok(())
 }
 
 impl Row {

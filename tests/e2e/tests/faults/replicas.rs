@@ -200,11 +200,5 @@ async fn is_asked(replica: &Broker) -> anyhow::Result<()> {
 
 /// How many requests a replica has answered since it started.
 async fn requests(replica: &Broker) -> anyhow::Result<u64> {
-    let metrics = replica.metrics().await?;
-    let counters = metrics
-        .lines()
-        .filter(|line| line.starts_with("acrpull_broker_requests_total{"));
-    Ok(counters
-        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok())
-        .sum())
+    replica.counted("acrpull_broker_requests_total", &[]).await
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use azure_simulator::{Action, Calls, Fault, Operation, Service};
+use azure_simulator::{Action, Calls, CloseAt, Fault, HangAt, Operation, Service};
 use e2e::{Rig, Site};
 use proto::Reason;
 use proto::v1::GetDockerConfigRequest;
@@ -107,9 +107,13 @@ impl Hop {
 
     /// A fault that hits this hop of one site. Before TLS is done nobody knows which operation it will be.
     pub(crate) fn fault(self, site: &Site, action: Action) -> Fault {
-        let is_before_http = serde_json::to_value(&action).is_ok_and(|action| {
-            action["type"] == "tls" || ["accept", "tls"].iter().any(|stage| action["at"] == *stage)
-        });
+        let is_before_http = matches!(
+            action,
+            Action::Tls { .. }
+                | Action::Hang { at: HangAt::Tls }
+                | Action::Close { at: CloseAt::Tls }
+                | Action::Reset { at: CloseAt::Tls }
+        );
         let (service, operation) = self.call();
         let fault = Fault::new(action);
         let fault = if is_before_http {
@@ -165,8 +169,11 @@ impl Row {
 
     /// Whether Azure says nothing for so long that a deadline has to end it.
     pub(crate) fn is_silent(&self) -> bool {
-        self.action["type"] == "hang"
-            || (self.action["type"] == "slow_body" && self.meaning != Meaning::Served)
+        match self.action.get("type").and_then(Value::as_str) {
+            Some("hang") => true,
+            Some("slow_body") => self.meaning != Meaning::Served,
+            _ => false,
+        }
     }
 }
 
