@@ -24,10 +24,11 @@ pub(super) fn rows() -> Vec<Row> {
             said(401, "unknown_source", CANARY),
             Reason::IdentityNotFound,
         ),
+        // It never says so itself: that is a proxy in its place, where there is none.
         refused(
             "forbidden",
-            said(403, "access_denied", CANARY),
-            Reason::IdentityNotFound,
+            json!({"type": "status", "code": 403, "body": CANARY}),
+            Reason::IdentityEndpointUnreachable,
         ),
         // What it says while it is being updated.
         refused(
