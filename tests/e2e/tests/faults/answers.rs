@@ -1,6 +1,7 @@
 //! The whole fault table against real brokers, all rows at once, and beside it the scenarios that take their time.
 
 use anyhow::ensure;
+use azure_simulator::{Operation, Service};
 use e2e::rig::Caller;
 use e2e::{Broker, Rig};
 use futures::future::{join, join_all};
@@ -100,6 +101,9 @@ async fn play_in_turn(rows: &[&Row], stage: &Stage<'_>, caller: &Caller) -> Vec<
 fn ensure_nothing_stolen(rig: &Rig) -> anyhow::Result<()> {
     let calls = rig.azure().calls().host(THIEF).count();
     ensure!(calls == 0, "{calls} redirects were followed");
+    // A challenge could name another host; who asks for none cannot be misled by one.
+    let challenges = rig.azure().calls().of(Service::Acr, Operation::Challenge).count();
+    ensure!(challenges == 0, "{challenges} challenges were asked for");
     Ok(())
 }
 

@@ -98,7 +98,7 @@ fn flights() -> [Flight; 6] {
         flight(
             "broken-off",
             Hop::Token,
-            Action::Close {
+            Action::Reset {
                 at: CloseAt::BeforeHeaders,
             },
             Reason::RegistryUnreachable,
