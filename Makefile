@@ -20,6 +20,14 @@ build: ## Build the product (needs no Go)
 test: fmt-check lint programs tools ## Everything that must hold: format, lints, unit tests, tests on the real parts
 	$(CARGO) test --workspace --no-fail-fast
 
+.PHONY: fuzz
+fuzz: ## Foreign bytes for every parser, FUZZ_SECONDS for each of the targets (60)
+	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),60) $(CARGO) test -p proto -p broker -p syncer --lib --test fuzz --no-fail-fast -- fuzz_
+
+.PHONY: guarantees
+guarantees: ## Write the column of tests in docs/guarantees.md, and say what the page claims without a test
+	$(CARGO) run --quiet -p guarantees
+
 .PHONY: demo
 demo: programs tools ## The whole path on this machine, shown step by step (KEEP=1 leaves it running)
 	$(TARGET)/debug/demo $(if $(KEEP),--keep)

@@ -1,6 +1,6 @@
 //! The command line. The only reader of it.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use runtime::telemetry::TelemetryArgs;
@@ -54,9 +54,35 @@ pub struct RunArgs {
     /// Key of that certificate (PEM).
     #[arg(long, value_name = "FILE")]
     pub tls_key_file: PathBuf,
+    /// Open connections of the main listener at most. At that many, the oldest that has not been served makes room for a
+    /// new one.
+    #[arg(long, value_name = "COUNT", default_value = "4096")]
+    pub max_connections: NonZeroU32,
+    /// After this long, give or take a tenth, a connection is asked to go once its requests are answered, so that callers
+    /// find new replicas: a number with s, m or h.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub max_connection_age: Duration,
     /// Logs.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
+}
+
+/// Whole seconds, minutes or hours: `90s`, `5m`, `1h`. Never none.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "must be a number above 0 with a unit: 90s, 5m or 1h".to_owned();
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let seconds_each = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        _ => return Err(wrong()),
+    };
+    let number: u32 = text
+        .strip_suffix(unit)
+        .and_then(|digits| digits.parse().ok())
+        .filter(|number| *number > 0)
+        .ok_or_else(wrong)?;
+    Ok(Duration::from_secs(u64::from(number) * seconds_each))
 }
 
 #[cfg(test)]
@@ -68,5 +94,26 @@ mod tests {
     #[test]
     fn args_are_consistent() {
         BrokerArgs::command().debug_assert();
+    }
+
+    #[test]
+    fn duration_is_a_number_and_a_unit() {
+        for (text, seconds) in [("1s", 1), ("90s", 90), ("5m", 300), ("2h", 7200)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in [
+            "",
+            "s",
+            "0s",
+            "5",
+            "5d",
+            "-5s",
+            "1.5h",
+            "5 m",
+            "5m\u{fe0f}",
+            "9999999999s",
+        ] {
+            assert!(duration(text).is_err(), "{text}");
+        }
     }
 }

@@ -7,8 +7,12 @@
 //! more: expiry is checked each time, and what replaced keys have vouched for is verified anew.
 
 mod jwks_fetch;
+mod key_refresh;
+mod key_ring;
 mod key_store;
 mod keys;
+#[cfg(test)]
+pub(crate) mod test_keys;
 mod token;
 
 use std::{sync::Arc, time::SystemTime};
@@ -18,8 +22,9 @@ use moka::{policy::EvictionPolicy, sync::Cache};
 use runtime::Clock;
 
 use crate::config::ClusterConfig;
-pub use jwks_fetch::keep_fresh;
-pub use key_store::KeyStore;
+pub use key_refresh::keep_fresh;
+pub use key_ring::{KeyRing, Member, SharedKey};
+pub use key_store::{Fetches, KeyStore};
 pub use keys::{KeySet, KeySetError};
 pub use token::TokenError;
 use token::{Claims, Purpose, verify};
@@ -37,7 +42,7 @@ pub struct Cluster {
     pub keys: KeyStore,
 }
 
-/// An authenticated caller: one of the cluster's syncers.
+/// An authenticated caller. What it may do follows from its roles: [`access`](crate::access).
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// The cluster whose key signed the token.
@@ -83,14 +88,6 @@ pub enum AuthnError {
     /// The subject token.
     #[error("the ServiceAccount's token was not accepted: {0}")]
     Subject(TokenError),
-    /// Authentic, and not a syncer of its cluster.
-    #[error("{subject} may not call the broker; the configuration lists the syncers of cluster {cluster}")]
-    NotASyncer {
-        /// Who it is.
-        subject: Arc<str>,
-        /// Of which cluster.
-        cluster: Arc<str>,
-    },
 }
 
 impl Verified {
@@ -121,34 +118,16 @@ impl Authenticator {
         &self.clusters
     }
 
-    /// Another cluster that has one of `keys` too: each could speak for the other.
-    fn sharer(&self, cluster: &Cluster, keys: &KeySet) -> Option<&Arc<Cluster>> {
-        self.clusters
-            .iter()
-            .filter(|other| other.config.name != cluster.config.name)
-            .find(|other| {
-                other.keys.current().is_some_and(|theirs| {
-                    let theirs: Vec<_> = theirs.thumbprints().collect();
-                    keys.thumbprints().any(|key| theirs.contains(&key))
-                })
-            })
-    }
-
     /// Authenticates a caller by its bearer token.
     ///
     /// # Errors
-    /// Not a token of a configured cluster for a caller audience, or not that of a syncer.
+    /// Not a token of a configured cluster for a caller audience.
     pub fn caller(&self, token: &str) -> Result<Caller, AuthnError> {
         let verified = self.verify(token, Purpose::Caller).map_err(AuthnError::Caller)?;
-        let cluster = Arc::clone(&verified.cluster);
-        let subject = Arc::clone(&verified.claims.subject);
-        if cluster.config.syncers.iter().all(|syncer| **syncer != *subject) {
-            return Err(AuthnError::NotASyncer {
-                subject,
-                cluster: Arc::clone(&cluster.config.name),
-            });
-        }
-        Ok(Caller { cluster, subject })
+        Ok(Caller {
+            cluster: Arc::clone(&verified.cluster),
+            subject: Arc::clone(&verified.claims.subject),
+        })
     }
 
     /// Authenticates the ServiceAccount that a federated request acts for. Its token must be of the caller's cluster.

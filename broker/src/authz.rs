@@ -203,7 +203,8 @@ pub fn permit(
     })
 }
 
-fn names(selector: &IdentitySelector, identity: &Identity) -> bool {
+/// Whether `selector` means `identity`.
+pub fn names(selector: &IdentitySelector, identity: &Identity) -> bool {
     match selector {
         IdentitySelector::ClientId(id) => identity.client_id.as_ref() == Some(id),
         IdentitySelector::ResourceId(id) => identity.resource_id.as_ref() == Some(id),

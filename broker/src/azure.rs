@@ -1,21 +1,32 @@
 //! Azure: Entra ID, the instance metadata service, and the registries' token endpoints. Nothing else in the project
 //! talks to any of them, and nothing in here caches.
 //!
-//! [`upstream`] sends every request, with its deadline, bounds, span and one typed error; [`sdk_transport`] puts
-//! `azure_identity` on top of it; [`classify`] turns what went wrong into a reason of the catalogue.
+//! A call passes [`entra`], [`imds`] or [`registry`] (what to ask; [`sdk_transport`] puts `azure_identity` on top) ->
+//! [`upstream`] (one call) -> [`gate`] (may it be made now) -> [`transport`] (the bytes). What goes wrong is kept by
+//! [`refusal`] and turned into a reason of the catalogue by [`classify`].
 
 mod classify;
 mod egress;
 mod entra;
+mod gate;
+mod http_transport;
 mod imds;
+mod imds_update;
+mod refusal;
 mod registry;
+mod retry_after;
 mod sdk_transport;
+mod skew;
+mod token_text;
+pub mod transport;
+mod transport_failure;
 mod upstream;
 
 use std::{sync::Arc, time::SystemTime};
 
 use proto::types::{RegistryHost, ScopeSet};
 use runtime::{Clock, Secret};
+use url::Url;
 
 use crate::{
     authz::TokenSource,
@@ -25,6 +36,8 @@ use crate::{
     tenant::Tenant,
 };
 pub use egress::EgressError;
+use http_transport::HttpTransport;
+pub use transport::Transport;
 use upstream::Upstream;
 
 /// A token as Azure issued it.
@@ -67,10 +80,27 @@ impl Azure {
             .iter()
             .flat_map(|cloud| cloud.registry_suffixes.clone())
             .collect();
-        Ok(Self {
-            upstream: Arc::new(Upstream::new(egress, suffixes, metrics)?),
+        let transport = Arc::new(HttpTransport::new(egress, suffixes)?);
+        Ok(Self::over(
+            transport,
+            egress.imds_endpoint.clone(),
             clock,
-        })
+            metrics,
+        ))
+    }
+
+    /// The same over a transport of one's own. All waiting above it is by tokio's clock, all dates are by `clock`.
+    pub fn over(
+        transport: Arc<dyn Transport>,
+        imds_endpoint: Url,
+        clock: Arc<dyn Clock>,
+        metrics: UpstreamMetrics,
+    ) -> Self {
+        let upstream = Upstream::new(transport, imds_endpoint, Arc::clone(&clock), metrics);
+        Self {
+            upstream: Arc::new(upstream),
+            clock,
+        }
     }
 
     /// An Entra token for the registry audience.
@@ -80,13 +110,14 @@ impl Azure {
     pub async fn entra_token(
         &self,
         source: &TokenSource,
-        _attempt: &Attempt,
+        attempt: &Attempt,
     ) -> Result<Issued, CredentialError> {
-        let now = self.clock.now();
         match source {
-            TokenSource::Federated { .. } => entra::token_for_assertion(&self.upstream, source, now).await,
+            TokenSource::Federated { .. } => {
+                entra::token_for_assertion(&self.upstream, source, attempt, self.clock.now()).await
+            }
             TokenSource::BrokerOwned(identity) => {
-                imds::token_for_identity(&self.upstream, identity, now).await
+                imds::token_for_identity(&self.upstream, identity, attempt, self.clock.now()).await
             }
         }
     }
@@ -99,9 +130,9 @@ impl Azure {
         &self,
         host: &RegistryHost,
         entra_token: &Secret,
-        _attempt: &Attempt,
+        attempt: &Attempt,
     ) -> Result<Issued, CredentialError> {
-        registry::refresh_token(&self.upstream, host, entra_token, self.clock.now()).await
+        registry::refresh_token(&self.upstream, host, entra_token, attempt, self.clock.now()).await
     }
 
     /// A registry's access token for a scope, and what of the scope it granted.
@@ -113,8 +144,19 @@ impl Azure {
         host: &RegistryHost,
         refresh_token: &Secret,
         scopes: &ScopeSet,
-        _attempt: &Attempt,
+        attempt: &Attempt,
     ) -> Result<(Issued, ScopeSet), CredentialError> {
-        registry::access_token(&self.upstream, host, refresh_token, scopes, self.clock.now()).await
+        registry::access_token(
+            &self.upstream,
+            host,
+            refresh_token,
+            scopes,
+            attempt,
+            self.clock.now(),
+        )
+        .await
     }
 }
+
+#[cfg(test)]
+mod tests;

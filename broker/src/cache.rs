@@ -69,6 +69,8 @@ pub struct Served<V> {
 pub struct Departure {
     /// The fetch before it failed in a way that passes by itself: this one counts against the retry budget.
     pub is_retry: bool,
+    /// Why the fetch before it failed, if it did.
+    pub failed_before: Option<Reason>,
 }
 
 /// What is known of a key, for people.
@@ -256,6 +258,10 @@ where
                         .entry
                         .as_ref()
                         .is_some_and(|entry| entry.is_retried(last.now)),
+                    failed_before: last
+                        .entry
+                        .as_ref()
+                        .and_then(|entry| Some(entry.error.as_ref()?.reason)),
                 };
                 if last.decision == Decision::FetchCaused
                     && let Some(entry) = &last.entry

@@ -15,7 +15,7 @@ use url::Url;
 
 use crate::authn::KeySet;
 pub use clouds::{Cloud, Clouds};
-pub use load::{ConfigError, load};
+pub use load::{ConfigError, FILE_FIELD, Loaded, load};
 pub use pattern::Pattern;
 
 /// Everything that the file says.
@@ -66,7 +66,7 @@ pub enum KeySource {
 }
 
 /// A JWKS endpoint.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct JwksUrl {
     /// `https://...`.
     pub url: Url,
@@ -86,7 +86,7 @@ pub struct Policy {
 }
 
 /// An identity that the broker itself holds.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
     /// Name in grants, logs and the audit.
     pub name: Arc<str>,
@@ -124,7 +124,7 @@ pub struct Grant {
 }
 
 /// How Azure is reached.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct EgressConfig {
     /// Additional roots for Entra and the registries, already read.
     pub ca_bundle_pem: Option<Vec<u8>>,
@@ -135,7 +135,7 @@ pub struct EgressConfig {
 }
 
 /// A host name, or everything under a suffix, that lives at a fixed address.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostOverride {
     /// Lower-case name, or `*.suffix`.
     pub host: Pattern,

@@ -10,7 +10,7 @@ use proto::{
     Fingerprint,
     types::{RegistryHost, ScopeSet},
 };
-use runtime::Clock;
+use runtime::{Clock, Moment};
 
 use crate::{
     authz::Permit,
@@ -61,6 +61,8 @@ pub struct ChainState {
     pub refresh: KeyState,
     /// The registry's access token; absent for a request without a scope, which gets the refresh token.
     pub access: Option<KeyState>,
+    /// When that was so.
+    pub at: Moment,
 }
 
 /// Which cached tokens to drop: all that match every part that is given.
@@ -118,6 +120,7 @@ impl Credentials {
             entra: self.chain.entra.inspect(&key.registry.entra),
             refresh: self.chain.registry.inspect(&key.registry),
             access: (!key.scopes.is_empty()).then(|| self.chain.access.inspect(&key)),
+            at: self.clock.moment(),
         }
     }
 

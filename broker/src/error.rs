@@ -6,6 +6,7 @@ use std::{borrow::Cow, time::Duration};
 use proto::Reason;
 
 use crate::{
+    access::NotPermitted,
     authn::{AuthnError, TokenError},
     authz::Denied,
     request::InvalidField,
@@ -85,9 +86,14 @@ impl From<AuthnError> for CredentialError {
                 | TokenError::Audience
                 | TokenError::NotAServiceAccount,
             ) => Reason::SubjectTokenRejected,
-            AuthnError::NotASyncer { .. } => Reason::CallerNotPermitted,
         };
         Self::new(reason, error.to_string())
+    }
+}
+
+impl From<NotPermitted> for CredentialError {
+    fn from(error: NotPermitted) -> Self {
+        Self::new(Reason::CallerNotPermitted, error.to_string())
     }
 }
 

@@ -1,167 +1,124 @@
-//! HTTP JSON: the same calls in the proto3 JSON mapping, errors as problem+json (RFC 9457).
+//! HTTP JSON: the same calls in the proto3 JSON mapping. Decode, call, encode; no policy, no second implementation.
+
+mod json;
+pub mod problem;
+
+use std::sync::LazyLock;
 
 use axum::{
-    Router,
-    body::{Body, Bytes},
-    extract::{DefaultBodyLimit, State, rejection::BytesRejection},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
-    response::{IntoResponse, Response},
-    routing::post,
+    Extension, Router,
+    body::Bytes,
+    extract::{
+        Query, State,
+        rejection::{BytesRejection, FailedToBufferBody, QueryRejection},
+    },
+    http::{StatusCode, header},
+    response::{IntoResponse as _, Response},
+    routing::{MethodRouter, get, post},
 };
-use proto::{
-    MAX_MESSAGE_BYTES, Reason,
-    v1::{GetDockerConfigRequest, GetDockerConfigResponse},
+use proto::{Reason, v1::ListClustersRequest};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    access::{Call, TABLE},
+    error::CredentialError,
+    openapi,
+    service::{Admitted, Answer, Service},
 };
-use runtime::telemetry::propagation;
-use serde_json::{Value, json};
-use tonic::Status;
-use tracing::Instrument as _;
 
-use crate::{error::CredentialError, metrics::WireFormat, service::Service};
+/// The description changes with the version of the broker, and with nothing else.
+const DESCRIPTION_CACHING: &str = "public, max-age=3600";
 
-/// RFC 9457 section 6.1.
-const PROBLEM_JSON: &str = "application/problem+json";
-
-/// Answers for whatever no route and no service takes, in the form that the caller speaks.
-pub fn with_fallback(router: Router) -> Router {
-    router
-        .fallback(unknown_path)
-        .method_not_allowed_fallback(wrong_method)
-}
-
-/// The routes.
+/// The routes of the table.
 pub fn router(service: Service) -> Router {
-    Router::new()
-        .route("/v1/docker-config", post(docker_config))
-        .layer(DefaultBodyLimit::max(MAX_MESSAGE_BYTES))
+    TABLE
+        .iter()
+        .filter_map(|rule| {
+            let (_method, path) = rule.http.as_ref()?;
+            Some((*path, endpoint(rule.call)?))
+        })
+        .fold(Router::new(), |router, (path, endpoint)| {
+            router.route(path, endpoint)
+        })
         .with_state(service)
 }
 
-async fn docker_config(
-    State(service): State<Service>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    let span = tracing::info_span!(
-        "POST /v1/docker-config",
-        otel.kind = "server",
-        http.request.method = "POST",
-        http.route = "/v1/docker-config",
-        acrpull.cluster = tracing::field::Empty,
-        acrpull.binding.namespace = tracing::field::Empty,
-        acrpull.binding.name = tracing::field::Empty,
-        acrpull.registry.server = tracing::field::Empty,
-        acrpull.policy.rule = tracing::field::Empty,
-    );
-    propagation::continue_trace(&span, &headers);
-    async {
-        let message = body
-            .map_err(|error| invalid(error.body_text()))
-            .and_then(|body| decode(&body));
-        let answered = service
-            .get_docker_config(WireFormat::Http, &headers, message, None)
-            .await;
-        match answered {
-            Ok(message) => success(&message),
-            Err(error) => problem(&error),
-        }
-    }
-    .instrument(span)
-    .await
-}
-
-fn decode(body: &[u8]) -> Result<GetDockerConfigRequest, CredentialError> {
-    serde_json::from_slice(body).map_err(|error| {
-        // The parser's text quotes the input, and the input holds a token.
-        let (line, column) = (error.line(), error.column());
-        invalid(format!(
-            "the body must be a GetDockerConfigRequest in the proto3 JSON mapping: line {line}, column {column}"
-        ))
+fn endpoint(call: Call) -> Option<MethodRouter<Service>> {
+    Some(match call {
+        Call::GetDockerConfig => posted(Service::get_docker_config),
+        Call::GetAccessToken => posted(Service::get_access_token),
+        Call::Explain => posted(Service::explain),
+        Call::ListClusters => get(list_clusters),
+        Call::Invalidate => posted(Service::invalidate),
+        Call::OpenApi => get(description),
+        Call::HealthCheck | Call::HealthWatch => return None,
     })
 }
 
-fn invalid(message: String) -> CredentialError {
-    CredentialError::new(Reason::InvalidRequest, message)
+/// An endpoint that reads a message, makes the call and writes its answer.
+fn posted<Q, A, F>(call: fn(Service, Admitted, Q) -> F) -> MethodRouter<Service>
+where
+    Q: DeserializeOwned + prost::Name + Send + 'static,
+    A: Answer + Serialize + 'static,
+    F: Future<Output = Result<A, CredentialError>> + Send + 'static,
+{
+    post(
+        async move |State(service): State<Service>,
+                    Extension(admitted): Extension<Admitted>,
+                    body: Result<Bytes, BytesRejection>| {
+            let message = body
+                .map_err(|rejection| unreadable(&rejection))
+                .and_then(|body| json::read(&body));
+            respond(service.serve(admitted, message, call).await)
+        },
+    )
 }
 
-fn success(message: &GetDockerConfigResponse) -> Response {
-    let Ok(mut body) = serde_json::to_value(message) else {
-        return problem(&CredentialError::titled(Reason::Internal));
+async fn list_clusters(
+    State(service): State<Service>,
+    Extension(admitted): Extension<Admitted>,
+    query: Result<Query<ListClustersRequest>, QueryRejection>,
+) -> Response {
+    let message = query.map(|Query(message)| message).map_err(|_rejection| {
+        CredentialError::new(
+            Reason::InvalidRequest,
+            "the query may have pageToken, once, and nothing else",
+        )
+    });
+    respond(service.serve(admitted, message, Service::list_clusters).await)
+}
+
+async fn description() -> Response {
+    static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| openapi::document().to_string().into());
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CACHE_CONTROL, DESCRIPTION_CACHING),
+    ];
+    (headers, DOCUMENT.clone()).into_response()
+}
+
+fn respond<A: Serialize>(answered: Result<A, CredentialError>) -> Response {
+    let message = match answered {
+        Ok(message) => message,
+        Err(error) => return problem::of(&error),
     };
-    // The mapping writes times with `Z`; the library that encodes them writes the equivalent `+00:00`.
-    for field in ["expireTime", "refreshTime"] {
-        if let Some(Value::String(time)) = body.get_mut(field)
-            && let Some(local) = time.strip_suffix("+00:00")
-        {
-            *time = format!("{local}Z");
-        }
-    }
+    let Ok(body) = json::write(&message) else {
+        return problem::of(&CredentialError::titled(Reason::Internal));
+    };
     let headers = [
         (header::CONTENT_TYPE, "application/json"),
         (header::CACHE_CONTROL, "no-store"),
     ];
-    (StatusCode::OK, headers, body.to_string()).into_response()
+    (StatusCode::OK, headers, body).into_response()
 }
 
-/// A path that is not in the table.
-async fn unknown_path(method: Method, uri: Uri, headers: HeaderMap) -> Response {
-    let is_grpc = headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-    if is_grpc {
-        return Status::unimplemented("no such method").into_http::<Body>();
+fn unreadable(rejection: &BytesRejection) -> CredentialError {
+    if let BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) = rejection {
+        CredentialError::titled(Reason::RequestTooLarge)
+    } else {
+        CredentialError::new(Reason::InvalidRequest, "the body did not arrive as a whole")
     }
-    not_routed(StatusCode::NOT_FOUND, "no such path", &method, &uri)
 }
 
-/// A method that its path does not take; the router adds `Allow`.
-async fn wrong_method(method: Method, uri: Uri) -> Response {
-    not_routed(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "the path does not take this method",
-        &method,
-        &uri,
-    )
-}
-
-fn not_routed(status: StatusCode, title: &str, method: &Method, uri: &Uri) -> Response {
-    let body = json!({
-        "type": "about:blank",
-        "title": title,
-        "status": status.as_u16(),
-        "detail": format!("{method} {}", uri.path()),
-    });
-    (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body.to_string()).into_response()
-}
-
-fn problem(error: &CredentialError) -> Response {
-    let status =
-        StatusCode::from_u16(error.reason.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let retry_after_seconds = error.retry_after.map(|wait| wait.as_secs().max(1));
-    let body = json!({
-        "type": error.reason.help_url(),
-        "title": error.reason.title(),
-        "status": status.as_u16(),
-        "detail": error.message,
-        "reason": error.reason.as_wire(),
-        "retryAfterSeconds": retry_after_seconds,
-        "traceId": propagation::current_trace_id(),
-        "azureRequestId": error.azure_request_id,
-    });
-    let headers = [
-        (header::CONTENT_TYPE, PROBLEM_JSON),
-        (header::CACHE_CONTROL, "no-store"),
-    ];
-    let mut response = (status, headers, body.to_string()).into_response();
-    if let Some(seconds) = retry_after_seconds {
-        response
-            .headers_mut()
-            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    if status == StatusCode::UNAUTHORIZED {
-        response
-            .headers_mut()
-            .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    }
-    response
-}
+#[cfg(test)]
+mod tests;

@@ -2,30 +2,41 @@
 //! it out to any number of clusters.
 //!
 //! A request passes these files in this order:
-//! [`grpc`] or [`http`] (decode) -> [`service`] -> [`authn`] (who) -> [`request`] (what) -> [`authz`] (may it; pure) ->
+//! [`gate`] (listed in [`access`], and by whom: [`authn`]) -> [`grpc`] or [`http`] (decode) -> [`service`] ->
+//! [`request`] (what) -> [`authz`] (may it; pure) ->
 //! [`credentials`] -> [`cache`] (one fetch for all who wait) -> [`azure`] -> [`expiry`] (until when; pure) ->
 //! [`docker_config`] (the bytes; pure). Whatever goes wrong becomes one [`error::CredentialError`].
 //!
 //! [`run`] is the only place where the parts are put together.
 
+pub mod access;
 pub mod args;
 pub mod authn;
 pub mod authz;
 pub mod azure;
 pub mod cache;
+mod check_config;
+pub mod cluster_keys;
 pub mod config;
 pub mod credentials;
 pub mod docker_config;
 pub mod error;
 pub mod expiry;
+pub mod explain;
+pub mod fleet;
+pub mod gate;
 pub mod grpc;
 pub mod http;
 pub mod live;
 pub mod metrics;
+pub mod openapi;
+pub mod reload;
 pub mod request;
 pub mod serve;
 pub mod service;
 pub mod tenant;
+#[cfg(test)]
+mod test_scene;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -33,38 +44,22 @@ use prometheus_client::registry::Registry;
 use runtime::{
     Clock, Failure, Shutdown, SystemClock, Tasks,
     admin::{self, Readiness},
-    build_info, listen, telemetry,
+    build_info, listen, open_files, telemetry,
 };
 
-use args::{ConfigArgs, RunArgs};
-use authn::{Authenticator, Cluster, KeyStore};
+use args::RunArgs;
 use azure::Azure;
-use config::{Config, ConfigError, KeySource};
+pub use check_config::check_config;
+use cluster_keys::ClusterKeys;
+use config::{ConfigError, Loaded};
 use credentials::Credentials;
-use live::{Live, Snapshot};
-use metrics::Metrics;
-use serve::TlsFiles;
+use metrics::{ConfigMetrics, ConnectionMetrics, Metrics};
+use reload::Reloader;
+use serve::{Certificate, ConnectionLimits, TlsFiles};
 use service::Service;
 
 /// What was evicted from a cache is wiped after at most this long.
 const MAINTENANCE_PERIOD: Duration = Duration::from_secs(10);
-
-/// Checks a configuration and prints what it found.
-///
-/// # Errors
-/// The file cannot be read (exit code 1) or its content is wrong (64).
-#[expect(clippy::print_stdout, reason = "the answer of a command")]
-pub fn check_config(args: &ConfigArgs) -> Result<(), Failure> {
-    let config = load_config(&args.config)?;
-    println!(
-        "{}: ok; clusters: {}, broker-owned identities: {}, grants: {}",
-        args.config.display(),
-        config.clusters.len(),
-        config.policy.identities.len(),
-        config.policy.grants.len()
-    );
-    Ok(())
-}
 
 /// Runs the broker until it is told to stop.
 ///
@@ -72,102 +67,100 @@ pub fn check_config(args: &ConfigArgs) -> Result<(), Failure> {
 /// Something is missing, wrong or in use; or a part of the process ended before its time.
 pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let RunArgs {
-        config,
+        config: config_args,
         listen_address,
         admin_address,
         tls_cert_file,
         tls_key_file,
+        max_connections,
+        max_connection_age,
         telemetry,
     } = args;
-    let Config {
-        clusters,
-        clouds,
-        policy,
-        egress,
-    } = load_config(&config.config)?;
+    let Loaded { config, files } = config::load(&config_args.config);
+    let config = config.map_err(|error| failure(&config_args.config, error))?;
     let tls_files = TlsFiles {
         cert: tls_cert_file,
         key: tls_key_file,
     };
-    let tls = serve::load_tls(&tls_files)?;
+    let (certificate, noted_tls_files) = Certificate::load(&tls_files)?;
     // Every port is bound before anything starts: a port in use is an error, not a broken replica.
     let listener = listen::bind("--listen-address", listen_address)?;
     let admin_listener = listen::bind("--admin-address", admin_address)?;
+    let limits = limits(max_connections.get(), max_connection_age)?;
     let _telemetry = telemetry::init("acrpull-broker", &telemetry)?;
     let shutdown = Shutdown::on_signal()?;
     let tasks = Tasks::new(shutdown.clone());
     let readiness = Readiness::default();
 
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut registry = Registry::default();
     build_info::register(&mut registry, "broker");
     let metrics = Metrics::register(&mut registry);
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let connection_metrics = ConnectionMetrics::register(&mut registry);
+    let config_metrics = ConfigMetrics::register(&mut registry, clock.now());
 
-    let authenticator = authenticator(clusters, Arc::clone(&clock), &tasks, &readiness);
-    let azure = Azure::new(&egress, &clouds, Arc::clone(&clock), metrics.upstream())
-        .map_err(|error| Failure::usage("the configuration's egress section").source(error))?;
+    let azure = Azure::new(
+        &config.egress,
+        &config.clouds,
+        Arc::clone(&clock),
+        metrics.upstream(),
+    )
+    .map_err(|error| Failure::usage("the configuration's egress section").source(error))?;
+    let reloader = Reloader::start(
+        config,
+        ClusterKeys::new(tasks.spawner(), Arc::clone(&clock)),
+        &readiness,
+        Arc::clone(&clock),
+        config_metrics,
+    )?;
     let credentials = Credentials::new(Arc::new(azure), clock, &metrics);
     tasks.spawn(
         "cache maintenance",
         maintain(credentials.clone(), shutdown.clone()),
     );
+    let service = Service::new(reloader.live(), credentials, metrics);
+    tasks.spawn(
+        "configuration reload",
+        reloader.follow(config_args.config, files, shutdown.clone()),
+    );
     tasks.spawn(
         "certificate reload",
-        serve::reload_tls(tls_files, tls.clone(), shutdown.clone()),
+        certificate
+            .clone()
+            .follow(tls_files, noted_tls_files, shutdown.clone()),
     );
-    let live = Live::new(Snapshot {
-        authenticator,
-        clouds,
-        policy,
-    });
-    let service = Service::new(live, credentials, metrics);
 
-    let router = serve::router(service).await;
-    tasks.spawn("server", serve::serve(listener, tls, router, shutdown.clone())?);
+    let (router, health) = serve::router(service).await;
+    tasks.spawn("health", health.follow(shutdown.clone()));
+    let server = serve::serve(
+        listener,
+        certificate,
+        router,
+        limits,
+        connection_metrics,
+        shutdown.clone(),
+    )?;
+    tasks.spawn("server", server);
     let admin = admin::router(registry, readiness, shutdown.clone());
     tasks.spawn_to_the_end("admin server", admin::serve(admin_listener, admin)?);
     tracing::info!(%listen_address, %admin_address, "serving");
     tasks.run_until_done(serve::DRAIN + Duration::from_secs(5)).await
 }
 
-/// Sets up the clusters, with a task for each whose keys are fetched.
-fn authenticator(
-    configs: Vec<config::ClusterConfig>,
-    clock: Arc<dyn Clock>,
-    tasks: &Tasks,
-    readiness: &Readiness,
-) -> Arc<Authenticator> {
-    let mut fetched = Vec::new();
-    let clusters: Vec<Arc<Cluster>> = configs
-        .into_iter()
-        .map(|config| {
-            let keys = match &config.keys {
-                KeySource::Fixed(keys) => KeyStore::with(keys.clone()),
-                KeySource::Url(source) => {
-                    fetched.push((Arc::clone(&config.name), source.clone()));
-                    KeyStore::default()
-                }
-            };
-            Arc::new(Cluster { config, keys })
-        })
-        .collect();
-    let authenticator = Arc::new(Authenticator::new(clusters, clock));
-    for (name, source) in fetched {
-        let tried = readiness.gate(format!("signing keys of cluster {name}"));
-        if let Some(cluster) = authenticator
-            .clusters()
-            .iter()
-            .find(|cluster| cluster.config.name == name)
-        {
-            let (cluster, authenticator) = (Arc::clone(cluster), Arc::clone(&authenticator));
-            let shutdown = tasks.shutdown().clone();
-            tasks.spawn(
-                "signing keys",
-                authn::keep_fresh(cluster, source, authenticator, tried, shutdown),
-            );
-        }
+/// Connections are open files: what was asked for must be possible, or it would fail when it matters most.
+fn limits(max_connections: u32, max_age: Duration) -> Result<ConnectionLimits, Failure> {
+    let wanted = u64::from(max_connections) + serve::OTHER_OPEN_FILES;
+    let allowed = open_files::raise_limit();
+    if wanted > allowed {
+        return Err(Failure::usage(format!(
+            "--max-connections {max_connections} takes {wanted} open files, and this process may have {allowed}"
+        ))
+        .remedy("lower it, or raise the hard limit on open files (ulimit -Hn)"));
     }
-    authenticator
+    Ok(ConnectionLimits {
+        max_connections: max_connections as usize,
+        max_age,
+    })
 }
 
 async fn maintain(credentials: Credentials, shutdown: Shutdown) {
@@ -179,16 +172,14 @@ async fn maintain(credentials: Credentials, shutdown: Shutdown) {
     }
 }
 
-fn load_config(path: &Path) -> Result<Config, Failure> {
-    config::load(path).map_err(|error| {
-        let failure = match &error {
-            ConfigError::Read { .. } => Failure::runtime(format!("configuration {}", path.display()))
-                .remedy("correct the path, or put the file there"),
-            ConfigError::Content { .. } | ConfigError::Syntax(_) => {
-                Failure::usage(format!("configuration {}", path.display()))
-                    .remedy("correct it; docs/configuration.md explains every field")
-            }
-        };
-        failure.source(error)
-    })
+/// Why there is no configuration to start with.
+fn failure(path: &Path, error: ConfigError) -> Failure {
+    let what = format!("configuration {}", path.display());
+    let failure = match &error {
+        ConfigError::Read { .. } => Failure::runtime(what).remedy("correct the path, or put the file there"),
+        ConfigError::Content { .. } | ConfigError::Syntax(_) => {
+            Failure::usage(what).remedy("correct it; docs/configuration.md explains every field")
+        }
+    };
+    failure.source(error)
 }

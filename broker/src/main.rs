@@ -17,10 +17,15 @@ fn main() -> ExitCode {
 fn run(args: BrokerArgs) -> Result<(), Failure> {
     match args.command {
         Command::CheckConfig(args) => broker::check_config(&args),
-        Command::Run(args) => tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure::runtime("cannot start the async runtime").source(error))?
-            .block_on(broker::run(args)),
+        Command::Run(args) => {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| Failure::runtime("cannot start the async runtime").source(error))?;
+            let result = runtime.block_on(broker::run(args));
+            // A name that is being looked up for nobody would otherwise hold the end of the process.
+            runtime.shutdown_background();
+            result
+        }
     }
 }

@@ -1,5 +1,8 @@
 //! Every metric of the broker. Labels come from enums and from the names of configured clusters, never from a request.
 
+mod process;
+mod upstream;
+
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::{
@@ -14,15 +17,19 @@ use prometheus_client::{
 };
 use proto::Reason;
 
+use crate::access::Call;
+pub use process::{Closed, ConfigMetrics, ConnectionMetrics, TlsFailure};
+pub use upstream::UpstreamMetrics;
+
 /// All of them.
 #[derive(Clone)]
 pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
-    request_duration: Family<TransportLabels, Histogram>,
+    request_duration: Family<CallLabels, Histogram>,
     cache_requests: Family<CacheLabels, Counter>,
     cache_entries: Family<CacheName, Gauge<u64, AtomicU64>>,
     cache_fetches: Family<CacheName, Gauge<u64, AtomicU64>>,
-    upstream_requests: Family<UpstreamLabels, Counter>,
+    upstream: UpstreamMetrics,
 }
 
 /// How a look-up in a cache went.
@@ -56,6 +63,8 @@ pub enum Outcome {
     Issued,
     /// The caller keeps what it has.
     NotModified,
+    /// A call that hands out no credential was answered.
+    Answered,
     /// The caller went away first.
     Cancelled,
     /// It was refused or failed.
@@ -64,12 +73,14 @@ pub enum Outcome {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
+    call: Call,
     transport: WireFormat,
     outcome: Outcome,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TransportLabels {
+struct CallLabels {
+    call: Call,
     transport: WireFormat,
 }
 
@@ -84,12 +95,6 @@ struct CacheName {
     cache: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct UpstreamLabels {
-    upstream: &'static str,
-    code: String,
-}
-
 /// The metrics of one cache.
 #[derive(Clone)]
 pub struct CacheMetrics {
@@ -101,10 +106,6 @@ pub struct CacheMetrics {
     entries: Gauge<u64, AtomicU64>,
     fetches: Gauge<u64, AtomicU64>,
 }
-
-/// The metrics of calls to Azure.
-#[derive(Clone)]
-pub struct UpstreamMetrics(Family<UpstreamLabels, Counter>);
 
 impl Metrics {
     /// Registers everything.
@@ -118,11 +119,11 @@ impl Metrics {
             cache_requests: Family::default(),
             cache_entries: Family::default(),
             cache_fetches: Family::default(),
-            upstream_requests: Family::default(),
+            upstream: UpstreamMetrics::register(registry),
         };
         registry.register(
             "acrpull_broker_requests",
-            "Requests for credentials by transport and outcome",
+            "Requests of authenticated calls by call, transport and outcome",
             metrics.requests.clone(),
         );
         registry.register_with_unit(
@@ -146,21 +147,20 @@ impl Metrics {
             "Keys that are being fetched",
             metrics.cache_fetches.clone(),
         );
-        registry.register(
-            "acrpull_broker_upstream_requests",
-            "Calls to Azure by endpoint and status code (none: no answer)",
-            metrics.upstream_requests.clone(),
-        );
         metrics
     }
 
     /// Counts one request.
-    pub fn observe_request(&self, transport: WireFormat, outcome: Outcome, seconds: f64) {
+    pub fn observe_request(&self, call: Call, transport: WireFormat, outcome: Outcome, seconds: f64) {
         self.requests
-            .get_or_create(&RequestLabels { transport, outcome })
+            .get_or_create(&RequestLabels {
+                call,
+                transport,
+                outcome,
+            })
             .inc();
         self.request_duration
-            .get_or_create(&TransportLabels { transport })
+            .get_or_create(&CallLabels { call, transport })
             .observe(seconds);
     }
 
@@ -183,7 +183,7 @@ impl Metrics {
 
     /// The metrics of calls to Azure.
     pub fn upstream(&self) -> UpstreamMetrics {
-        UpstreamMetrics(self.upstream_requests.clone())
+        self.upstream.clone()
     }
 }
 
@@ -211,14 +211,6 @@ impl CacheMetrics {
     }
 }
 
-impl UpstreamMetrics {
-    /// Counts one call; `status` is absent when there was no answer.
-    pub fn count(&self, upstream: &'static str, status: Option<u16>) {
-        let code = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
-        self.0.get_or_create(&UpstreamLabels { upstream, code }).inc();
-    }
-}
-
 impl EncodeLabelValue for CacheResult {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
         let name = match self {
@@ -229,6 +221,12 @@ impl EncodeLabelValue for CacheResult {
             Self::Stale => "stale",
         };
         name.encode(encoder)
+    }
+}
+
+impl EncodeLabelValue for Call {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.as_str().encode(encoder)
     }
 }
 
@@ -247,6 +245,7 @@ impl EncodeLabelValue for Outcome {
         let name = match self {
             Self::Issued => "issued",
             Self::NotModified => "not_modified",
+            Self::Answered => "answered",
             Self::Cancelled => "cancelled",
             Self::Failed(reason) => reason.as_wire(),
         };

@@ -1,6 +1,9 @@
 //! A request as it came over the wire, to one in which every field is parsed. Names the first field that is wrong.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    fmt,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use proto::{
     Fingerprint,
@@ -103,10 +106,50 @@ pub struct InvalidField {
     pub problem: String,
 }
 
+/// Whether a federated request must show the ServiceAccount's token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubjectToken {
+    /// To act.
+    Required,
+    /// To explain what would be done.
+    Optional,
+}
+
+impl InvalidField {
+    /// What is wrong with `field`.
+    pub fn new(field: &'static str, problem: impl fmt::Display) -> Self {
+        Self {
+            field,
+            problem: problem.to_string(),
+        }
+    }
+}
+
 impl TryFrom<v1::GetDockerConfigRequest> for DockerConfigRequest {
     type Error = InvalidField;
 
     fn try_from(message: v1::GetDockerConfigRequest) -> Result<Self, Self::Error> {
+        Self::parse(message, SubjectToken::Required)
+    }
+}
+
+impl TryFrom<v1::GetAccessTokenRequest> for DockerConfigRequest {
+    type Error = InvalidField;
+
+    fn try_from(message: v1::GetAccessTokenRequest) -> Result<Self, Self::Error> {
+        Self::try_from(docker_config_request(message))
+    }
+}
+
+impl DockerConfigRequest {
+    /// Parses every field.
+    ///
+    /// # Errors
+    /// The first that is not valid.
+    pub fn parse(
+        message: v1::GetDockerConfigRequest,
+        subject_token: SubjectToken,
+    ) -> Result<Self, InvalidField> {
         let v1::GetDockerConfigRequest {
             binding,
             service_accounts,
@@ -123,17 +166,17 @@ impl TryFrom<v1::GetDockerConfigRequest> for DockerConfigRequest {
             namespace,
             name,
             uid: _for_the_audit,
-        } = binding.ok_or_else(|| invalid("binding", "must be set"))?;
+        } = binding.ok_or_else(|| InvalidField::new("binding", "must be set"))?;
         bounded_name("binding.namespace", &namespace, MAX_NAMESPACE_CHARS)?;
         bounded_name("binding.name", &name, MAX_NAME_CHARS)?;
         if service_accounts.is_empty() || service_accounts.len() > MAX_ENTRIES {
-            return Err(invalid("service_accounts", "must have 1 to 64 entries"));
+            return Err(InvalidField::new("service_accounts", "must have 1 to 64 entries"));
         }
         for account in &service_accounts {
             bounded_name("service_accounts", account, MAX_NAME_CHARS)?;
         }
         if scopes.len() > MAX_ENTRIES {
-            return Err(invalid("scopes", "must have at most 64 entries"));
+            return Err(InvalidField::new("scopes", "must have at most 64 entries"));
         }
         let v1::CloudReference {
             name: cloud_name,
@@ -152,7 +195,7 @@ impl TryFrom<v1::GetDockerConfigRequest> for DockerConfigRequest {
                 name: cloud_name,
                 authority_host,
             },
-            identity: identity_from(identity)?,
+            identity: identity_from(identity, subject_token)?,
             wish: Wish {
                 min_remaining: min_remaining.map(duration).transpose()?,
                 held: held.map(held_from).transpose()?,
@@ -166,17 +209,52 @@ impl TryFrom<v1::GetDockerConfigRequest> for DockerConfigRequest {
     }
 }
 
-fn identity_from(identity: Option<Identity>) -> Result<RequestedIdentity, InvalidField> {
+/// The two messages have the same fields; only what they are answered with differs.
+fn docker_config_request(message: v1::GetAccessTokenRequest) -> v1::GetDockerConfigRequest {
+    use v1::get_access_token_request::Identity as Wanted;
+    let v1::GetAccessTokenRequest {
+        binding,
+        service_accounts,
+        registry,
+        scopes,
+        cloud,
+        identity,
+        min_remaining,
+        held,
+        rejected_fingerprint,
+        force,
+    } = message;
+    v1::GetDockerConfigRequest {
+        binding,
+        service_accounts,
+        registry,
+        scopes,
+        cloud,
+        identity: identity.map(|identity| match identity {
+            Wanted::Federated(federated) => Identity::Federated(federated),
+            Wanted::BrokerOwned(owned) => Identity::BrokerOwned(owned),
+        }),
+        min_remaining,
+        held,
+        rejected_fingerprint,
+        force,
+    }
+}
+
+fn identity_from(
+    identity: Option<Identity>,
+    demand: SubjectToken,
+) -> Result<RequestedIdentity, InvalidField> {
     match identity {
-        None => Err(invalid("identity", "must be federated or broker_owned")),
+        None => Err(InvalidField::new("identity", "must be federated or broker_owned")),
         Some(Identity::Federated(v1::FederatedIdentity {
             tenant_id,
             client_id,
             subject_token,
         })) => {
             let subject_token = Secret::from(subject_token);
-            if subject_token.is_empty() {
-                return Err(invalid("federated.subject_token", "must be set"));
+            if subject_token.is_empty() && demand == SubjectToken::Required {
+                return Err(InvalidField::new("federated.subject_token", "must be set"));
             }
             let tenant = match tenant_id.as_str() {
                 "" => None,
@@ -196,7 +274,10 @@ fn identity_from(identity: Option<Identity>) -> Result<RequestedIdentity, Invali
                 .map(IdentitySelector::ResourceId)
                 .map(RequestedIdentity::BrokerOwned),
             // An empty selector would mean "the default identity of the broker's host": never.
-            None => Err(invalid("broker_owned", "must name a client_id or a resource_id")),
+            None => Err(InvalidField::new(
+                "broker_owned",
+                "must name a client_id or a resource_id",
+            )),
         },
     }
 }
@@ -213,7 +294,7 @@ fn held_from(held: v1::HeldCredential) -> Result<Held, InvalidField> {
             at.duration_since(UNIX_EPOCH)
                 .is_ok_and(|since| since < LATEST_EXPIRY)
         })
-        .ok_or_else(|| invalid("held.expire_time", "must be a time before the year 2100"))?;
+        .ok_or_else(|| InvalidField::new("held.expire_time", "must be a time before the year 2100"))?;
     Ok(Held {
         fingerprint: fingerprint("held.fingerprint", &bytes)?,
         expires_at,
@@ -221,18 +302,20 @@ fn held_from(held: v1::HeldCredential) -> Result<Held, InvalidField> {
 }
 
 fn fingerprint(field: &'static str, bytes: &[u8]) -> Result<Fingerprint, InvalidField> {
-    Fingerprint::try_from(bytes).map_err(|error| invalid(field, error))
+    Fingerprint::try_from(bytes).map_err(|error| InvalidField::new(field, error))
 }
 
 fn duration(duration: pbjson_types::Duration) -> Result<Duration, InvalidField> {
-    proto::time::from_duration(&duration).ok_or_else(|| invalid("min_remaining", "must not be negative"))
+    proto::time::from_duration(&duration)
+        .ok_or_else(|| InvalidField::new("min_remaining", "must not be negative"))
 }
 
-fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(
+fn parse<T: std::str::FromStr<Err: fmt::Display>>(
     field: &'static str,
     text: &str,
 ) -> Result<T, InvalidField> {
-    text.parse().map_err(|error: T::Err| invalid(field, error))
+    text.parse()
+        .map_err(|error: T::Err| InvalidField::new(field, error))
 }
 
 fn bounded_name(field: &'static str, name: &str, max_chars: usize) -> Result<(), InvalidField> {
@@ -244,77 +327,12 @@ fn bounded_name(field: &'static str, name: &str, max_chars: usize) -> Result<(),
     if is_name {
         Ok(())
     } else {
-        Err(invalid(field, "must be the name of a Kubernetes object"))
-    }
-}
-
-fn invalid(field: &'static str, problem: impl std::fmt::Display) -> InvalidField {
-    InvalidField {
-        field,
-        problem: problem.to_string(),
+        Err(InvalidField::new(
+            field,
+            "must be the name of a Kubernetes object",
+        ))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn valid() -> v1::GetDockerConfigRequest {
-        v1::GetDockerConfigRequest {
-            binding: Some(v1::BindingReference {
-                namespace: "ns".into(),
-                name: "app".into(),
-                uid: String::new(),
-            }),
-            service_accounts: vec!["sa".into()],
-            registry: "example.azurecr.io".into(),
-            scopes: vec!["repository:team/app:pull".into()],
-            identity: Some(Identity::BrokerOwned(v1::BrokerOwnedIdentity {
-                selector: Some(Selector::ClientId("33333333-3333-3333-3333-000000000001".into())),
-            })),
-            ..v1::GetDockerConfigRequest::default()
-        }
-    }
-
-    #[test]
-    fn request_that_is_complete_parses() {
-        let request = DockerConfigRequest::try_from(valid()).ok().unwrap();
-        assert_eq!(request.namespace, "ns");
-        assert_eq!(request.scopes.to_field(), "repository:team/app:pull");
-        assert!(request.wish.held.is_none() && !request.wish.force);
-    }
-
-    #[test]
-    fn request_with_a_bad_field_names_it() {
-        type Break = fn(&mut v1::GetDockerConfigRequest);
-        let cases: [(&str, Break); 12] = [
-            ("binding", |r| r.binding = None),
-            ("binding.namespace", |r| {
-                r.binding.as_mut().unwrap().namespace = "a/b".into();
-            }),
-            ("binding.name", |r| r.binding.as_mut().unwrap().name.clear()),
-            ("service_accounts", |r| r.service_accounts.clear()),
-            ("service_accounts", |r| r.service_accounts = vec!["sa".into(); 65]),
-            ("registry", |r| r.registry = "https://example.azurecr.io".into()),
-            ("scopes", |r| r.scopes = vec!["repository:*:pull".into()]),
-            ("identity", |r| r.identity = None),
-            ("broker_owned", |r| {
-                r.identity = Some(Identity::BrokerOwned(v1::BrokerOwnedIdentity::default()));
-            }),
-            ("federated.subject_token", |r| {
-                r.identity = Some(Identity::Federated(v1::FederatedIdentity::default()));
-            }),
-            ("held.expire_time", |r| {
-                r.held = Some(v1::HeldCredential::default());
-            }),
-            ("rejected_fingerprint", |r| {
-                r.rejected_fingerprint = vec![1].into();
-            }),
-        ];
-        for (field, break_it) in cases {
-            let mut message = valid();
-            break_it(&mut message);
-            assert_eq!(DockerConfigRequest::try_from(message).err().unwrap().field, field);
-        }
-    }
-}
+mod tests;

@@ -1,78 +1,72 @@
-//! The main listener: one TLS port for gRPC and HTTP JSON, drained on shutdown.
+//! The main listener: one TLS port for gRPC and HTTP JSON, bounded in connections, drained on shutdown.
+//!
+//! A connection passes these files in this order: here (accepted) -> [`seats`] (one of so many) -> [`connection`] (TLS,
+//! requests, end) -> the router.
 
-use std::{
-    net::{SocketAddr, TcpListener},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+mod certificate;
+mod connection;
+mod health;
+mod request_panic;
+mod seats;
 
-use axum::{Router, http::StatusCode};
-use axum_server::{
-    Handle,
-    accept::NoDelayAcceptor,
-    tls_rustls::{RustlsAcceptor, RustlsConfig},
-};
-use hyper_util::rt::TokioTimer;
-use tower_http::timeout::TimeoutLayer;
+use std::{io, net::TcpListener, sync::Arc, time::Duration};
 
-use runtime::{Failure, Shutdown, error_chain::ErrorChain, file_watch, tls};
+use axum::{Router, http::StatusCode, middleware};
+use tokio::net::TcpStream;
+use tonic_health::pb::health_server::{Health as HealthApi, HealthServer};
+use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
 
-use crate::{grpc, http, service::Service};
+use runtime::{Failure, Shutdown, tasks::spawn_detached};
+
+use crate::{gate, grpc, http, metrics::ConnectionMetrics, service::Service};
+pub use certificate::{Certificate, TlsFiles};
+use connection::Terms;
+pub use health::Health;
+pub(crate) use request_panic::Panicked;
+use seats::{Seat, Seats};
 
 /// Time for requests in flight after a shutdown has started: a little more than the longest deadline.
 pub const DRAIN: Duration = Duration::from_secs(32);
+/// Files that are open besides connections: 256 connections to Azure at most, listeners, configuration, logs.
+pub const OTHER_OPEN_FILES: u64 = 512;
 /// From the headers of a request to those of its answer, body included: the longest deadline and time to receive 64 KiB.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(35);
-/// Slow handshakes hold a connection for no longer than this.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Requests of one connection in flight; a syncer needs a few hundred, an attacker wants more.
-const MAX_STREAMS_PER_CONNECTION: u32 = 512;
-/// Dead peers are noticed after this much silence, and this much patience.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Headers of a request: a token of 16 KiB and the rest.
-const MAX_HEADER_BYTES: u32 = 32 * 1024;
+/// When no connection can be accepted, mostly because files have run out: trying again at once would be a busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
+/// The age of a connection is drawn from 1 ± this, so that what connected together does not come back together.
+const AGE_JITTER: f64 = 0.1;
 
-/// Where the certificate is.
-#[derive(Debug, Clone)]
-pub struct TlsFiles {
-    /// Certificate chain, PEM.
-    pub cert: PathBuf,
-    /// Its key, PEM.
-    pub key: PathBuf,
+/// How many connections, and how long.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionLimits {
+    /// At most this many at a time.
+    pub max_connections: usize,
+    /// After this long, give or take a tenth, a connection is asked to go: its caller finds the replicas anew.
+    pub max_age: Duration,
 }
 
-/// gRPC, health and HTTP JSON in one router.
-pub async fn router(service: Service) -> Router {
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health
-        .set_serving::<proto::v1::credential_service_server::CredentialServiceServer<grpc::Grpc>>()
-        .await;
-    let router = tonic::service::Routes::new(grpc::server(service.clone()))
-        .add_service(health_service)
-        .prepare()
-        .into_axum_router()
-        .merge(http::router(service));
+/// Everything that is served, behind the gate.
+pub async fn router(service: Service) -> (Router, Health) {
+    let (health, health_service) = health::service().await;
     // The deadline of a call starts when its message is there; this one also ends bodies that never come.
-    http::with_fallback(router).layer(TimeoutLayer::with_status_code(
+    let router = routes(service, health_service).layer(TimeoutLayer::with_status_code(
         StatusCode::REQUEST_TIMEOUT,
         REQUEST_TIMEOUT,
-    ))
+    ));
+    (router, health)
 }
 
-/// Loads the certificate.
-///
-/// # Errors
-/// The files cannot be read, or do not fit.
-pub fn load_tls(files: &TlsFiles) -> Result<RustlsConfig, Failure> {
-    tls::load_server_config(&files.cert, &files.key)
-        .map(|config| RustlsConfig::from_config(Arc::new(config)))
-        .map_err(|error| {
-            Failure::runtime("cannot serve TLS")
-                .source(error)
-                .remedy("--tls-cert-file and --tls-key-file must name a PEM certificate chain and its key")
-        })
+/// gRPC, health and HTTP JSON in one router. Nothing is reached but through the gate.
+fn routes(service: Service, health: HealthServer<impl HealthApi>) -> Router {
+    let grpc = tonic::service::Routes::new(grpc::credential_server(service.clone()))
+        .add_service(grpc::fleet_server(service.clone()))
+        .add_service(health)
+        .prepare()
+        .into_axum_router()
+        .layer(CatchPanicLayer::custom(request_panic::grpc));
+    let http = http::router(service.clone()).layer(CatchPanicLayer::custom(request_panic::http));
+    grpc.merge(http)
+        .layer(middleware::from_fn_with_state(service, gate::gate))
 }
 
 /// Serves until shutdown, then lets requests in flight finish.
@@ -81,56 +75,87 @@ pub fn load_tls(files: &TlsFiles) -> Result<RustlsConfig, Failure> {
 /// The listener cannot be registered with the runtime.
 pub fn serve(
     listener: TcpListener,
-    tls: RustlsConfig,
+    certificate: Certificate,
     router: Router,
+    limits: ConnectionLimits,
+    metrics: ConnectionMetrics,
     shutdown: Shutdown,
 ) -> Result<impl Future<Output = ()> + Send, Failure> {
-    let handle = Handle::<SocketAddr>::new();
-    let mut server = axum_server::from_tcp(listener)
-        .map_err(|error| Failure::runtime("cannot use the listener").source(error))?
-        // Without TCP_NODELAY a small gRPC answer waits 40 ms for the peer's delayed acknowledgement.
-        .acceptor(
-            RustlsAcceptor::new(tls)
-                .handshake_timeout(HANDSHAKE_TIMEOUT)
-                .acceptor(NoDelayAcceptor::new()),
-        )
-        .handle(handle.clone());
-    let protocols = server.http_builder();
-    // Without a timer hyper drops its own limit on slow headers, and panics where a keep-alive is asked for.
-    protocols.http1().timer(TokioTimer::new());
-    protocols
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
-        .max_header_list_size(MAX_HEADER_BYTES)
-        .keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        .enable_connect_protocol();
+    let listener = tokio::net::TcpListener::from_std(listener)
+        .map_err(|error| Failure::runtime("cannot use the listener").source(error))?;
+    let mut seats = Seats::new(limits.max_connections, metrics.clone());
+    let terms = Arc::new(Terms {
+        protocols: connection::protocols(),
+        router,
+        metrics,
+        shutdown: shutdown.clone(),
+    });
     Ok(async move {
-        let drain = async {
-            shutdown.started().await;
-            handle.graceful_shutdown(Some(DRAIN));
-            std::future::pending::<()>().await;
-        };
-        let served = tokio::select! {
-            served = server.serve(router.into_make_service()) => served,
-            () = drain => Ok(()),
-        };
-        if let Err(error) = served {
-            tracing::error!(%error, "the server failed");
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = shutdown.started() => break,
+            };
+            match accepted {
+                Ok((stream, _address)) => {
+                    if let Some(seat) = seats.take().await {
+                        admit(stream, seat, &certificate, limits.max_age, &terms);
+                    }
+                }
+                Err(error) => pause_after(&error, &shutdown).await,
+            }
         }
+        // From here on the port is closed: whoever comes now is told so at once and turns to another replica.
+        drop(listener);
+        seats.all_free().await;
     })
 }
 
-/// Takes a renewed certificate into use; a bad one is refused and the old one stays.
-pub async fn reload_tls(files: TlsFiles, tls: RustlsConfig, shutdown: Shutdown) {
-    let watched = vec![files.cert.clone(), files.key.clone()];
-    file_watch::on_change(watched, shutdown, move || match tls::load_server_config(&files.cert, &files.key) {
-        Ok(config) => {
-            tls.reload_from_config(Arc::new(config));
-            tracing::info!("certificate reloaded");
-        }
-        Err(error) => tracing::error!(error = %ErrorChain(&error), "the new certificate cannot be used; the old one stays"),
-    })
-    .await;
+fn admit(stream: TcpStream, seat: Seat, certificate: &Certificate, max_age: Duration, terms: &Arc<Terms>) {
+    // Without TCP_NODELAY a small gRPC answer waits 40 ms for the peer's delayed acknowledgement.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection ended before it began");
+        return;
+    }
+    let age = drawn_age(max_age, rand::random());
+    spawn_detached(connection::serve(
+        stream,
+        certificate.current(),
+        seat,
+        age,
+        Arc::clone(terms),
+    ));
+}
+
+/// `random` is from 0 to 1.
+fn drawn_age(max_age: Duration, random: f64) -> Duration {
+    max_age.mul_f64(1.0 - AGE_JITTER + 2.0 * AGE_JITTER * random)
+}
+
+async fn pause_after(error: &io::Error, shutdown: &Shutdown) {
+    let is_of_the_peer = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    );
+    if is_of_the_peer {
+        return;
+    }
+    tracing::error!(%error, "cannot accept connections; trying again");
+    tokio::select! {
+        () = tokio::time::sleep(ACCEPT_PAUSE) => {}
+        () = shutdown.started() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r3_age_of_a_connection_is_within_a_tenth() {
+        let max_age = Duration::from_secs(300);
+        assert_eq!(drawn_age(max_age, 0.0), Duration::from_secs(270));
+        assert_eq!(drawn_age(max_age, 0.5), max_age);
+        assert_eq!(drawn_age(max_age, 1.0), Duration::from_secs(330));
+    }
 }

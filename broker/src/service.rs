@@ -1,36 +1,60 @@
-//! One request, start to end, whatever wire it came over: authenticate, parse, authorize, fetch, answer.
+//! The calls, whatever wire they come over: admit (who, and whether at all), parse, authorize, fetch, answer.
 //!
 //! `grpc` and `http` only decode and encode; there is no second implementation of anything.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant, SystemTime},
-};
+mod answer;
+mod record;
+
+use std::{sync::Arc, time::Duration};
 
 use http::HeaderMap;
 use proto::{
     MAX_DEADLINE, Reason,
-    v1::{GetDockerConfigRequest, GetDockerConfigResponse},
+    v1::{
+        ExplainRequest, ExplainResponse, GetAccessTokenRequest, GetAccessTokenResponse,
+        GetDockerConfigRequest, GetDockerConfigResponse, InvalidateRequest, InvalidateResponse,
+        ListClustersRequest, ListClustersResponse, TokenKind,
+    },
 };
 
 use crate::{
-    authn::{AuthnError, TokenError},
+    access::{self, Admits, Role, Rule},
+    authn::{AuthnError, Caller, TokenError},
     authz,
-    credentials::{Credential, Credentials, Payload},
+    credentials::{Credential, Credentials},
     error::CredentialError,
-    live::Live,
-    metrics::{Metrics, Outcome, WireFormat},
-    request::{DockerConfigRequest, RequestedIdentity},
+    explain, fleet, grpc,
+    live::{Live, Snapshot},
+    metrics::{Metrics, WireFormat},
+    request::{DockerConfigRequest, InvalidField, RequestedIdentity},
 };
+pub use answer::Answer;
+pub use record::Record;
 
 /// What both wires serve. Cheap to clone.
 #[derive(Clone)]
 pub struct Service(Arc<Parts>);
 
+/// A call that the gate has let through: who makes it, and the configuration that it is answered by from here on.
+#[derive(Clone)]
+pub struct Admitted {
+    caller: Caller,
+    live: Arc<Snapshot>,
+    deadline: Duration,
+    record: Record,
+}
+
 struct Parts {
     live: Live,
     credentials: Credentials,
     metrics: Metrics,
+}
+
+impl Admitted {
+    /// Where the outcome goes.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
 }
 
 impl Service {
@@ -43,90 +67,218 @@ impl Service {
         }))
     }
 
-    /// Answers `GetDockerConfig`, within the caller's deadline and never later than 30 s. `message` is what the wire
-    /// could decode, or why it could not: who asks comes before what is asked.
+    /// Authenticates the caller of a call by the headers, and checks its role. The body is not needed for that.
+    ///
+    /// # Errors
+    /// The token is not accepted, or the caller has no role that the call admits.
+    pub fn admit(
+        &self,
+        wire: WireFormat,
+        rule: &Rule,
+        headers: &HeaderMap,
+    ) -> Result<Admitted, CredentialError> {
+        let record = Record::open(self.0.metrics.clone(), wire, rule.call);
+        let live = self.0.live.current();
+        let caller = authenticated(&live, headers)
+            .and_then(|caller| match rule.admits {
+                Admits::Anybody => Ok(caller),
+                Admits::Only(roles) => Ok(access::check(&caller, roles).map(|()| caller)?),
+            })
+            .inspect_err(|error| record.fail(error))?;
+        let asked = match wire {
+            WireFormat::Grpc => grpc::deadline(headers),
+            WireFormat::Http => None,
+        };
+        Ok(Admitted {
+            caller,
+            live,
+            deadline: asked.unwrap_or(MAX_DEADLINE).min(MAX_DEADLINE),
+            record,
+        })
+    }
+
+    /// Makes a call within its deadline, and records how it went. `message` is what the wire could decode, or why it
+    /// could not.
+    ///
+    /// # Errors
+    /// Those of the message, of the call, and the deadline.
+    pub async fn serve<Q, A, F>(
+        self,
+        admitted: Admitted,
+        message: Result<Q, CredentialError>,
+        call: fn(Self, Admitted, Q) -> F,
+    ) -> Result<A, CredentialError>
+    where
+        A: Answer,
+        F: Future<Output = Result<A, CredentialError>>,
+    {
+        let (deadline, record) = (admitted.deadline, admitted.record.clone());
+        let answered = match message {
+            Ok(message) => tokio::time::timeout(deadline, call(self, admitted, message))
+                .await
+                .unwrap_or_else(|_elapsed| Err(CredentialError::titled(Reason::DeadlineExceeded))),
+            Err(error) => Err(error),
+        };
+        match &answered {
+            Ok(answer) => record.settle(answer.outcome()),
+            Err(error) => record.fail(error),
+        }
+        answered
+    }
+
+    /// `GetDockerConfig`.
     ///
     /// # Errors
     /// Classified; see [`CredentialError`].
     pub async fn get_docker_config(
-        &self,
-        wire: WireFormat,
-        headers: &HeaderMap,
-        message: Result<GetDockerConfigRequest, CredentialError>,
-        deadline: Option<Duration>,
+        self,
+        admitted: Admitted,
+        message: GetDockerConfigRequest,
     ) -> Result<GetDockerConfigResponse, CredentialError> {
-        let mut record = Record {
-            metrics: &self.0.metrics,
-            wire,
-            outcome: Outcome::Cancelled,
-            started_at: started(),
-        };
-        let deadline = deadline.unwrap_or(MAX_DEADLINE).min(MAX_DEADLINE);
-        let result = tokio::time::timeout(deadline, self.answer(headers, message))
-            .await
-            .unwrap_or_else(|_elapsed| Err(CredentialError::titled(Reason::DeadlineExceeded)));
-        if let Err(error) = &result {
-            log_failure(error);
-        }
-        record.outcome = match &result {
-            Ok(response) if response.not_modified => Outcome::NotModified,
-            Ok(_response) => Outcome::Issued,
-            Err(error) => Outcome::Failed(error.reason),
-        };
-        result
+        let request = DockerConfigRequest::try_from(message)?;
+        Ok(answer::docker_config(
+            &self.credential(&admitted, &request).await?,
+        ))
     }
 
-    async fn answer(
+    /// `GetAccessToken`.
+    ///
+    /// # Errors
+    /// Classified; see [`CredentialError`].
+    pub async fn get_access_token(
+        self,
+        admitted: Admitted,
+        message: GetAccessTokenRequest,
+    ) -> Result<GetAccessTokenResponse, CredentialError> {
+        let request = DockerConfigRequest::try_from(message)?;
+        let kind = if request.scopes.is_empty() {
+            TokenKind::Refresh
+        } else {
+            TokenKind::Access
+        };
+        Ok(answer::access_token(
+            &self.credential(&admitted, &request).await?,
+            kind,
+        ))
+    }
+
+    /// The way of every credential: the subject's token is verified and the policy asked on each request, hit or miss.
+    async fn credential(
         &self,
-        headers: &HeaderMap,
-        message: Result<GetDockerConfigRequest, CredentialError>,
-    ) -> Result<GetDockerConfigResponse, CredentialError> {
-        let live = self.0.live.current();
+        admitted: &Admitted,
+        request: &DockerConfigRequest,
+    ) -> Result<Credential, CredentialError> {
+        let Admitted { caller, live, .. } = admitted;
         let span = tracing::Span::current();
-        let bearer = bearer_token(headers).ok_or(AuthnError::Caller(TokenError::Missing))?;
-        let caller = live.authenticator.caller(bearer)?;
-        span.record("acrpull.cluster", &*caller.cluster.config.name);
-        let request = DockerConfigRequest::try_from(message?)?;
         span.record("acrpull.binding.namespace", request.namespace.as_str());
         span.record("acrpull.binding.name", request.binding.as_str());
         span.record("acrpull.registry.server", request.registry.as_str());
         let subject = match &request.identity {
             RequestedIdentity::Federated { subject_token, .. } => {
-                Some(live.authenticator.subject(subject_token.expose(), &caller)?)
+                Some(live.authenticator.subject(subject_token.expose(), caller)?)
             }
             RequestedIdentity::BrokerOwned(_) => None,
         };
-        let permit = authz::permit(&caller, subject.as_ref(), &request, &live.clouds, &live.policy)?;
+        let permit = authz::permit(caller, subject.as_ref(), request, &live.clouds, &live.policy)?;
         if let Some(grant) = permit.grant() {
             span.record("acrpull.policy.rule", grant);
         }
-        let credential = self.0.credentials.credential(&permit, &request.wish).await?;
-        Ok(response(&credential))
+        self.0.credentials.credential(&permit, &request.wish).await
+    }
+
+    /// `Explain`. Asks nobody, and changes nothing.
+    ///
+    /// # Errors
+    /// There is nothing to explain, or the caller may not ask about this cluster.
+    #[expect(clippy::unused_async, reason = "a call like the others")]
+    pub async fn explain(
+        self,
+        admitted: Admitted,
+        message: ExplainRequest,
+    ) -> Result<ExplainResponse, CredentialError> {
+        let ExplainRequest { request, cluster } = message;
+        let Admitted { caller, live, .. } = &admitted;
+        let request = request.ok_or_else(|| InvalidField::new("request", "must be set"))?;
+        let asks = if Role::Operator.is_of(caller) {
+            explain::Reader::Operator
+        } else {
+            explain::Reader::Syncer
+        };
+        let caller = on_behalf_of(caller, &cluster, live)?;
+        Ok(explain::explain(asks, &caller, request, live, |permit| {
+            self.0.credentials.inspect(permit)
+        }))
+    }
+
+    /// `ListClusters`.
+    ///
+    /// # Errors
+    /// None; the signature is that of every call.
+    #[expect(clippy::unused_async, reason = "a call like the others")]
+    pub async fn list_clusters(
+        self,
+        admitted: Admitted,
+        message: ListClustersRequest,
+    ) -> Result<ListClustersResponse, CredentialError> {
+        Ok(fleet::clusters(
+            admitted.live.authenticator.clusters(),
+            &message.page_token,
+        ))
+    }
+
+    /// `Invalidate`.
+    ///
+    /// # Errors
+    /// The selection contradicts itself, or selects nothing in particular.
+    #[expect(clippy::unused_async, reason = "a call like the others")]
+    pub async fn invalidate(
+        self,
+        admitted: Admitted,
+        message: InvalidateRequest,
+    ) -> Result<InvalidateResponse, CredentialError> {
+        let selection = fleet::selection(message)?;
+        let dropped = self.0.credentials.invalidate(&selection);
+        tracing::info!(
+            acrpull.caller = &*admitted.caller.subject,
+            ?selection,
+            entries_dropped = dropped,
+            "cached tokens dropped"
+        );
+        Ok(InvalidateResponse {
+            entries_dropped: u32::try_from(dropped).unwrap_or(u32::MAX),
+        })
     }
 }
 
-fn response(credential: &Credential) -> GetDockerConfigResponse {
-    let time = |at: SystemTime| Some(proto::time::to_timestamp(at));
-    let payload = credential.payload.as_ref();
-    GetDockerConfigResponse {
-        not_modified: payload.is_none(),
-        docker_config_json: payload.map(Payload::docker_config_json).unwrap_or_default(),
-        expire_time: time(credential.expires_at),
-        refresh_time: time(credential.refresh_at),
-        granted_scopes: credential.granted.iter().map(ToString::to_string).collect(),
-        fingerprint: credential.fingerprint.as_bytes().to_vec().into(),
-        degraded: credential.degraded,
-    }
+fn authenticated(live: &Snapshot, headers: &HeaderMap) -> Result<Caller, CredentialError> {
+    let bearer = bearer_token(headers).ok_or(AuthnError::Caller(TokenError::Missing))?;
+    let caller = live.authenticator.caller(bearer)?;
+    let span = tracing::Span::current();
+    span.record("acrpull.cluster", &*caller.cluster.config.name);
+    span.record("acrpull.caller", &*caller.subject);
+    Ok(caller)
 }
 
-/// The one place where a refused or failed request is logged. Who asked for what is in the fields of the span.
-fn log_failure(error: &CredentialError) {
-    tracing::warn!(
-        reason = error.reason.as_str(),
-        azure.request_id = error.azure_request_id,
-        retry_after_s = error.retry_after.map(|wait| wait.as_secs()),
-        "no credential: {error}"
-    );
+/// Who a request is explained for: the caller, or for an operator the caller as if it were of the cluster named.
+fn on_behalf_of(caller: &Caller, cluster: &str, live: &Snapshot) -> Result<Caller, CredentialError> {
+    if cluster.is_empty() || *cluster == *caller.cluster.config.name {
+        return Ok(caller.clone());
+    }
+    if !Role::Operator.is_of(caller) {
+        return Err(CredentialError::new(
+            Reason::CallerNotPermitted,
+            "cluster names another cluster than the caller's own; that is for operators only",
+        ));
+    }
+    let clusters = live.authenticator.clusters();
+    let other = clusters
+        .iter()
+        .find(|other| *other.config.name == *cluster)
+        .ok_or_else(|| InvalidField::new("cluster", "must be the name of a configured cluster"))?;
+    Ok(Caller {
+        cluster: Arc::clone(other),
+        subject: Arc::clone(&caller.subject),
+    })
 }
 
 /// The token of `authorization: Bearer <token>`; the scheme's case does not matter (RFC 9110 section 11.1).
@@ -137,23 +289,4 @@ fn bearer_token(headers: &HeaderMap) -> Option<&str> {
         .ok()?
         .split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-fn started() -> Instant {
-    Instant::now()
-}
-
-/// Counts a request when it ends, also when its future is dropped because the caller went away.
-struct Record<'a> {
-    metrics: &'a Metrics,
-    wire: WireFormat,
-    outcome: Outcome,
-    started_at: Instant,
-}
-
-impl Drop for Record<'_> {
-    fn drop(&mut self) {
-        self.metrics
-            .observe_request(self.wire, self.outcome, self.started_at.elapsed().as_secs_f64());
-    }
 }

@@ -1,127 +1,143 @@
 //! The Rust client of the broker.
 //!
-//! One channel, opened when first used; the caller's token read again from its file as the kubelet renews it; every
-//! call with a deadline, one retry when a replica is gone, and the current trace continued in the broker.
+//! A call goes to the less busy of two replicas drawn at random. A replica that is lost costs the call one more try on
+//! another; one that is silent for 2 s gets company from another, and the first answer counts. Whatever happens, a call
+//! makes at most two attempts and ends within 20 s. Read in the order of a call: `methods`; `attempts` (what is asked when), with
+//! `verdict` (what an answer means) and `budget` (how much may be asked twice); `replicas` (who can be asked), with
+//! `resolve` (where they are) and `connection` (how they are reached), `trust` (whether it is them).
+//!
+//! The tokens that pass through are the callers' and the broker's: nothing here logs or keeps a message.
 
+mod attempts;
+mod budget;
+mod connection;
 mod error;
+mod methods;
+mod metrics;
+mod replicas;
+mod resolve;
 mod token_file;
+mod trust;
+mod verdict;
 
-use std::{path::PathBuf, time::Duration};
-
-use proto::v1::{
-    GetDockerConfigRequest, GetDockerConfigResponse, credential_service_client::CredentialServiceClient,
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
 };
+
+use http::Uri;
 use runtime::telemetry::propagation;
 use tokio::time::Instant;
-use tonic::{
-    Code, Request, Status,
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Uri},
-};
+use tonic::{Code, Request, Response, Status};
 use tracing::Instrument as _;
 
 pub use error::{BrokerError, ClientError};
-use token_file::TokenFile;
+pub use metrics::ClientMetrics;
+pub use resolve::{Resolve, SystemResolver};
 
-/// The longest wait for a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest wait for an answer; the broker itself gives up after 30 s.
+use attempts::Attempts;
+use budget::Budget;
+use connection::{Connector, Wire};
+use replicas::{Lease, Replicas};
+use token_file::TokenFile;
+use trust::Trust;
+
+/// The longest wait for an answer, all attempts together; the broker itself gives up after 30 s.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
-/// A replica that vanished without a word is noticed after this much silence (guarantee R2) ...
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// ... and this much patience.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Of an https address that names none.
+const DEFAULT_PORT: u16 = 443;
 
 /// How to reach the broker and as whom.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
-    /// `https://host:port`.
+    /// `https://host:port`. Every address of the host is a replica; certificates must name the host.
     pub address: String,
-    /// Roots that the broker's certificate must chain to; the system's roots when absent.
+    /// Roots that the broker's certificate must chain to, read again for each connection; the system's roots when absent.
     pub ca_file: Option<PathBuf>,
-    /// File with the caller's ServiceAccount token, issued for the broker's audience.
+    /// File with the caller's ServiceAccount token, issued for the broker's audience; read again as it is renewed.
     pub token_file: PathBuf,
 }
 
-/// A connection to the broker. Cheap to clone; clones share the channel.
+/// The broker, all replicas of it. Cheap to clone; clones share connections, budget and metrics, and the last one to go
+/// closes the connections.
 #[derive(Debug, Clone)]
 pub struct BrokerClient {
-    service: CredentialServiceClient<Channel>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    replicas: Replicas,
     token: TokenFile,
+    budget: Mutex<Budget>,
+    metrics: ClientMetrics,
 }
 
 impl BrokerClient {
-    /// Prepares the client. Nothing is sent before the first call; must run inside an async runtime.
+    /// Prepares the client and starts to connect; no call is made. Must run inside an async runtime.
     ///
     /// # Errors
     /// The address is no https address, or the CA file cannot be used.
     pub fn new(options: &ClientOptions) -> Result<Self, ClientError> {
-        let address = || options.address.clone();
+        Self::with_resolver(options, Arc::new(SystemResolver))
+    }
+
+    /// The same, where addresses come from somewhere else than the system's resolver.
+    ///
+    /// # Errors
+    /// Those of [`BrokerClient::new`].
+    pub fn with_resolver(options: &ClientOptions, resolver: Arc<dyn Resolve>) -> Result<Self, ClientError> {
         let uri: Uri = options.address.parse().map_err(|source| ClientError::Address {
-            address: address(),
+            address: options.address.clone(),
             source,
         })?;
         // A token must not travel in the clear, so there is no way to say http.
-        if uri.scheme_str() != Some("https") || uri.host().is_none() {
-            return Err(ClientError::NotHttps { address: address() });
-        }
-        let mut tls = ClientTlsConfig::new();
-        tls = match &options.ca_file {
-            Some(path) => {
-                runtime::tls::load_certificates(path).map_err(ClientError::Ca)?;
-                let pem = std::fs::read(path).map_err(|source| ClientError::CaFile {
-                    path: path.display().to_string(),
-                    source,
-                })?;
-                tls.ca_certificate(Certificate::from_pem(pem))
+        let host = match (uri.scheme_str(), uri.host()) {
+            (Some("https"), Some(host)) => host.trim_matches(['[', ']']).to_owned(),
+            _ => {
+                return Err(ClientError::NotHttps {
+                    address: options.address.clone(),
+                });
             }
-            None => tls.with_native_roots(),
         };
-        let channel = Endpoint::from(uri)
-            .tls_config(tls)
-            .map_err(ClientError::Tls)?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(CALL_TIMEOUT)
-            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            .keep_alive_while_idle(true)
-            .user_agent(concat!("acrpull-client/", env!("CARGO_PKG_VERSION")))
-            .map_err(ClientError::Tls)?
-            .connect_lazy();
-        let service = CredentialServiceClient::new(channel)
-            .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(proto::MAX_MESSAGE_BYTES);
+        let port = uri.port_u16().unwrap_or(DEFAULT_PORT);
+        let trust = Trust::load(&host, options.ca_file.clone())?;
+        let metrics = ClientMetrics::default();
+        let connector = Connector::new(trust, uri);
         Ok(Self {
-            service,
-            token: TokenFile::new(options.token_file.clone()),
+            shared: Arc::new(Shared {
+                replicas: Replicas::follow(host, port, resolver, connector, metrics.clone()),
+                token: TokenFile::new(options.token_file.clone()),
+                budget: Mutex::default(),
+                metrics,
+            }),
         })
     }
 
-    /// Asks for the content of a pull Secret.
-    ///
-    /// # Errors
-    /// The broker refused or failed ([`BrokerError::reason`] says why), or could not be reached.
-    ///
-    /// # Cancel safety
-    /// Cancel safe: the broker finishes the work for others, the answer is lost.
-    pub async fn get_docker_config(
-        &self,
-        message: GetDockerConfigRequest,
-    ) -> Result<GetDockerConfigResponse, BrokerError> {
+    /// What is counted, to be registered by whoever has a registry.
+    pub fn metrics(&self) -> &ClientMetrics {
+        &self.shared.metrics
+    }
+
+    /// The path of every unary method: one span, one deadline, attempts as [`attempts`] decides. `send` makes one
+    /// attempt; it may run twice, so the method must be idempotent.
+    async fn call<M, R, S, F>(&self, method: &'static str, message: M, send: S) -> Result<R, BrokerError>
+    where
+        M: Clone + Send + Sync,
+        R: Send,
+        S: Fn(Wire, Request<M>) -> F + Sync,
+        F: Future<Output = Result<Response<R>, Status>> + Send,
+    {
         let span = tracing::info_span!(
-            "acrpull.broker.v1.CredentialService/GetDockerConfig",
+            "broker call",
+            otel.name = method,
             otel.kind = "client",
             rpc.system.name = "grpc",
             rpc.response.status_code = tracing::field::Empty,
         );
         async {
-            let deadline = Instant::now() + CALL_TIMEOUT;
-            let result = match self.call_once(message.clone()).await {
-                // The connection broke before a replica answered; the next one may land on another.
-                Err(status) if is_lost_replica(&status) && Instant::now() < deadline => {
-                    self.call_once(message).await
-                }
-                result => result,
-            };
+            let result = self.attempt(message, send).await;
             let code = result.as_ref().map_or_else(Status::code, |_response| Code::Ok);
             tracing::Span::current().record("rpc.response.status_code", i32::from(code));
             result.map_err(|status| BrokerError::from_status(&status))
@@ -130,27 +146,31 @@ impl BrokerClient {
         .await
     }
 
-    async fn call_once(&self, message: GetDockerConfigRequest) -> Result<GetDockerConfigResponse, Status> {
-        let mut request = Request::new(message);
-        request
-            .metadata_mut()
-            .insert("authorization", self.token.bearer().await?);
-        request.set_timeout(CALL_TIMEOUT);
-        propagation::inject_current(request.metadata_mut().as_mut());
-        self.service
-            .clone()
-            .get_docker_config(request)
-            .await
-            .map(tonic::Response::into_inner)
+    async fn attempt<M, R, S, F>(&self, message: M, send: S) -> Result<R, Status>
+    where
+        M: Clone + Send + Sync,
+        R: Send,
+        S: Fn(Wire, Request<M>) -> F + Sync,
+        F: Future<Output = Result<Response<R>, Status>> + Send,
+    {
+        let deadline = Instant::now() + CALL_TIMEOUT;
+        let bearer = self.shared.token.bearer().await?;
+        let attempts = Attempts {
+            pool: &self.shared.replicas,
+            budget: &self.shared.budget,
+            metrics: &self.shared.metrics,
+        };
+        let response = attempts
+            .run(deadline, |lease: &Lease| {
+                let mut request = Request::new(message.clone());
+                request.metadata_mut().insert("authorization", bearer.clone());
+                // What remains: a replica must not work on for somebody who has left.
+                request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+                propagation::inject_current(request.metadata_mut().as_mut());
+                // On the heap: a call has room for several attempts, and an attempt is kilobytes.
+                Box::pin(send(lease.wire(), request))
+            })
+            .await?;
+        Ok(response.into_inner())
     }
-}
-
-/// A failure that no broker said (its own answers carry a reason): no connection, one that broke in the middle, or one
-/// that was being closed. The call is idempotent, so it is safe to repeat whatever became of it.
-fn is_lost_replica(status: &Status) -> bool {
-    let is_transport = matches!(
-        status.code(),
-        Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled
-    );
-    is_transport && error::reason_of(status).is_none()
 }

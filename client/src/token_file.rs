@@ -66,3 +66,46 @@ impl TokenFile {
         Status::unauthenticated("the caller's own token cannot be read")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn bearer(file: &TokenFile) -> String {
+        file.bearer().await.unwrap().to_str().unwrap().to_owned()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn token_that_was_renewed_is_used_and_one_that_vanished_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "first\n").unwrap();
+        let file = TokenFile::new(path.clone());
+        assert_eq!(bearer(&file).await, "Bearer first");
+        std::fs::write(&path, "second").unwrap();
+        assert_eq!(bearer(&file).await, "Bearer first");
+        tokio::time::advance(REREAD_AFTER).await;
+        assert_eq!(bearer(&file).await, "Bearer second");
+        std::fs::remove_file(&path).unwrap();
+        tokio::time::advance(REREAD_AFTER).await;
+        assert_eq!(bearer(&file).await, "Bearer second");
+    }
+
+    #[tokio::test]
+    async fn token_that_never_was_is_an_error_of_the_caller() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = TokenFile::new(folder.path().join("token"));
+        let status = missing.bearer().await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::Unauthenticated);
+    }
+
+    #[tokio::test]
+    async fn token_is_not_in_the_debug_text() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "sesame").unwrap();
+        let file = TokenFile::new(path);
+        let bearer = file.bearer().await.unwrap();
+        assert!(!format!("{file:?} {bearer:?}").contains("sesame"));
+    }
+}

@@ -95,6 +95,9 @@ catalogue! {
     /// A field of the request does not parse.
     InvalidRequest = "INVALID_REQUEST", InvalidArgument, 400, Caller, ApplicationTeam,
         "a field of the request is not valid";
+    /// The message is larger than any honest one.
+    RequestTooLarge = "REQUEST_TOO_LARGE", OutOfRange, 413, Caller, ApplicationTeam,
+        "the message is larger than the broker accepts";
     /// The registry lies outside the allowed domains or the cluster's ceiling.
     RegistryNotAllowed = "REGISTRY_NOT_ALLOWED", PermissionDenied, 403, Denied, PlatformTeam,
         "the registry is not among those that the broker may send tokens to";
@@ -199,6 +202,23 @@ impl Reason {
         Self::ALL.iter().copied().find(|reason| reason.as_wire() == wire)
     }
 
+    /// Stands for a reason of a newer broker that this version does not know: the one that its code is nearest to. The
+    /// broker's own text goes with it, so it matters for retries more than for people.
+    pub const fn standing_for(code: Code) -> Self {
+        match code {
+            Code::Unauthenticated => Self::CallerUnauthenticated,
+            Code::PermissionDenied => Self::PolicyDenied,
+            Code::InvalidArgument | Code::OutOfRange => Self::InvalidRequest,
+            Code::FailedPrecondition | Code::NotFound | Code::AlreadyExists => Self::EntraRejected,
+            Code::ResourceExhausted => Self::Overloaded,
+            Code::DeadlineExceeded | Code::Cancelled => Self::DeadlineExceeded,
+            Code::Unavailable | Code::Aborted => Self::BrokerUnreachable,
+            Code::Ok | Code::Unknown | Code::Unimplemented | Code::Internal | Code::DataLoss => {
+                Self::Internal
+            }
+        }
+    }
+
     /// Where the troubleshooting guide explains it; also the `type` of a problem+json answer.
     pub fn help_url(self) -> String {
         format!("https://acrpull.dev/e/{}", self.as_str())
@@ -234,6 +254,21 @@ mod tests {
     }
 
     #[test]
+    fn r5_reason_of_a_newer_broker_is_retried_like_its_code() {
+        for (code, class) in [
+            (Code::PermissionDenied, RetryClass::Denied),
+            (Code::InvalidArgument, RetryClass::Caller),
+            (Code::FailedPrecondition, RetryClass::Permanent),
+            (Code::ResourceExhausted, RetryClass::Transient),
+            (Code::Unavailable, RetryClass::Transient),
+            (Code::Internal, RetryClass::Transient),
+        ] {
+            let reason = Reason::standing_for(code);
+            assert_eq!((reason.grpc_code(), reason.retry_class()), (code, class));
+        }
+    }
+
+    #[test]
     fn catalogue_status_codes_agree() {
         for reason in Reason::ALL {
             let status = reason.http_status();
@@ -244,6 +279,7 @@ mod tests {
                 (Code::NotFound, 404),
                 (Code::AlreadyExists, 409),
                 (Code::FailedPrecondition, 412),
+                (Code::OutOfRange, 413),
                 (Code::ResourceExhausted, 429),
                 (Code::Internal, 500),
                 (Code::Unavailable, 503),

@@ -1,7 +1,7 @@
 //! The wire contract of the broker: generated messages and services, the catalogue of reasons, and the words
 //! that broker, client and syncer share. No I/O, no async runtime, no Kubernetes client.
 //!
-//! - [`v1`]: messages and service of `acrpull.broker.v1`, with the proto3 JSON mapping for the HTTP twin.
+//! - [`v1`]: messages and services of `acrpull.broker.v1`, with the proto3 JSON mapping for the HTTP twin.
 //! - [`catalogue`]: every reason for which something is refused or fails, once.
 //! - [`types`]: registry host, scope, identity and tenant ids: parsed once, canonical ever after.
 //! - [`fingerprint`]: how two parties compare payloads without showing them.
@@ -12,12 +12,14 @@ mod redacted;
 pub mod time;
 pub mod types;
 
+use std::sync::LazyLock;
+
 pub use catalogue::Reason;
 pub use fingerprint::Fingerprint;
+use prost::Message as _;
 
 /// Messages and services of package `acrpull.broker.v1`.
 #[expect(
-    missing_docs,
     unused_qualifications,
     clippy::all,
     clippy::pedantic,
@@ -32,6 +34,15 @@ pub mod v1 {
 
 /// The serialized `FileDescriptorSet` of this package, for server reflection and for tests of the contract.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/broker_descriptor.bin"));
+
+/// The same, decoded, with the comments of the contract: what the OpenAPI document is made of.
+pub fn descriptors() -> &'static prost_types::FileDescriptorSet {
+    static DECODED: LazyLock<prost_types::FileDescriptorSet> = LazyLock::new(|| {
+        prost_types::FileDescriptorSet::decode(FILE_DESCRIPTOR_SET)
+            .expect("what build.rs has encoded must decode")
+    });
+    &DECODED
+}
 
 /// The domain in `google.rpc.ErrorInfo`.
 pub const ERROR_DOMAIN: &str = "acrpull.dev";

@@ -1,20 +1,9 @@
 //! `Debug` for the messages that carry a credential: the names of the fields that are safe to print, and no more.
-//! The generated implementation is switched off in `build.rs`.
+//! `build.rs` leaves out the generated implementation for every message with a field marked `debug_redact`.
 
 use std::fmt;
 
-use crate::v1::{FederatedIdentity, GetDockerConfigRequest, GetDockerConfigResponse};
-
-impl fmt::Debug for GetDockerConfigRequest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GetDockerConfigRequest")
-            .field("binding", &self.binding)
-            .field("service_accounts", &self.service_accounts)
-            .field("registry", &self.registry)
-            .field("scopes", &self.scopes)
-            .finish_non_exhaustive()
-    }
-}
+use crate::v1::{FederatedIdentity, GetAccessTokenResponse, GetDockerConfigResponse};
 
 impl fmt::Debug for FederatedIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -37,32 +26,64 @@ impl fmt::Debug for GetDockerConfigResponse {
     }
 }
 
+impl fmt::Debug for GetAccessTokenResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GetAccessTokenResponse")
+            .field("kind", &self.kind())
+            .field("not_modified", &self.not_modified)
+            .field("expire_time", &self.expire_time)
+            .field("refresh_time", &self.refresh_time)
+            .field("granted_scopes", &self.granted_scopes)
+            .field("degraded", &self.degraded)
+            .finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::v1::{
-        FederatedIdentity, GetDockerConfigRequest, GetDockerConfigResponse, get_docker_config_request,
-    };
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::v1::{GetDockerConfigRequest, get_docker_config_request};
 
     #[test]
-    fn credential_messages_print_no_credential() {
+    fn l2_credential_messages_print_no_credential() {
         let federated = FederatedIdentity {
             subject_token: "canary-subject".to_owned(),
             ..FederatedIdentity::default()
         };
+        let docker_config = GetDockerConfigResponse {
+            docker_config_json: "canary-payload".into(),
+            ..GetDockerConfigResponse::default()
+        };
+        let access_token = GetAccessTokenResponse {
+            token: "canary-token".to_owned(),
+            ..GetAccessTokenResponse::default()
+        };
+        let printed = [
+            ("FederatedIdentity", format!("{federated:?}")),
+            ("GetDockerConfigResponse", format!("{docker_config:?}")),
+            ("GetAccessTokenResponse", format!("{access_token:?}")),
+        ];
+        for (name, text) in &printed {
+            assert!(text.starts_with(name) && !text.contains("canary"), "{text}");
+        }
+        let tried: BTreeSet<&str> = printed.iter().map(|(name, _text)| *name).collect();
+        assert_eq!(tried, marked_messages());
+
+        // What contains such a message prints it in the same way.
         let request = GetDockerConfigRequest {
-            identity: Some(get_docker_config_request::Identity::Federated(federated.clone())),
+            identity: Some(get_docker_config_request::Identity::Federated(federated)),
             ..GetDockerConfigRequest::default()
         };
-        let response = GetDockerConfigResponse {
-            docker_config_json: "canary-payload".into(),
-            ..Default::default()
-        };
-        for printed in [
-            format!("{request:?}"),
-            format!("{federated:?}"),
-            format!("{response:?}"),
-        ] {
-            assert!(!printed.contains("canary"), "{printed}");
-        }
+        assert!(!format!("{request:?}").contains("canary"));
+    }
+
+    /// Messages of the contract with a field that is marked as a secret, as `build.rs` found them.
+    fn marked_messages() -> BTreeSet<&'static str> {
+        include_str!(concat!(env!("OUT_DIR"), "/credential_messages.txt"))
+            .lines()
+            .filter_map(|name| name.rsplit('.').next())
+            .collect()
     }
 }

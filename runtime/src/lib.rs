@@ -11,6 +11,8 @@ pub mod error_chain;
 pub mod failure;
 pub mod file_watch;
 pub mod listen;
+pub mod open_files;
+mod panics;
 pub mod secret;
 pub mod shutdown;
 pub mod tasks;

@@ -7,6 +7,10 @@ use std::{
 
 use crate::Failure;
 
+/// Connections that the kernel completes ahead of `accept`; it may allow fewer. The standard library asks for 128, and a
+/// connection that finds the queue full waits a second for its next attempt: too long when all syncers come at once.
+const BACKLOG: i32 = 4096;
+
 /// Binds `address`; `flag` is the command line flag that set it and is named in the failure.
 ///
 /// # Errors
@@ -24,6 +28,7 @@ pub fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
         failure.remedy(remedy).source(error)
     };
     let listener = TcpListener::bind(address).map_err(failed)?;
+    rustix::net::listen(&listener, BACKLOG).map_err(|error| failed(error.into()))?;
     listener.set_nonblocking(true).map_err(failed)?;
     Ok(listener)
 }

@@ -36,6 +36,12 @@ impl Shutdown {
         Ok(shutdown)
     }
 
+    /// A shutdown of a part: starts with this one, or before it, when it is told to. This one does not start with it.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self(self.0.child_token())
+    }
+
     /// Starts the shutdown.
     pub fn start(&self) {
         self.0.cancel();

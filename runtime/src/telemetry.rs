@@ -14,7 +14,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use crate::{Failure, build_info::VERSION};
+use crate::{Failure, build_info::VERSION, panics};
 
 /// Crates whose logs and spans follow `--log-level`. Everything else is capped in code at [`OTHERS`].
 const OURS: [&str; 5] = ["broker", "syncer", "client", "runtime", "proto"];
@@ -110,6 +110,7 @@ pub fn init(service: &'static str, args: &TelemetryArgs) -> Result<Telemetry, Fa
         .with(spans)
         .try_init()
         .map_err(|error| Failure::runtime("cannot start logging").source(error))?;
+    panics::log_them();
     tracing::info!(service, version = VERSION, traces = traces.is_some(), "starting");
     Ok(Telemetry { traces })
 }

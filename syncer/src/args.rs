@@ -38,7 +38,8 @@ pub struct RunArgs {
         help = "Address of the broker, such as https://acrpull-broker.acrpull-system.svc:8443"
     )]
     pub broker_address: String,
-    /// Certificates (PEM) that the broker's must chain to. Without it, those of the system.
+    /// Certificates (PEM) that the broker's must chain to, read again for each connection. Without it, those of the
+    /// system.
     #[arg(long, value_name = "FILE", env = "ACRPULL_BROKER_CA_FILE")]
     pub broker_ca_file: Option<PathBuf>,
     /// This process's own ServiceAccount token for the broker; read again as it is renewed.

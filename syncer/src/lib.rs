@@ -101,6 +101,9 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
 
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
+    broker
+        .metrics()
+        .register(registry.sub_registry_with_prefix("acrpull_syncer_broker"));
     let calls = KubeCalls::new(metrics.clone());
     probe(&client, &calls, label_selector.as_deref()).await?;
 
@@ -155,10 +158,10 @@ fn broker(options: &ClientOptions) -> Result<BrokerClient, Failure> {
             .source(error));
     }
     BrokerClient::new(options).map_err(|error| match &error {
-        ClientError::Address { .. } | ClientError::NotHttps { .. } => {
+        ClientError::Address { .. } | ClientError::NotHttps { .. } | ClientError::Host { .. } => {
             Failure::usage("--broker-address").source(error)
         }
-        ClientError::Ca(_) | ClientError::CaFile { .. } => Failure::runtime("--broker-ca-file")
+        ClientError::Ca(_) | ClientError::NoSystemRoots => Failure::runtime("--broker-ca-file")
             .remedy("give a file with the certificate of the authority that signed the broker's certificate")
             .source(error),
         ClientError::Tls(_) => Failure::runtime("cannot set up the broker's client").source(error),

@@ -140,6 +140,8 @@ pub fn account_ref(namespace: &str, name: &str) -> ObjectRef<ServiceAccount> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 pub(crate) mod tests {
     use k8s_openapi::api::core::v1::LocalObjectReference;
 

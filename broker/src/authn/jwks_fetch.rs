@@ -1,25 +1,19 @@
-//! Keeps the keys of a cluster fresh where they come from a URL.
-//!
-//! Good keys stay until newer good ones arrive: an API server that is down does not lock its own cluster out.
+//! One fetch of the keys of a cluster from their URL.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, time::Duration};
 
 use reqwest::{Certificate, Client, header, redirect};
-use runtime::{Secret, Shutdown, admin::Gate, error_chain::ErrorChain};
+use runtime::Secret;
 
-use super::{Authenticator, Cluster, KeySet, keys::MAX_JWKS_BYTES};
+use super::{KeySet, KeySetError, keys::MAX_JWKS_BYTES};
 use crate::config::JwksUrl;
 
-/// Keys are fetched again this often; an API server serves them with `max-age=3600`.
-const REFRESH_PERIOD: Duration = Duration::from_secs(300);
-/// After a failure, sooner.
-const RETRY_PERIOD: Duration = Duration::from_secs(15);
 /// Bound on one fetch.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why keys could not be fetched.
 #[derive(Debug, thiserror::Error)]
-enum FetchError {
+pub(super) enum FetchError {
     #[error("cannot read {path}")]
     File {
         path: String,
@@ -35,47 +29,28 @@ enum FetchError {
     #[error("the answer is larger than a key set can be")]
     TooLarge,
     #[error("the answer {0}")]
-    Content(#[source] super::KeySetError),
+    Content(KeySetError),
 }
 
-/// Fetches the keys of `cluster` now and then until shutdown; opens `tried` after the first attempt, whatever came of
-/// it: an issuer without keys answers its own callers, and keeps nobody else waiting.
-pub async fn keep_fresh(
-    cluster: Arc<Cluster>,
-    source: JwksUrl,
-    authenticator: Arc<Authenticator>,
-    tried: Gate,
-    shutdown: Shutdown,
-) {
-    loop {
-        let wait = match fetch(&source).await {
-            Ok(keys) => {
-                if let Some(other) = authenticator.sharer(&cluster, &keys) {
-                    tracing::error!(
-                        cluster = %cluster.config.name,
-                        other = %other.config.name,
-                        "the fetched signing keys are also those of another cluster: refused, what is loaded stays"
-                    );
-                } else if cluster.keys.replace(keys) {
-                    tracing::info!(cluster = %cluster.config.name, "signing keys loaded");
-                }
-                REFRESH_PERIOD
-            }
-            Err(error) => {
-                tracing::warn!(cluster = %cluster.config.name, url = %source.url, error = %ErrorChain(&error), "cannot fetch signing keys");
-                RETRY_PERIOD
-            }
-        };
-        tried.open();
-        tokio::select! {
-            () = shutdown.started() => return,
-            () = tokio::time::sleep(wait) => {}
-            () = cluster.keys.refetch_wanted() => {}
+impl FetchError {
+    /// For operators, who see it in FleetService; the contract lists the words.
+    pub(super) const fn as_str(&self) -> &'static str {
+        match self {
+            Self::File { .. } => "unreadable_file",
+            Self::CaBundle(_) => "unusable_ca_bundle",
+            Self::Request(_) => "no_answer",
+            Self::Status(_) => "http_status",
+            Self::TooLarge => "too_large",
+            Self::Content(_) => "no_key_set",
         }
     }
 }
 
-async fn fetch(source: &JwksUrl) -> Result<KeySet, FetchError> {
+/// Fetches the keys.
+///
+/// # Errors
+/// No answer within 10 s, or none with keys in it.
+pub(super) async fn fetch(source: &JwksUrl) -> Result<KeySet, FetchError> {
     // Built anew each time, because the CA bundle may have been rotated; that is once in five minutes.
     let mut client = Client::builder()
         .timeout(FETCH_TIMEOUT)
@@ -111,7 +86,7 @@ async fn fetch(source: &JwksUrl) -> Result<KeySet, FetchError> {
     KeySet::parse(&body).map_err(FetchError::Content)
 }
 
-async fn read(path: &std::path::Path) -> Result<Vec<u8>, FetchError> {
+async fn read(path: &Path) -> Result<Vec<u8>, FetchError> {
     tokio::fs::read(path).await.map_err(|source| FetchError::File {
         path: path.display().to_string(),
         source,

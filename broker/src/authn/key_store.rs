@@ -10,55 +10,116 @@ use tokio::sync::Notify;
 
 use super::KeySet;
 
-/// An unknown key id asks for fresh keys at most this often (guarantee A7): it may be a rotation, or a flood of forgeries.
+/// An unknown key id asks for fresh keys at most this often, whatever came of the last attempt (guarantee A7): it may be
+/// a rotation, or a flood of forgeries.
 const MISS_COOLDOWN: Duration = Duration::from_secs(60);
 
-/// Holds the keys; none before the first successful fetch.
+/// Holds the keys; none before the first successful fetch. Cheap to clone, and clones hold the same keys: they outlive a
+/// configuration whose successor has the same source of keys.
+#[derive(Debug, Clone, Default)]
+pub struct KeyStore(Arc<State>);
+
 #[derive(Debug, Default)]
-pub struct KeyStore {
+struct State {
     current: ArcSwapOption<KeySet>,
     last_miss_at: Mutex<Option<SystemTime>>,
+    fetches: Mutex<Fetches>,
     refetch: Notify,
+}
+
+/// How fetching the keys went, where they are fetched.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Fetches {
+    /// The last time that it succeeded.
+    pub succeeded_at: Option<SystemTime>,
+    /// Why the last try failed, if it did: one of a few fixed words.
+    pub failure: Option<&'static str>,
 }
 
 impl KeyStore {
     /// A store that holds `keys` from the start.
     pub fn with(keys: KeySet) -> Self {
         let store = Self::default();
-        store.current.store(Some(Arc::new(keys)));
+        store.0.current.store(Some(Arc::new(keys)));
         store
     }
 
-    /// The keys, if any were ever loaded.
+    /// The keys, if there are any.
     pub fn current(&self) -> Option<Arc<KeySet>> {
-        self.current.load_full()
+        self.0.current.load_full()
     }
 
-    /// Replaces the keys. Whether they differ from before.
+    /// Whether `other` is a clone of this one.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Replaces the keys. Whether they differ from before. What has verified a token with the old ones is forgotten by
+    /// that, so keys that are confirmed stay the very same.
     pub(super) fn replace(&self, keys: KeySet) -> bool {
-        let changed = self
-            .current
-            .load()
-            .as_ref()
-            .is_none_or(|before| !before.same_keys(&keys));
+        let changed = self.current().is_none_or(|before| !before.same_keys(&keys));
         if changed {
-            self.current.store(Some(Arc::new(keys)));
+            self.0.current.store(Some(Arc::new(keys)));
         }
         changed
     }
 
+    /// Forgets the keys: nobody has confirmed them for too long.
+    pub(super) fn clear(&self) {
+        self.0.current.store(None);
+    }
+
+    /// How fetching the keys went.
+    pub fn fetches(&self) -> Fetches {
+        *self.0.fetches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers how a try to fetch the keys ended.
+    pub(super) fn fetched(&self, result: Result<SystemTime, &'static str>) {
+        let mut fetches = self.0.fetches.lock().unwrap_or_else(PoisonError::into_inner);
+        match result {
+            Ok(at) => {
+                *fetches = Fetches {
+                    succeeded_at: Some(at),
+                    failure: None,
+                }
+            }
+            Err(failure) => fetches.failure = Some(failure),
+        }
+    }
+
     /// A token named a key that is not here.
     pub(super) fn miss(&self, now: SystemTime) {
-        let mut last = self.last_miss_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.0.last_miss_at.lock().unwrap_or_else(PoisonError::into_inner);
         let cooling = last.is_some_and(|at| now.duration_since(at).is_ok_and(|since| since < MISS_COOLDOWN));
         if !cooling {
             *last = Some(now);
-            self.refetch.notify_one();
+            self.0.refetch.notify_one();
         }
     }
 
     /// Waits until fresh keys are asked for.
     pub(super) async fn refetch_wanted(&self) {
-        self.refetch.notified().await;
+        self.0.refetch.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    #[test]
+    fn key_store_remembers_the_last_success_beside_the_last_failure() {
+        let store = KeyStore::default();
+        let at = |seconds| Some(UNIX_EPOCH + Duration::from_secs(seconds));
+        let seen = || (store.fetches().succeeded_at, store.fetches().failure);
+        store.fetched(Err("no_answer"));
+        assert_eq!(seen(), (None, Some("no_answer")));
+        store.fetched(Ok(UNIX_EPOCH + Duration::from_secs(5)));
+        assert_eq!(seen(), (at(5), None));
+        store.fetched(Err("http_status"));
+        assert_eq!(seen(), (at(5), Some("http_status")));
     }
 }

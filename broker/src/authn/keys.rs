@@ -29,9 +29,14 @@ pub(super) struct Key {
 /// Why a document is not a usable key set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeySetError {
-    /// Not JSON of the right shape.
-    #[error("is not a JSON Web Key Set such as {{\"keys\":[..]}}: {0}")]
-    Syntax(String),
+    /// Not JSON of the right shape. Says where and not what: by mistake the document may hold a private key.
+    #[error("is not a JSON Web Key Set such as {{\"keys\":[..]}}: line {line}, column {column}")]
+    Syntax {
+        /// From 1.
+        line: usize,
+        /// From 1.
+        column: usize,
+    },
     /// Too large.
     #[error("is larger than 256 KiB")]
     TooLarge,
@@ -52,8 +57,10 @@ impl KeySet {
         if json.len() > MAX_JWKS_BYTES {
             return Err(KeySetError::TooLarge);
         }
-        let set: JwkSet =
-            serde_json::from_slice(json).map_err(|error| KeySetError::Syntax(error.to_string()))?;
+        let set: JwkSet = serde_json::from_slice(json).map_err(|error| KeySetError::Syntax {
+            line: error.line(),
+            column: error.column(),
+        })?;
         let keys: Vec<Key> = set.keys.iter().filter_map(Key::from_jwk).collect();
         match keys.len() {
             0 => Err(KeySetError::Empty),

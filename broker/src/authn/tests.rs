@@ -2,64 +2,19 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use aws_lc_rs::{
-    encoding::AsDer as _,
-    rsa::{KeyPair, KeySize},
-    signature::KeyPair as _,
-};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use runtime::clock::ManualClock;
 use serde_json::{Value, json};
 
-use super::*;
-use crate::config::KeySource;
+use super::{test_keys::Signer, *};
+use crate::{access::Role, config::KeySource};
 
 const NOW: u64 = 1_795_000_000;
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 const SYNCER: &str = "system:serviceaccount:acrpull-system:acrpull-syncer";
 const CALLER_AUDIENCE: &str = "acrpull-broker";
 const SUBJECT_AUDIENCE: &str = "api://AzureCRTokenExchange";
-
-/// A key of an API server, with the JWKS that publishes it.
-struct Signer {
-    key: EncodingKey,
-    public_der: Vec<u8>,
-    jwk: Value,
-}
-
-impl Signer {
-    fn new(kid: &str) -> Self {
-        let pair = KeyPair::generate(KeySize::Rsa2048).unwrap();
-        let public = pair.public_key();
-        let field = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-        let jwk = json!({
-            "kty": "RSA", "use": "sig", "alg": "RS256", "kid": kid,
-            "n": field(public.modulus().big_endian_without_leading_zero()),
-            "e": field(public.exponent().big_endian_without_leading_zero()),
-        });
-        let pkcs8 = pair.as_der().unwrap();
-        let pem = format!(
-            "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
-            base64::engine::general_purpose::STANDARD.encode(pkcs8.as_ref())
-        );
-        Self {
-            key: EncodingKey::from_rsa_pem(pem.as_bytes()).unwrap(),
-            public_der: public.as_ref().to_vec(),
-            jwk,
-        }
-    }
-
-    fn sign(&self, claims: &Value) -> String {
-        let mut header = Header::new(Algorithm::RS256);
-        header.kid = self.jwk["kid"].as_str().map(str::to_owned);
-        jsonwebtoken::encode(&header, claims, &self.key).unwrap()
-    }
-
-    fn jwks(&self) -> KeySet {
-        KeySet::parse(json!({"keys": [self.jwk]}).to_string().as_bytes()).unwrap()
-    }
-}
 
 fn cluster(name: &str, signer: &Signer) -> Arc<Cluster> {
     let config = ClusterConfig {
@@ -196,32 +151,22 @@ fn a6_remembered_token_of_a_key_that_is_gone_is_refused() {
 }
 
 #[test]
-fn a2_fetched_keys_of_another_cluster_are_noticed() {
-    let (first, second) = (Signer::new("a"), Signer::new("b"));
-    let (authenticator, _) = authenticator(vec![cluster("first", &first), cluster("second", &second)]);
-    let sharer = |cluster: &Arc<Cluster>, signer: &Signer| {
-        authenticator
-            .sharer(cluster, &signer.jwks())
-            .map(|other| Arc::clone(&other.config.name))
+fn a5_roles_of_a_caller_are_those_of_its_own_cluster() {
+    let (signer, other_signer) = (Signer::new("a"), Signer::new("b"));
+    let operator = "system:serviceaccount:platform:operator";
+    let mut first = cluster("first", &signer);
+    Arc::get_mut(&mut first).unwrap().config.operators = vec![operator.into()];
+    let (authenticator, _) = authenticator(vec![first, cluster("second", &other_signer)]);
+    let roles = |signer: &Signer, sub: &str| {
+        let token = signer.sign(&with(claims(CALLER_AUDIENCE), "sub", json!(sub)));
+        let caller = authenticator.caller(&token).unwrap();
+        [Role::Syncer, Role::Operator].map(|role| role.is_of(&caller))
     };
-    let clusters = authenticator.clusters();
-    assert_eq!(sharer(&clusters[0], &second).as_deref(), Some("second"));
-    assert_eq!(sharer(&clusters[0], &first), None);
-}
-
-#[test]
-fn caller_that_is_no_syncer_is_refused() {
-    let signer = Signer::new("a");
-    let (authenticator, _) = authenticator(vec![cluster("first", &signer)]);
-    let token = signer.sign(&with(
-        claims(CALLER_AUDIENCE),
-        "sub",
-        json!("system:serviceaccount:web:app"),
-    ));
-    assert!(matches!(
-        authenticator.caller(&token).unwrap_err(),
-        AuthnError::NotASyncer { .. }
-    ));
+    assert_eq!(roles(&signer, SYNCER), [true, false]);
+    assert_eq!(roles(&signer, operator), [false, true]);
+    assert_eq!(roles(&signer, "system:serviceaccount:web:app"), [false, false]);
+    // The same name in a cluster that does not list it is nobody.
+    assert_eq!(roles(&other_signer, operator), [false, false]);
 }
 
 #[test]

@@ -1,290 +1,152 @@
-//! What an answer of Azure means: from status and code to a reason of the catalogue, a stable public text, a time.
+//! What a failed call means: from [`UpstreamError`] to a reason of the catalogue, a stable public text, a time.
 //!
-//! Microsoft forbids depending on texts and says that codes may change, so status and `error` decide where they can;
-//! AADSTS numbers only choose between reasons that are retried alike, and tell people which of Entra's checks said no.
+//! Here is what is the same for all endpoints: no answer, an answer that makes no sense, an answer that asks for
+//! patience, a call that was not made. What an endpoint says with a status and a code of its own is in the files below,
+//! one exhaustive match for each. No text contains what a server wrote.
 
-use std::time::Duration;
+mod entra;
+mod imds;
+mod registry;
 
-use http::{
-    HeaderMap, HeaderName,
-    header::{DATE, RETRY_AFTER},
+use std::borrow::Cow;
+
+use proto::Reason;
+
+use super::{
+    gate::{Why, Withheld},
+    refusal::Refusal,
+    transport::{TlsFault, TransportError},
+    upstream::UpstreamError,
 };
-use proto::{Reason, types::RegistryHost};
-use serde::Deserialize;
-
-use super::upstream::{Endpoint, Refusal, UpstreamError, request_id};
 use crate::error::CredentialError;
+pub(super) use entra::entra;
+pub(super) use imds::imds;
+pub(super) use registry::{exchange, token};
 
-/// Retry-After beyond this is a mistake.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
-
-/// The error bodies of all endpoints: Entra and IMDS name one `error`, registries a list of `errors`.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct ErrorBody {
-    error: String,
-    error_description: String,
-    error_codes: Vec<u32>,
-    errors: Vec<RegistryError>,
+/// Who was asked.
+struct Party {
+    /// In texts.
+    name: Cow<'static, str>,
+    /// The reason when it cannot be reached, or is not well.
+    down: Reason,
+    /// The reason when its name means nothing, or nothing that is allowed.
+    nowhere: Reason,
+    /// What an answer means that is the endpoint's own.
+    refused: Box<dyn Fn(&Refusal) -> CredentialError>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct RegistryError {
-    code: String,
-}
-
-/// Keeps what may be kept of an answer other than 2xx.
-pub(super) fn refusal(endpoint: Endpoint, status: u16, headers: &HeaderMap, body: &[u8]) -> Refusal {
-    let body: ErrorBody = serde_json::from_slice(body).unwrap_or_default();
-    let is_word = |text: &String| {
-        !text.is_empty()
-            && text.len() <= 64
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-    };
-    let code = Some(body.error)
-        .filter(is_word)
-        .or_else(|| body.errors.into_iter().next().map(|e| e.code).filter(is_word));
-    let aadsts = body
-        .error_codes
-        .first()
-        .copied()
-        .or_else(|| aadsts_in(&body.error_description));
-    Refusal {
-        status,
-        code,
-        aadsts,
-        is_identity_missing: endpoint == Endpoint::Imds
-            && body.error_description.contains("Identity not found"),
-        retry_after: retry_after(headers),
-        request_id: request_id(headers),
+impl Party {
+    fn classify(&self, error: &UpstreamError) -> CredentialError {
+        match error {
+            UpstreamError::Refused(refusal) => CredentialError {
+                azure_request_id: refusal.request_id.clone(),
+                ..self.answered(refusal)
+            },
+            UpstreamError::Transport(error) => self.unanswered(*error),
+            UpstreamError::Malformed(what) => self.malformed(what),
+            UpstreamError::Withheld(withheld) => self.withheld(withheld),
+        }
     }
-}
 
-/// Retry-After in either form (RFC 9110 section 10.2.3). A date is read against the answer's own `Date`, so that a clock
-/// that is off, theirs or ours, does not matter.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = |name: HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
-    let date = |name: HeaderName| httpdate::parse_http_date(text(name)?).ok();
-    let wait = match text(RETRY_AFTER)?.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_a_date_perhaps) => date(RETRY_AFTER)?.duration_since(date(DATE)?).unwrap_or_default(),
-    };
-    Some(wait.min(MAX_RETRY_AFTER))
-}
-
-/// `AADSTS700213: ...` where the list of codes is missing.
-fn aadsts_in(description: &str) -> Option<u32> {
-    let (_, rest) = description.split_once("AADSTS")?;
-    let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
-    digits.parse().ok()
-}
-
-/// What Entra said to a federated request. `assertion` says what was presented, for a person to compare with Azure.
-pub(super) fn entra(error: &UpstreamError, presented: &str) -> CredentialError {
-    let UpstreamError::Refused(refusal) = error else {
-        return unreachable(error, Reason::EntraUnreachable, "Entra ID");
-    };
-    if let Some(waits) = throttled_or_down(refusal, Reason::EntraUnreachable, "Entra ID") {
-        return waits;
+    fn answered(&self, refusal: &Refusal) -> CredentialError {
+        let error = if refusal.asks_for_fewer() {
+            self.throttled()
+        } else if refusal.is_failure() {
+            self.error(self.down, "failed")
+        } else if (300..=399).contains(&refusal.status) {
+            // It could carry a token elsewhere.
+            self.error(
+                Reason::UpstreamMalformed,
+                "answered with a redirect, which is never followed",
+            )
+        } else {
+            (self.refused)(refusal)
+        };
+        CredentialError {
+            retry_after: refusal.retry_after.or(error.retry_after),
+            ..error
+        }
     }
-    let number = refusal
-        .aadsts
-        .map_or_else(String::new, |number| format!(" (AADSTS{number})"));
-    let (reason, text) = match refusal.aadsts {
-        // No federated credential for issuer, audience, subject; also while a new one propagates.
-        Some(70021 | 700_211 | 700_212 | 700_213 | 7_002_137 | 7_002_138) => (
-            Reason::FederationRejected,
-            format!("Entra ID has no federated credential that matches {presented}{number}"),
-        ),
-        // An assertion outside its validity is a matter of clocks; signature problems pass with key rotation.
-        Some(700_024 | 700_027 | 900_384 | 50_013 | 50_166) => (
-            Reason::FederationRejected,
-            format!("Entra ID did not accept the ServiceAccount's token, {presented}{number}"),
-        ),
-        Some(700_016 | 7_000_229) => (
-            Reason::IdentityNotFound,
-            format!("the tenant has no identity with this client id{number}"),
-        ),
-        Some(90_002 | 90_038) => (
-            Reason::TenantNotFound,
-            format!("the tenant was not found in this cloud{number}"),
-        ),
-        Some(500_011 | 50_001 | 70_011) => (
-            Reason::AudienceRejected,
-            format!("Entra ID does not know the audience for registry tokens{number}"),
-        ),
-        _ => match refusal.code.as_deref() {
-            Some("invalid_client") => (
-                Reason::FederationRejected,
-                format!("Entra ID did not accept the ServiceAccount's token, {presented}{number}"),
-            ),
-            Some("unauthorized_client") => (
-                Reason::IdentityNotFound,
-                format!("the tenant has no identity with this client id{number}"),
-            ),
-            Some("temporarily_unavailable") => {
-                return unreachable(error, Reason::EntraUnreachable, "Entra ID");
+
+    fn unanswered(&self, error: TransportError) -> CredentialError {
+        let (reason, text) = match error {
+            TransportError::NoSuchName => (self.nowhere, "does not resolve"),
+            TransportError::ForbiddenAddress => {
+                (self.nowhere, "resolves to an address that no token may go to")
             }
-            _ => (
-                Reason::EntraRejected,
-                format!(
-                    "Entra ID refused the request with status {}{number}",
-                    refusal.status
-                ),
+            TransportError::LookupFailed => (
+                self.down,
+                "could not be looked up: the name service of the broker does not answer",
             ),
-        },
-    };
-    with_id(CredentialError::new(reason, text), refusal)
-}
-
-/// What the metadata service said.
-pub(super) fn imds(error: &UpstreamError, identity: &str) -> CredentialError {
-    const WHAT: &str = "the instance metadata service";
-    let UpstreamError::Refused(refusal) = error else {
-        return unreachable(error, Reason::IdentityEndpointUnreachable, WHAT);
-    };
-    // 404 and 410 are what it says while it is being updated.
-    if matches!(refusal.status, 404 | 410) {
-        return unreachable(error, Reason::IdentityEndpointUnreachable, WHAT);
-    }
-    if let Some(waits) = throttled_or_down(refusal, Reason::IdentityEndpointUnreachable, WHAT) {
-        return waits;
-    }
-    let error = if refusal.code.as_deref() == Some("invalid_resource") {
-        CredentialError::new(
-            Reason::AudienceRejected,
-            "the metadata service does not know the audience for registry tokens",
-        )
-    } else if refusal.is_identity_missing || refusal.status == 400 {
-        CredentialError::new(
-            Reason::IdentityNotFound,
-            format!("{identity} is not assigned to the broker's host"),
-        )
-    } else {
-        CredentialError::new(
-            Reason::IdentityNotFound,
-            format!(
-                "the metadata service refused {identity} with status {}",
-                refusal.status
+            TransportError::Connect | TransportError::Broken => (self.down, "could not be reached"),
+            TransportError::Timeout(_) => (self.down, "did not answer in time"),
+            TransportError::Tls(fault) => (self.down, tls_text(fault)),
+            TransportError::Oversized(_) => (
+                Reason::UpstreamMalformed,
+                "answered with more than any token answer has",
             ),
+            TransportError::Request => (Reason::Internal, "could not be asked: the request cannot be sent"),
+        };
+        self.error(reason, text)
+    }
+
+    /// Remembered here, by host, and not by key: it says when to come back.
+    fn withheld(&self, withheld: &Withheld) -> CredentialError {
+        let error = match &withheld.why {
+            Why::Paused => self.throttled(),
+            // The same failure has the same text, whether this call met it or the one before.
+            Why::CircuitOpen(last) | Why::RetryBudget(Some(last)) => self.classify(last),
+            Why::NoPlace => self.error(Reason::Overloaded, "has too many calls in flight already"),
+            Why::RetryBudget(None) => self.error(
+                Reason::Overloaded,
+                "is not asked a second time so soon by so many",
+            ),
+        };
+        CredentialError {
+            retry_after: Some(withheld.retry_after),
+            azure_request_id: None,
+            is_remembered: true,
+            ..error
+        }
+    }
+
+    fn throttled(&self) -> CredentialError {
+        self.error(Reason::UpstreamThrottled, "asked for fewer requests")
+    }
+
+    fn malformed(&self, what: &str) -> CredentialError {
+        CredentialError::new(
+            Reason::UpstreamMalformed,
+            format!("the answer of {} {what}", self.name),
         )
-    };
-    with_id(error, refusal)
-}
-
-/// What a registry said to `/oauth2/exchange`.
-pub(super) fn exchange(error: &UpstreamError, host: &RegistryHost) -> CredentialError {
-    registry(
-        error,
-        host,
-        Reason::RegistryUnauthorized,
-        "knows no role of the identity (a new role takes up to 10 minutes)",
-    )
-}
-
-/// What a registry said to `/oauth2/token`.
-pub(super) fn token(error: &UpstreamError, host: &RegistryHost) -> CredentialError {
-    registry(error, host, Reason::ScopeRejected, "did not grant the scope")
-}
-
-fn registry(error: &UpstreamError, host: &RegistryHost, unauthorized: Reason, text: &str) -> CredentialError {
-    let name = format!("registry {host}");
-    let refusal = match error {
-        UpstreamError::Refused(refusal) => refusal,
-        UpstreamError::NoSuchName => {
-            return CredentialError::new(Reason::RegistryNotFound, format!("{name} does not resolve"));
-        }
-        UpstreamError::ForbiddenAddress => {
-            return CredentialError::new(
-                Reason::RegistryNotFound,
-                format!("{name} resolves to an address that no token may go to"),
-            );
-        }
-        UpstreamError::Connect(_)
-        | UpstreamError::Timeout
-        | UpstreamError::Broken(_)
-        | UpstreamError::Malformed(_)
-        | UpstreamError::NoPlace => return unreachable(error, Reason::RegistryUnreachable, &name),
-    };
-    if let Some(waits) = throttled_or_down(refusal, Reason::RegistryUnreachable, &name) {
-        return waits;
     }
-    let error = match refusal.status {
-        400 | 401 => CredentialError::new(unauthorized, format!("{name} {text}")),
-        403 => CredentialError::new(
-            Reason::RegistryForbidden,
-            format!("{name} refuses the broker's address: its network rules must admit it"),
-        ),
-        404 => CredentialError::new(Reason::RegistryNotFound, format!("{name} has no token endpoint")),
-        status => CredentialError::new(
-            Reason::UpstreamMalformed,
-            format!("{name} answered with status {status}"),
-        ),
-    };
-    with_id(error, refusal)
-}
 
-fn throttled_or_down(refusal: &Refusal, down: Reason, who: &str) -> Option<CredentialError> {
-    match refusal.status {
-        429 => {
-            let error = CredentialError::new(
-                Reason::UpstreamThrottled,
-                format!("{who} asked for fewer requests"),
-            );
-            Some(with_id(
-                CredentialError {
-                    retry_after: refusal.retry_after,
-                    ..error
-                },
-                refusal,
-            ))
-        }
-        408 | 500..=599 => {
-            let error = CredentialError::new(down, format!("{who} failed"));
-            Some(with_id(
-                CredentialError {
-                    retry_after: refusal.retry_after,
-                    ..error
-                },
-                refusal,
-            ))
-        }
-        // A redirect is not followed: it could carry a token elsewhere.
-        300..=399 => Some(CredentialError::new(
-            Reason::UpstreamMalformed,
-            format!("{who} answered with a redirect, which is never followed"),
-        )),
-        _ => None,
+    fn error(&self, reason: Reason, text: &str) -> CredentialError {
+        CredentialError::new(reason, format!("{} {text}", self.name))
     }
 }
 
-fn unreachable(error: &UpstreamError, reason: Reason, who: &str) -> CredentialError {
-    match error {
-        UpstreamError::Malformed(what) => {
-            CredentialError::new(Reason::UpstreamMalformed, format!("the answer of {who} {what}"))
+/// Whose move it is differs from a host that is down, and from fault to fault.
+fn tls_text(fault: TlsFault) -> &'static str {
+    match fault {
+        TlsFault::Untrusted => {
+            "shows a certificate that the broker does not trust: if a proxy inspects TLS, its root belongs in \
+             egress.caBundle"
         }
-        UpstreamError::NoPlace => CredentialError::new(
-            Reason::Overloaded,
-            format!("too many calls to {who} are in flight"),
-        ),
-        UpstreamError::Timeout => CredentialError::new(reason, format!("{who} did not answer in time")),
-        UpstreamError::Refused(_)
-        | UpstreamError::NoSuchName
-        | UpstreamError::ForbiddenAddress
-        | UpstreamError::Connect(_)
-        | UpstreamError::Broken(_) => CredentialError::new(reason, format!("{who} could not be reached")),
+        TlsFault::WrongName => {
+            "shows a certificate for another name: the broker's DNS, proxy or host overrides lead elsewhere"
+        }
+        TlsFault::Expired => {
+            "shows a certificate that is not valid at this time: it must be renewed, or the broker's clock set"
+        }
+        TlsFault::OldVersion => {
+            "offers no version of TLS from 1.2 on: whatever answers in its place must be updated"
+        }
+        TlsFault::Other => "could not complete the TLS handshake",
     }
 }
 
-fn with_id(error: CredentialError, refusal: &Refusal) -> CredentialError {
-    CredentialError {
-        azure_request_id: refusal.request_id.clone(),
-        ..error
-    }
-}
-
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use std::{
 use reqwest::{
     Certificate, Client,
     dns::{Addrs, Name, Resolve, Resolving},
-    redirect,
+    redirect, retry,
 };
 
 use crate::config::{EgressConfig, HostOverride};
@@ -22,6 +22,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IMDS_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Idle connections kept per host: a few for a burst of scopes, not one per caller.
 const IDLE_CONNECTIONS_PER_HOST: usize = 8;
+/// Headers of an answer; Entra's have about 4 KiB.
+pub(super) const MAX_HEADER_BYTES: u32 = 16 * 1024;
 /// Azure's host endpoint ("wire server"): reachable from every virtual machine, meant for its agent only.
 const AZURE_WIRE_SERVER: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
 
@@ -59,6 +61,9 @@ pub(super) fn azure_client(
         .https_only(true)
         // A redirect could carry a token elsewhere.
         .redirect(redirect::Policy::none())
+        // One call is one request, also where a server says that it has not looked at it yet: the budgets count calls.
+        .retry(retry::never())
+        .http2_max_header_list_size(MAX_HEADER_BYTES)
         .connect_timeout(CONNECT_TIMEOUT)
         .pool_max_idle_per_host(IDLE_CONNECTIONS_PER_HOST)
         .user_agent(concat!("acrpull-broker/", env!("CARGO_PKG_VERSION")))
@@ -79,6 +84,7 @@ pub(super) fn imds_client() -> Result<Client, EgressError> {
     Client::builder()
         .no_proxy()
         .redirect(redirect::Policy::none())
+        .retry(retry::never())
         .connect_timeout(IMDS_CONNECT_TIMEOUT)
         .build()
         .map_err(EgressError::Client)

@@ -14,9 +14,8 @@ use azure_identity::{ClientAssertion, ClientAssertionCredential, ClientAssertion
 use runtime::Secret;
 
 use super::{
-    Issued, classify,
-    sdk_transport::SdkTransport,
-    upstream::{Endpoint, Upstream},
+    Attempt, Issued, classify, gate::PauseScope, sdk_transport::SdkTransport, transport::Endpoint,
+    upstream::Upstream,
 };
 use crate::{authz::TokenSource, error::CredentialError};
 
@@ -38,6 +37,7 @@ impl ClientAssertion for Assertion {
 pub(super) async fn token_for_assertion(
     upstream: &Arc<Upstream>,
     source: &TokenSource,
+    attempt: &Attempt,
     now: SystemTime,
 ) -> Result<Issued, CredentialError> {
     let TokenSource::Federated {
@@ -53,7 +53,12 @@ pub(super) async fn token_for_assertion(
         return Err(CredentialError::titled(proto::Reason::Internal));
     };
     let presented = format!("issuer {issuer}, subject {subject}");
-    let transport = SdkTransport::new(Arc::clone(upstream), Endpoint::Entra);
+    let transport = SdkTransport::new(
+        Arc::clone(upstream),
+        Endpoint::Entra,
+        PauseScope::Client(tenant.clone(), client.clone()),
+        attempt.clone(),
+    );
     let mut client_options = transport.client_options();
     let mut custom = CustomConfiguration::default();
     custom.authority_host = cloud.authority.to_string();

@@ -7,15 +7,15 @@ use azure_identity::{ManagedIdentityCredential, ManagedIdentityCredentialOptions
 use runtime::Secret;
 
 use super::{
-    Issued, classify,
-    sdk_transport::SdkTransport,
-    upstream::{Endpoint, Upstream},
+    Attempt, Issued, classify, gate::PauseScope, sdk_transport::SdkTransport, transport::Endpoint,
+    upstream::Upstream,
 };
 use crate::{config::Identity, error::CredentialError};
 
 pub(super) async fn token_for_identity(
     upstream: &Arc<Upstream>,
     identity: &Identity,
+    attempt: &Attempt,
     now: SystemTime,
 ) -> Result<Issued, CredentialError> {
     // Never without a selector: that would be the default identity of the host, a kubelet's for instance.
@@ -24,7 +24,12 @@ pub(super) async fn token_for_identity(
         (None, Some(resource_id)) => UserAssignedId::ResourceId(resource_id.to_string()),
         (None, None) => return Err(CredentialError::titled(proto::Reason::Internal)),
     };
-    let transport = SdkTransport::new(Arc::clone(upstream), Endpoint::Imds);
+    let transport = SdkTransport::new(
+        Arc::clone(upstream),
+        Endpoint::Imds,
+        PauseScope::Host,
+        attempt.clone(),
+    );
     let options = ManagedIdentityCredentialOptions {
         user_assigned_id: Some(user_assigned_id),
         client_options: transport.client_options(),

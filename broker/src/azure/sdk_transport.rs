@@ -14,15 +14,22 @@ use azure_core::{
     Error as SdkError,
     error::ErrorKind,
     http::{
-        AsyncRawResponse, Body, ClientOptions, HttpClient, Method, Request, RetryOptions, StatusCode,
-        Transport, headers::Headers,
+        AsyncRawResponse, Body, ClientOptions, HttpClient, Request, RetryOptions, StatusCode, Transport,
+        headers::Headers,
     },
 };
+use bytes::Bytes;
 use runtime::Secret;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::upstream::{Endpoint, Upstream, UpstreamError};
+use super::{
+    Attempt,
+    gate::PauseScope,
+    token_text,
+    transport::Endpoint,
+    upstream::{Call, Upstream, UpstreamError},
+};
 
 /// Tokens live 10 minutes to 28 hours; anything longer than this is a mistake (guarantee E3 sets 24 h for a registry's).
 const MAX_LIFETIME: Duration = Duration::from_secs(30 * 3600);
@@ -31,6 +38,8 @@ const MAX_LIFETIME: Duration = Duration::from_secs(30 * 3600);
 pub(super) struct SdkTransport {
     upstream: Arc<Upstream>,
     endpoint: Endpoint,
+    scope: PauseScope,
+    attempt: Attempt,
     observed: Mutex<Option<Result<Duration, UpstreamError>>>,
 }
 
@@ -50,10 +59,17 @@ enum NumberOrText {
 }
 
 impl SdkTransport {
-    pub(super) fn new(upstream: Arc<Upstream>, endpoint: Endpoint) -> Arc<Self> {
+    pub(super) fn new(
+        upstream: Arc<Upstream>,
+        endpoint: Endpoint,
+        scope: PauseScope,
+        attempt: Attempt,
+    ) -> Arc<Self> {
         Arc::new(Self {
             upstream,
             endpoint,
+            scope,
+            attempt,
             observed: Mutex::default(),
         })
     }
@@ -80,7 +96,6 @@ impl SdkTransport {
 
     async fn fetch(&self, request: &Request) -> Result<(Vec<u8>, Duration), UpstreamError> {
         let mut url = request.url().clone();
-        let host = url.host_str().unwrap_or_default().to_owned();
         if self.endpoint == Endpoint::Imds {
             // The SDK knows one address. Scheme, host and port are the operator's; path and query are the SDK's.
             let base = &self.upstream.imds_endpoint;
@@ -92,21 +107,27 @@ impl SdkTransport {
                 ));
             }
         }
-        let client = self.upstream.client(self.endpoint);
-        let mut outgoing = if request.method() == Method::Post {
-            client.post(url)
-        } else if request.method() == Method::Get {
-            client.get(url)
-        } else {
-            return Err(UpstreamError::Malformed("was not asked for: unexpected method"));
-        };
+        let mut outgoing = http::Request::builder()
+            .method(request.method().as_str())
+            .uri(url.as_str());
         for (name, value) in request.headers().iter() {
             outgoing = outgoing.header(name.as_str(), value.as_str());
         }
-        if let Body::Bytes(bytes) = request.body() {
-            outgoing = outgoing.body(bytes.clone());
-        }
-        let body = self.upstream.send(self.endpoint, &host, outgoing).await?;
+        let body = match request.body() {
+            Body::Bytes(bytes) => bytes.clone(),
+            Body::SeekableStream(_) => Bytes::new(),
+        };
+        let request = outgoing
+            .body(body)
+            .map_err(|_error| UpstreamError::Malformed("was not asked for: the request is no HTTP"))?;
+        let call = Call {
+            endpoint: self.endpoint,
+            host: url.authority(),
+            scope: self.scope.clone(),
+            attempt: &self.attempt,
+            request,
+        };
+        let body = self.upstream.send(call).await?.body;
         normalized(self.endpoint, &body)
     }
 }
@@ -115,7 +136,8 @@ impl SdkTransport {
 fn normalized(endpoint: Endpoint, body: &[u8]) -> Result<(Vec<u8>, Duration), UpstreamError> {
     let answer: TokenAnswer =
         serde_json::from_slice(body).map_err(|_error| UpstreamError::Malformed("is not a token answer"))?;
-    if answer.access_token.is_empty() || !answer.token_type.eq_ignore_ascii_case("bearer") {
+    token_text::check(&answer.access_token).map_err(UpstreamError::Malformed)?;
+    if !answer.token_type.eq_ignore_ascii_case("bearer") {
         return Err(UpstreamError::Malformed("holds no bearer token"));
     }
     let seconds = match answer.expires_in {
@@ -172,6 +194,8 @@ impl fmt::Debug for SdkTransport {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -193,6 +217,7 @@ mod tests {
             "",
             "<html>",
             r#"{"token_type":"Bearer","expires_in":3599,"access_token":""}"#,
+            r#"{"token_type":"Bearer","expires_in":3599,"access_token":"t\"}"}"#,
             r#"{"token_type":"pop","expires_in":3599,"access_token":"t"}"#,
             r#"{"token_type":"Bearer","expires_in":0,"access_token":"t"}"#,
             r#"{"token_type":"Bearer","expires_in":-5,"access_token":"t"}"#,

@@ -1,50 +1,62 @@
-//! Sends one request to Azure: with a deadline, bounded per host, its span, and one typed error for all that can fail.
+//! Sends one request to Azure: past the gate, with its span and its metrics, and one typed error for all that can fail.
+//!
+//! Never sends twice. What an error means for a person is [`super::classify`]'s to say.
 
-use std::{error::Error as StdError, sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
 
-use moka::{policy::EvictionPolicy, sync::Cache};
-use reqwest::{Client, RequestBuilder, Response, header::HeaderMap};
-use tokio::sync::Semaphore;
+use bytes::Bytes;
+use http::{HeaderMap, Request};
+use runtime::Clock;
+use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::egress::{self, EgressError, ResolveError};
-use crate::{config::EgressConfig, metrics::UpstreamMetrics};
+use super::{
+    Attempt,
+    gate::{Gate, HostKind, Outcome, PauseScope, Place, Visit, Withheld},
+    imds_update::ImdsUpdate,
+    refusal::Refusal,
+    skew::{SkewLog, ahead, skew_seconds},
+    transport::{Answer, Endpoint, Stage, Transport, TransportError},
+};
+use crate::metrics::UpstreamMetrics;
 
-/// Bound on one call, from the first byte out to the last byte in.
+/// Bound on one call. The transport has bounds for each stage that add up to the same; this one holds whatever it does.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
-/// Longest wait for one of the places at a host. A host that hangs fills its places; the rest fails soon.
-const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Calls in flight to one host (guarantee U4) ...
-const PLACES_PER_HOST: usize = 32;
-/// ... and to the metadata service, which allows 5 for the whole virtual machine (guarantee U3).
-const PLACES_AT_IMDS: usize = 4;
-/// Hosts whose places are remembered; an idle one has none taken and costs nothing to forget.
-const HOSTS: u64 = 4096;
-/// Token answers have a few KiB.
-const MAX_BODY_BYTES: usize = 64 * 1024;
+/// A metadata service that fails is asked again after a second at the earliest, as its documentation wants it.
+const IMDS_EARLIEST_RETRY: Duration = Duration::from_secs(1);
 
-/// Which endpoint is called: what an answer means depends on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Endpoint {
-    /// Entra's token endpoint.
-    Entra,
-    /// The instance metadata service.
-    Imds,
-    /// A registry's `/oauth2/exchange`.
-    Exchange,
-    /// A registry's `/oauth2/token`.
-    Token,
+/// The way to all endpoints.
+pub(super) struct Upstream {
+    transport: Arc<dyn Transport>,
+    gate: Arc<Gate>,
+    pub(super) imds_endpoint: Url,
+    clock: Arc<dyn Clock>,
+    metrics: UpstreamMetrics,
+    skew_log: SkewLog,
+    imds_update: Mutex<ImdsUpdate>,
 }
 
-/// The clients and their bounds.
-pub(super) struct Upstream {
-    azure: Client,
-    imds: Client,
-    pub(super) imds_endpoint: Url,
-    places: Cache<String, Arc<Semaphore>>,
-    metrics: UpstreamMetrics,
+/// One call.
+pub(super) struct Call<'a> {
+    pub(super) endpoint: Endpoint,
+    /// Name and port: whose budget it takes.
+    pub(super) host: &'a str,
+    /// Whom a 429 would concern.
+    pub(super) scope: PauseScope,
+    pub(super) attempt: &'a Attempt,
+    pub(super) request: Request<Bytes>,
+}
+
+/// A 2xx answer.
+pub(super) struct Received {
+    pub(super) body: Zeroizing<Vec<u8>>,
+    /// By how much the clock of the host is ahead of ours, as far as that matters.
+    pub(super) clock_ahead: Duration,
 }
 
 /// Why there is no answer that can be used.
@@ -53,108 +65,44 @@ pub(super) enum UpstreamError {
     /// An answer other than 2xx.
     #[error("answered with status {}", .0.status)]
     Refused(Refusal),
-    /// The name does not exist.
-    #[error("the name does not resolve")]
-    NoSuchName,
-    /// The name means an address that no token goes to.
-    #[error("the name resolves to an address that is not allowed")]
-    ForbiddenAddress,
-    /// No connection, or one that is not trusted.
-    #[error("no connection: {0}")]
-    Connect(String),
-    /// Nothing within the deadline.
-    #[error("no answer in time")]
-    Timeout,
-    /// The connection broke.
-    #[error("the connection broke: {0}")]
-    Broken(String),
+    /// No answer.
+    #[error("the exchange failed")]
+    Transport(#[source] TransportError),
     /// A 2xx answer that is not what the protocol says.
     #[error("the answer {0}")]
     Malformed(&'static str),
-    /// Too many calls are waiting for this host already.
-    #[error("too many calls to this host are in flight")]
-    NoPlace,
-}
-
-/// What is kept of an answer other than 2xx. The body is not: it may say anything.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Refusal {
-    /// HTTP status.
-    pub(super) status: u16,
-    /// `error` (Entra, IMDS) or `errors[0].code` (registry): a word, never prose.
-    pub(super) code: Option<String>,
-    /// AADSTS number.
-    pub(super) aadsts: Option<u32>,
-    /// Whether IMDS said that the identity is not assigned.
-    pub(super) is_identity_missing: bool,
-    /// How long to wait.
-    pub(super) retry_after: Option<Duration>,
-    /// For Azure's support.
-    pub(super) request_id: Option<String>,
+    /// Nothing was sent.
+    #[error("the call was not made")]
+    Withheld(#[source] Withheld),
 }
 
 impl UpstreamError {
-    /// A fixed word for traces: causes may quote what a peer sent.
-    fn kind(&self) -> &'static str {
+    /// A fixed word for traces.
+    fn as_str(&self) -> &'static str {
         match self {
             Self::Refused(_) => "refused",
-            Self::NoSuchName => "no_such_name",
-            Self::ForbiddenAddress => "forbidden_address",
-            Self::Connect(_) => "connect",
-            Self::Timeout => "timeout",
-            Self::Broken(_) => "broken",
+            Self::Transport(error) => error.as_str(),
             Self::Malformed(_) => "malformed",
-            Self::NoPlace => "no_place",
-        }
-    }
-}
-
-impl Endpoint {
-    /// Label in metrics.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Entra => "entra",
-            Self::Imds => "imds",
-            Self::Exchange => "acr_exchange",
-            Self::Token => "acr_token",
-        }
-    }
-
-    /// Span name: method and route.
-    fn span_name(self) -> &'static str {
-        match self {
-            Self::Entra => "POST /{tenant}/oauth2/v2.0/token",
-            Self::Imds => "GET /metadata/identity/oauth2/token",
-            Self::Exchange => "POST /oauth2/exchange",
-            Self::Token => "POST /oauth2/token",
+            Self::Withheld(withheld) => withheld.why.as_str(),
         }
     }
 }
 
 impl Upstream {
     pub(super) fn new(
-        egress: &EgressConfig,
-        registry_suffixes: Vec<String>,
+        transport: Arc<dyn Transport>,
+        imds_endpoint: Url,
+        clock: Arc<dyn Clock>,
         metrics: UpstreamMetrics,
-    ) -> Result<Self, EgressError> {
-        Ok(Self {
-            azure: egress::azure_client(egress, registry_suffixes)?,
-            imds: egress::imds_client()?,
-            imds_endpoint: egress.imds_endpoint.clone(),
-            // The default policy may refuse a new key, and a bound that is not kept is none.
-            places: Cache::builder()
-                .max_capacity(HOSTS)
-                .eviction_policy(EvictionPolicy::lru())
-                .build(),
+    ) -> Self {
+        Self {
+            transport,
+            gate: Gate::new(rand::random),
+            imds_endpoint,
+            clock,
             metrics,
-        })
-    }
-
-    /// The client to build a request for `endpoint` with.
-    pub(super) fn client(&self, endpoint: Endpoint) -> &Client {
-        match endpoint {
-            Endpoint::Imds => &self.imds,
-            Endpoint::Entra | Endpoint::Exchange | Endpoint::Token => &self.azure,
+            skew_log: SkewLog::default(),
+            imds_update: Mutex::default(),
         }
     }
 
@@ -162,135 +110,166 @@ impl Upstream {
     ///
     /// # Errors
     /// Everything but a 2xx answer of bounded size.
-    pub(super) async fn send(
-        &self,
-        endpoint: Endpoint,
-        host: &str,
-        request: RequestBuilder,
-    ) -> Result<Zeroizing<Vec<u8>>, UpstreamError> {
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the call up, and its place.
+    pub(super) async fn send(&self, call: Call<'_>) -> Result<Received, UpstreamError> {
         let span = tracing::info_span!(
             "azure",
-            otel.name = endpoint.span_name(),
+            otel.name = call.endpoint.span_name(),
             otel.kind = "client",
-            server.address = host,
+            server.address = call.host,
             http.response.status_code = tracing::field::Empty,
             azure.request_id = tracing::field::Empty,
             error.r#type = tracing::field::Empty,
         );
-        let result = self
-            .send_bounded(endpoint, host, request)
-            .instrument(span.clone())
-            .await;
-        let status = match &result {
-            Ok(_body) => Some(200),
+        let result = self.send_through_gate(call).instrument(span.clone()).await;
+        match &result {
+            Ok(_received) => {}
             Err(UpstreamError::Refused(refusal)) => {
                 if let Some(id) = &refusal.request_id {
                     span.record("azure.request_id", id.as_str());
                 }
-                Some(refusal.status)
+                span.record("http.response.status_code", refusal.status);
             }
-            Err(error) => {
-                span.record("error.type", error.kind());
-                None
+            Err(
+                error @ (UpstreamError::Transport(_)
+                | UpstreamError::Malformed(_)
+                | UpstreamError::Withheld(_)),
+            ) => {
+                span.record("error.type", error.as_str());
             }
-        };
-        if let Some(status) = status {
-            span.record("http.response.status_code", status);
         }
-        self.metrics.count(endpoint.as_str(), status);
         result
     }
 
-    async fn send_bounded(
+    async fn send_through_gate(&self, call: Call<'_>) -> Result<Received, UpstreamError> {
+        let Call {
+            endpoint,
+            host,
+            scope,
+            attempt,
+            request,
+        } = call;
+        let kind = HostKind::of(endpoint);
+        let visit = Visit::new(kind, host, scope, attempt.clone());
+        let place = self.gate.enter(visit).await.map_err(|withheld| {
+            self.metrics
+                .count_withheld(endpoint.as_str(), withheld.why.as_str());
+            UpstreamError::Withheld(withheld)
+        })?;
+        let (sent_at, started) = (self.clock.now(), Instant::now());
+        let in_flight = self.metrics.in_flight(endpoint.as_str());
+        let answer = timeout(CALL_TIMEOUT, self.transport.exchange(endpoint, request))
+            .await
+            .unwrap_or(Err(TransportError::Timeout(Stage::Whole)));
+        drop(in_flight);
+        let status = answer.as_ref().ok().map(|answer| answer.status().as_u16());
+        self.metrics
+            .observe_call(endpoint.as_str(), status, started.elapsed());
+        let result = self.judge(endpoint, place, answer, sent_at);
+        self.metrics
+            .set_open_circuits(kind.as_str(), self.gate.open_circuits(kind));
+        result
+    }
+
+    /// Tells the gate how it went, and what came of it.
+    fn judge(
         &self,
         endpoint: Endpoint,
-        host: &str,
-        request: RequestBuilder,
-    ) -> Result<Zeroizing<Vec<u8>>, UpstreamError> {
-        let places = match endpoint {
-            Endpoint::Imds => PLACES_AT_IMDS,
-            Endpoint::Entra | Endpoint::Exchange | Endpoint::Token => PLACES_PER_HOST,
+        place: Place,
+        answer: Result<Answer, TransportError>,
+        sent_at: SystemTime,
+    ) -> Result<Received, UpstreamError> {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                let error = UpstreamError::Transport(error);
+                if let Some(outcome) = outcome_without_answer(&error) {
+                    place.leave(outcome);
+                }
+                return Err(error);
+            }
         };
-        let host_places = self
-            .places
-            .get_with_by_ref(host, || Arc::new(Semaphore::new(places)));
-        let Ok(Ok(_place)) = tokio::time::timeout(PLACE_TIMEOUT, host_places.acquire_owned()).await else {
-            return Err(UpstreamError::NoPlace);
-        };
-        tokio::time::timeout(CALL_TIMEOUT, exchange(endpoint, request))
-            .await
-            .unwrap_or(Err(UpstreamError::Timeout))
-    }
-}
-
-async fn exchange(endpoint: Endpoint, request: RequestBuilder) -> Result<Zeroizing<Vec<u8>>, UpstreamError> {
-    let response = request.send().await.map_err(|error| failed_to_send(&error))?;
-    let (status, headers) = (response.status(), response.headers().clone());
-    let body = read_bounded(response).await;
-    if status.is_success() {
-        return body;
-    }
-    // The status counts even where the body is broken off or far too long.
-    let body = body.unwrap_or_default();
-    Err(UpstreamError::Refused(super::classify::refusal(
-        endpoint,
-        status.as_u16(),
-        &headers,
-        &body,
-    )))
-}
-
-async fn read_bounded(mut response: Response) -> Result<Zeroizing<Vec<u8>>, UpstreamError> {
-    let mut body = Zeroizing::new(Vec::new());
-    while let Some(chunk) = response
-        .chunk()
-        .await
-        .map_err(|error| UpstreamError::Broken(innermost(&error)))?
-    {
-        if body.len() + chunk.len() > MAX_BODY_BYTES {
-            return Err(UpstreamError::Malformed("is larger than 64 KiB"));
+        let (parts, body) = answer.into_parts();
+        let clock_ahead = self.observe_skew(endpoint, &parts.headers, sent_at);
+        if parts.status.is_success() {
+            place.leave(Outcome::Answered);
+            if endpoint == Endpoint::Imds {
+                self.imds_update().over();
+            }
+            return Ok(Received { body, clock_ahead });
         }
-        body.extend_from_slice(&chunk);
+        let status = parts.status.as_u16();
+        let refusal = Refusal::read(endpoint, status, &parts.headers, &body, self.clock.now());
+        Err(UpstreamError::Refused(self.settle(endpoint, place, refusal)))
     }
-    Ok(body)
-}
 
-fn failed_to_send(error: &reqwest::Error) -> UpstreamError {
-    let mut source: Option<&(dyn StdError + 'static)> = Some(error);
-    while let Some(cause) = source {
-        match cause.downcast_ref::<ResolveError>() {
-            Some(ResolveError::NoSuchName) => return UpstreamError::NoSuchName,
-            Some(ResolveError::Lookup(error)) => return UpstreamError::Connect(error.to_string()),
-            Some(ResolveError::Forbidden) => return UpstreamError::ForbiddenAddress,
-            None => source = cause.source(),
+    /// Puts the time into a refusal at which asking again makes sense.
+    fn settle(&self, endpoint: Endpoint, place: Place, refusal: Refusal) -> Refusal {
+        let failure = refusal
+            .is_failure()
+            .then(|| UpstreamError::Refused(refusal.clone()));
+        let outcome = if refusal.asks_for_fewer() || refusal.retry_after.is_some() {
+            Outcome::Throttled {
+                wait: refusal.retry_after,
+                failure,
+            }
+        } else {
+            failure.map_or(Outcome::Answered, Outcome::Failed)
+        };
+        let retry_after = match place.leave(outcome) {
+            Some((pause, withheld)) => {
+                let kind = HostKind::of(endpoint).as_str();
+                self.metrics.throttled_until(kind, self.clock.now() + pause);
+                Some(withheld.retry_after)
+            }
+            None if endpoint == Endpoint::Imds => self.imds_retry(&refusal),
+            None => None,
+        };
+        Refusal {
+            retry_after,
+            ..refusal
         }
     }
-    if error.is_timeout() {
-        UpstreamError::Timeout
-    } else if error.is_connect() {
-        UpstreamError::Connect(innermost(error))
-    } else {
-        UpstreamError::Broken(innermost(error))
+
+    fn imds_retry(&self, refusal: &Refusal) -> Option<Duration> {
+        match refusal.status {
+            410 => self.imds_update().gone(Instant::now()),
+            404 | 408 | 500..=599 => Some(IMDS_EARLIEST_RETRY),
+            _ => None,
+        }
+    }
+
+    fn imds_update(&self) -> std::sync::MutexGuard<'_, ImdsUpdate> {
+        self.imds_update.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The metadata service has no clock of its own: it is this machine's.
+    fn observe_skew(&self, endpoint: Endpoint, headers: &HeaderMap, sent_at: SystemTime) -> Duration {
+        let kind = HostKind::of(endpoint);
+        if kind == HostKind::Imds {
+            return Duration::ZERO;
+        }
+        let Some(skew) = skew_seconds(headers, sent_at, self.clock.now()) else {
+            return Duration::ZERO;
+        };
+        self.metrics.set_clock_skew(kind.as_str(), skew);
+        self.skew_log.observe(kind, skew, Instant::now());
+        ahead(skew)
     }
 }
 
-/// The root cause. The outer layers of an HTTP error print the URL, which for the metadata service names identities.
-fn innermost(error: &(dyn StdError + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
+/// What the gate learns from a call without an answer.
+fn outcome_without_answer(error: &UpstreamError) -> Option<Outcome> {
+    match error {
+        // It did answer.
+        UpstreamError::Transport(TransportError::Oversized(_)) => Some(Outcome::Answered),
+        // Nothing was sent, and nothing is known.
+        UpstreamError::Transport(TransportError::Request) => None,
+        UpstreamError::Transport(_)
+        | UpstreamError::Refused(_)
+        | UpstreamError::Malformed(_)
+        | UpstreamError::Withheld(_) => Some(Outcome::Failed(error.clone())),
     }
-    cause.to_string()
-}
-
-/// `x-ms-request-id` (Entra, IMDS) or `x-ms-correlation-request-id` (registry), if it looks like an id.
-pub(super) fn request_id(headers: &HeaderMap) -> Option<String> {
-    ["x-ms-request-id", "x-ms-correlation-request-id"]
-        .into_iter()
-        .find_map(|name| {
-            let value = headers.get(name)?.to_str().ok()?;
-            let is_id =
-                value.len() <= 64 && value.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
-            is_id.then(|| value.to_owned())
-        })
 }

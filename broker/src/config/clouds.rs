@@ -1,6 +1,6 @@
 //! The clouds: where Entra is, which domains are registries, which audience a registry token is for.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use proto::types::RegistryHost;
 use url::Url;
@@ -13,7 +13,7 @@ pub(super) const REGISTRY_AUDIENCE: &str = "https://containerregistry.azure.net"
 const AIRGAPPED: &str = "AirgappedCloud";
 
 /// One cloud.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Cloud {
     /// Its name.
     pub name: Arc<str>,
@@ -89,6 +89,13 @@ impl Clouds {
             (name, "") => self.named(name),
             (_, _) => None,
         }
+    }
+
+    /// The domains of all registries, in order.
+    pub fn registry_domains(&self) -> BTreeSet<&str> {
+        self.iter()
+            .flat_map(|cloud| cloud.registry_suffixes.iter().map(String::as_str))
+            .collect()
     }
 
     /// Every cloud.

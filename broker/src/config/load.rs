@@ -4,41 +4,82 @@ mod clusters;
 mod field;
 mod policy;
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
+use runtime::{error_chain::ErrorChain, file_watch::ReadFiles, tls};
 use url::Url;
 
 use super::{Clouds, Config, EgressConfig, HostOverride, Pattern, Policy, file};
 pub use field::ConfigError;
-use field::{content, indexed, read_text, unique};
+use field::{content, indexed, unique};
 
 const API_VERSION: &str = "config.acrpull.dev/v1alpha1";
 const KIND: &str = "BrokerConfiguration";
+/// What stands for the file itself where an error names a field.
+pub const FILE_FIELD: &str = "--config";
 /// Where a virtual machine finds its metadata service.
 const IMDS_ENDPOINT: &str = "http://169.254.169.254";
 
-/// Reads and checks the configuration.
-///
-/// # Errors
-/// The first thing that is wrong, by the path of its field.
-pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    let text = read_text(path, "--config")?;
-    let file: file::File = serde_saphyr::from_str(&text)
-        .map_err(|error| ConfigError::Syntax(first_line(&error.to_string()).to_owned()))?;
-    let directory = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
-    config(&Folder(directory), file)
+/// What came of reading a configuration.
+pub struct Loaded {
+    /// The configuration, or the first thing that is wrong, by the path of its field.
+    pub config: Result<Config, ConfigError>,
+    /// Every file that had a part in it, the file itself first, as it was: when one of them changes, so may the rest.
+    pub files: ReadFiles,
 }
 
-/// Where the configuration file is. Relative paths in it are relative to that, so that a ConfigMap can hold both.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn resolve(&self, path: PathBuf) -> PathBuf {
-        self.0.join(path)
+/// Reads and checks the configuration. Blocks.
+pub fn load(path: &Path) -> Loaded {
+    let mut folder = Folder {
+        path: path.parent().map_or_else(PathBuf::new, Path::to_path_buf),
+        files: ReadFiles::default(),
+    };
+    let config = folder
+        .read_text(path, FILE_FIELD)
+        .and_then(|text| parse(&text))
+        .and_then(|file| config(&mut folder, file));
+    Loaded {
+        config,
+        files: folder.files,
     }
 }
 
-fn config(folder: &Folder, file: file::File) -> Result<Config, ConfigError> {
+/// Where the configuration file is, and what was read. Relative paths in it are relative to its own folder, so that a
+/// ConfigMap can hold both.
+struct Folder {
+    path: PathBuf,
+    files: ReadFiles,
+}
+
+impl Folder {
+    fn resolve(&self, path: PathBuf) -> PathBuf {
+        self.path.join(path)
+    }
+
+    fn read_text(&mut self, path: &Path, field: &str) -> Result<String, ConfigError> {
+        self.files
+            .read(path)
+            .and_then(|content| {
+                String::from_utf8(content.to_vec())
+                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
+            })
+            .map_err(|source| ConfigError::Read {
+                field: field.to_owned(),
+                path: path.display().to_string(),
+                source,
+            })
+    }
+}
+
+fn parse(text: &str) -> Result<file::File, ConfigError> {
+    serde_saphyr::from_str(text)
+        .map_err(|error| ConfigError::Syntax(first_line(&error.to_string()).to_owned()))
+}
+
+fn config(folder: &mut Folder, file: file::File) -> Result<Config, ConfigError> {
     let file::File {
         api_version,
         kind,
@@ -88,7 +129,7 @@ fn config(folder: &Folder, file: file::File) -> Result<Config, ConfigError> {
     })
 }
 
-fn egress_of(folder: &Folder, egress: file::Egress) -> Result<EgressConfig, ConfigError> {
+fn egress_of(folder: &mut Folder, egress: file::Egress) -> Result<EgressConfig, ConfigError> {
     let file::Egress {
         ca_bundle,
         host_overrides,
@@ -99,9 +140,8 @@ fn egress_of(folder: &Folder, egress: file::Egress) -> Result<EgressConfig, Conf
         None => None,
         Some(path) => {
             let path = folder.resolve(path);
-            let pem = read_text(&path, field)?;
-            runtime::tls::load_roots(&path)
-                .map_err(|error| content(field, runtime::error_chain::ErrorChain(&error)))?;
+            let pem = folder.read_text(&path, field)?;
+            tls::load_roots(&path).map_err(|error| content(field, ErrorChain(&error)))?;
             Some(pem.into_bytes())
         }
     };

@@ -31,8 +31,8 @@ const MAX_PAYLOAD_BYTES: u64 = 96 * 1024 * 1024;
 const MAX_TOKEN_BYTES: u64 = 48 * 1024 * 1024;
 
 /// A registry says the same 401 to a token that has died and to a scope or an identity that has no rights. A token is only
-/// suspected once it is this old, so that a missing role does not cost two calls with every try.
-const OLD_ENOUGH_TO_BLAME: Duration = Duration::from_secs(15 * 60);
+/// suspected once it is this old, so that what is simply not granted costs few calls more (guarantee U5).
+const OLD_ENOUGH_TO_BLAME: Duration = Duration::from_secs(30 * 60);
 
 /// What a fetch further down needs: a token before its refresh point, or the best there is if there is no newer one. What
 /// is made of an Entra token inherits its rights of the moment, so a newer one is worth waiting for.
@@ -45,11 +45,6 @@ const FRESH: Need = Need {
 /// Any good token; one past its refresh point is renewed in the background.
 const GOOD: Need = Need {
     has_current: false,
-    ..FRESH
-};
-/// A token other than the current one.
-const REJECTED: Need = Need {
-    rejected_current: true,
     ..FRESH
 };
 
@@ -82,13 +77,6 @@ impl Errand {
             tenant: self.tenant.clone(),
             held_until: self.held_until,
             is_retry: departure.is_retry,
-        }
-    }
-
-    fn need(&self, need: Need) -> Need {
-        Need {
-            force: self.force,
-            ..need
         }
     }
 }
@@ -158,11 +146,9 @@ impl Chain {
     ) -> Result<Token<Payload>, CredentialError> {
         let registry = &key.registry.registry;
         let attempt = errand.attempt(departure);
-        let need = errand.need(GOOD);
-        let refresh_token = self
-            .registry_token(&key.registry, errand, |_current| need)
-            .await?
-            .token;
+        let blames = departure.failed_before == Some(Reason::ScopeRejected);
+        let need = |current: Option<&Token<Secret>>| self.need_of(GOOD, current, blames, errand);
+        let refresh_token = self.registry_token(&key.registry, errand, need).await?.token;
         let access_token = |token: Secret| {
             let attempt = &attempt;
             async move {
@@ -173,12 +159,18 @@ impl Chain {
         };
         let (issued, granted) = match access_token(refresh_token.value.clone()).await {
             // Died early, perhaps: a mode switch of the registry ends every token issued before it. Once more with a
-            // new one, unless this one is too new to blame.
+            // new one, if the caller has seen that as well, or if it has worked so far and is old enough to blame.
             Err(error)
-                if error.reason == Reason::ScopeRejected && self.is_suspect(&refresh_token, errand) =>
+                if error.reason == Reason::ScopeRejected
+                    && (errand.suspects
+                        || (departure.failed_before.is_none() && self.is_old(&refresh_token))) =>
             {
+                let another = Need {
+                    rejected_current: true,
+                    ..FRESH
+                };
                 let newer = self
-                    .registry_token(&key.registry, errand, |_current| REJECTED)
+                    .registry_token(&key.registry, errand, |_current| another)
                     .await?
                     .token;
                 if newer.value.expose() == refresh_token.value.expose() {
@@ -218,26 +210,14 @@ impl Chain {
         departure: Departure,
     ) -> Result<Token<Secret>, CredentialError> {
         let attempt = errand.attempt(departure);
-        let entra_token = self.entra_token(&key.entra, errand, errand.need(FRESH)).await?;
-        let exchanged = self
+        // What an identity may do can follow from groups, and those are written into its token.
+        let blames = departure.failed_before == Some(Reason::RegistryUnauthorized);
+        let need = |current: Option<&Token<Secret>>| self.need_of(FRESH, current, blames, errand);
+        let entra_token = self.entra_token(&key.entra, errand, need).await?;
+        let issued = self
             .azure
             .refresh_token(&key.registry, &entra_token.value, &attempt)
-            .await;
-        let issued = match exchanged {
-            // What an identity may do follows from groups that are written into its token: once more with a new one.
-            Err(error)
-                if error.reason == Reason::RegistryUnauthorized && self.is_suspect(&entra_token, errand) =>
-            {
-                let newer = self.entra_token(&key.entra, errand, REJECTED).await?;
-                if newer.value.expose() == entra_token.value.expose() {
-                    return Err(error);
-                }
-                self.azure
-                    .refresh_token(&key.registry, &newer.value, &attempt)
-                    .await?
-            }
-            issued => issued?,
-        };
+            .await?;
         Ok(self.token(issued))
     }
 
@@ -245,7 +225,7 @@ impl Chain {
         &self,
         key: &EntraKey,
         errand: &Errand,
-        need: Need,
+        need: impl Fn(Option<&Token<Secret>>) -> Need,
     ) -> Result<Arc<Token<Secret>>, CredentialError> {
         let fetch = |departure| {
             let (this, errand) = (self.clone(), errand.clone());
@@ -255,15 +235,21 @@ impl Chain {
                 Ok(this.token(issued))
             }
         };
-        let served = self
-            .entra
-            .get(key, &errand.tenant, |_current| need, fetch)
-            .await?;
+        let served = self.entra.get(key, &errand.tenant, need, fetch).await?;
         Ok(served.token)
     }
 
-    fn is_suspect(&self, token: &Token<Secret>, errand: &Errand) -> bool {
-        errand.suspects || token.lifetime.age(self.clock.moment()) >= OLD_ENOUGH_TO_BLAME
+    /// What is asked of a token further down. One that is old is replaced if what was made of it `blames` it.
+    fn need_of(&self, need: Need, current: Option<&Token<Secret>>, blames: bool, errand: &Errand) -> Need {
+        Need {
+            rejected_current: blames && current.is_some_and(|token| self.is_old(token)),
+            force: errand.force,
+            ..need
+        }
+    }
+
+    fn is_old(&self, token: &Token<Secret>) -> bool {
+        token.lifetime.age(self.clock.moment()) >= OLD_ENOUGH_TO_BLAME
     }
 
     fn token(&self, issued: Issued) -> Token<Secret> {

@@ -7,13 +7,16 @@ use std::sync::Arc;
 use proto::types::{AzureId, RegistryHost, ScopeSet, TenantId};
 
 use super::Invalidation;
-use crate::authz::{Permit, TokenSource};
+use crate::{
+    authz::{Permit, TokenSource},
+    config::{Cloud, Identity},
+};
 
 /// Who becomes whom, in which cloud.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct EntraKey {
-    /// Unique in the configuration; authority and audience follow from it.
-    cloud: Arc<str>,
+    /// All of it, not its name alone: a reload may give a name another meaning, and no token passes from one to the other.
+    cloud: Arc<Cloud>,
     who: Who,
 }
 
@@ -24,10 +27,11 @@ enum Who {
         tenant: TenantId,
         client: AzureId,
         cluster: Arc<str>,
+        issuer: Arc<str>,
         subject: Arc<str>,
     },
-    /// The name is unique in the configuration.
-    BrokerOwned { identity: Arc<str> },
+    /// All of it, for the same reason.
+    BrokerOwned(Arc<Identity>),
 }
 
 /// An identity at a registry.
@@ -85,7 +89,7 @@ impl EntraKey {
         };
         let (cluster, subject, identity) = match &self.who {
             Who::Federated { cluster, subject, .. } => (Some(&**cluster), Some(&**subject), None),
-            Who::BrokerOwned { identity } => (None, None, Some(&**identity)),
+            Who::BrokerOwned(identity) => (None, None, Some(&*identity.name)),
         };
         fits(wanted_cluster, cluster) && fits(wanted_subject, subject) && fits(wanted_identity, identity)
     }
@@ -97,8 +101,8 @@ impl EntraKey {
                 tenant,
                 client,
                 cluster,
+                issuer,
                 subject,
-                issuer: _,
                 assertion: _,
             } => (
                 cloud,
@@ -106,19 +110,18 @@ impl EntraKey {
                     tenant: tenant.clone(),
                     client: client.clone(),
                     cluster: Arc::clone(cluster),
+                    issuer: Arc::clone(issuer),
                     subject: Arc::clone(subject),
                 },
             ),
-            TokenSource::BrokerOwned(identity) => (
-                &identity.cloud,
-                Who::BrokerOwned {
-                    identity: Arc::clone(&identity.name),
-                },
-            ),
+            TokenSource::BrokerOwned(identity) => (&identity.cloud, Who::BrokerOwned(Arc::clone(identity))),
         };
         Self {
-            cloud: Arc::clone(&cloud.name),
+            cloud: Arc::clone(cloud),
             who,
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

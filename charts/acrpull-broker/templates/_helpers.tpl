@@ -116,6 +116,13 @@ ceilings: {{ toJson .ceilings }}
 {{- end -}}
 {{- end -}}
 
+{{/* What the process reads of its configuration when it starts, and never again: how Azure is reached. */}}
+{{- define "acrpull-broker.egress" -}}
+{{- $egress := default dict .Values.config.egress -}}
+{{- $bundle := get .Values.configFiles (default "" $egress.caBundle) -}}
+{{- toJson (list .Values.config.clouds $egress .Values.egressCaBundle $bundle) -}}
+{{- end -}}
+
 {{/* The content of config.yaml. */}}
 {{- define "acrpull-broker.config" -}}
 {{- $config := deepCopy .Values.config -}}

@@ -53,7 +53,7 @@ impl FromStr for Scope {
                     .bytes()
                     .all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'*'))
         };
-        if name.contains('*') && name != "*" || kind == "repository" && name.contains('*') {
+        if name.contains('*') {
             return Err(ScopeError::Wildcard);
         }
         // A repository name has no colon (it would be a tag); `registry:catalog:*` has none either.
@@ -171,6 +171,7 @@ mod tests {
             ("Repository:a:pull", ScopeError::Grammar),
             ("repository:*:pull", ScopeError::Wildcard),
             ("repository:team/*:pull", ScopeError::Wildcard),
+            ("artifact-repository:*:pull", ScopeError::Wildcard),
         ] {
             assert_eq!(text.parse::<Scope>().unwrap_err(), why, "{text:?}");
         }

@@ -48,7 +48,7 @@ pub(crate) fn say_how(stack: &Stack, folder: &Folder, screen: &Screen) -> anyhow
     screen.command(&request);
     screen.command(
         "curl --cacert \"$ACRPULL_BROKER_CA_FILE\" -H \"authorization: Bearer $(cat \"$ACRPULL_SYNCER_TOKEN_FILE\")\" \\\n      \
-         -d \"$REQUEST\" \"$ACRPULL_BROKER_HTTP/v1/docker-config\"",
+         -H \"content-type: application/json\" -d \"$REQUEST\" \"$ACRPULL_BROKER_HTTP/v1/docker-config\"",
     );
     screen.command("curl \"$ACRPULL_BROKER_ADMIN/metrics\"");
 

@@ -48,7 +48,7 @@ const SESSION: &str = r#"A session by hand:
 Admin API (http):
   GET|PUT  /_sim/state            what exists
   POST     /_sim/clock            {"advance_s": 60} or {"settings": {"offset_s": 0, "frozen": null}}
-  POST     /_sim/faults           add one; DELETE removes all
+  POST     /_sim/faults           add one (FAULTS.md has all of them); DELETE removes all
   GET      /_sim/log?since=SEQ    every call with the checks that were made; secrets as SHA-256 and claims
   GET      /_sim/counters         calls by service, operation, status, client ID, host, fault; most in flight
   GET      /_sim/issued           every secret handed out, to search for leaks

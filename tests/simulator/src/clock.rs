@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, fmt::rfc2822::DateTimePrinter};
 use serde::{Deserialize, Serialize};
 
 use crate::Service;
@@ -68,6 +68,11 @@ impl ClockSettings {
         let base = self.frozen.unwrap_or(real);
         base.saturating_add(offset).unwrap_or(base)
     }
+}
+
+/// An instant as HTTP writes it (RFC 9110, 5.6.7); none beyond the year 9999.
+pub(crate) fn http_date(at: Timestamp) -> Option<String> {
+    DateTimePrinter::new().timestamp_to_rfc9110_string(&at).ok()
 }
 
 /// The machine's time: the only place that reads it.

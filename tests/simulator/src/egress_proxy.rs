@@ -13,10 +13,10 @@ use tokio::{
 };
 
 use crate::{
-    State,
+    State, Unanswered,
     answer::Answer,
     faults::Stage,
-    listeners::Upstreams,
+    listeners::{Upstreams, Wire},
     observation::Outcome,
     request::Request,
     serve::{Origin, act_first, delay, pick},
@@ -45,7 +45,7 @@ pub(crate) async fn tunnel(world: &World, origin: Origin, upstreams: Upstreams, 
     let (call, _) = world
         .observation
         .begin(&request, origin.connection, length, arrived);
-    let picked = pick(world, Stage::Request, &request, &request.subject());
+    let picked = pick(world, &[Stage::Request], &request, &request.subject());
     delay(world, origin.service, picked.as_ref()).await;
     let early = match &picked {
         Some(picked) => act_first(world, picked, origin.service, &call).await,
@@ -54,7 +54,16 @@ pub(crate) async fn tunnel(world: &World, origin: Origin, upstreams: Upstreams, 
     let destination = match early {
         Ok(Some(answer)) => Err(Box::new(answer)),
         Ok(None) => route(&request, &world.state(), upstreams),
-        Err(_closed) => return,
+        Err(reason) => {
+            if reason == Unanswered::Reset {
+                client.reset_when_dropped();
+            }
+            call.finish(&Outcome {
+                fault: picked.map(|picked| picked.id),
+                ..Outcome::default()
+            });
+            return;
+        }
     };
     let upstream = match destination {
         Ok(address) => TcpStream::connect(address).await.map_err(|error| {
@@ -111,8 +120,15 @@ async fn carry(mut client: TcpStream, mut upstream: TcpStream) -> io::Result<()>
     client
         .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
         .await?;
-    tokio::io::copy_bidirectional(&mut client, &mut upstream).await?;
-    Ok(())
+    let ended = tokio::io::copy_bidirectional(&mut client, &mut upstream).await;
+    if ended
+        .as_ref()
+        .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
+    {
+        // What is behind the tunnel is what a test made fail; it has to come through.
+        client.reset_when_dropped();
+    }
+    ended.map(drop)
 }
 
 async fn refuse(mut client: TcpStream, answer: &Answer) -> io::Result<()> {

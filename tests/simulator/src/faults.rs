@@ -10,15 +10,17 @@ use crate::{Operation, Service, request::Subject};
 
 mod action;
 mod book;
+mod content;
 mod retry_after;
 mod shaping;
 
 pub(crate) use action::Stage;
-pub use action::{Action, BodyVariant, CloseAt, ExpiryAs, HangAt, JsonQuirk, TokenFault};
+pub use action::{Action, CloseAt, HangAt, TlsDefect};
 pub(crate) use book::{FaultBook, Picked};
+pub use content::{BodyVariant, ExpiryAs, JsonQuirk, TokenFault};
 pub(crate) use retry_after::Throttle;
 pub use retry_after::{RetryAfter, RetryAfterText};
-pub(crate) use shaping::{quirky_json, variant_body};
+pub(crate) use shaping::{gzip_bomb, quirky_json, variant_body};
 
 /// One fault.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,6 +38,9 @@ pub struct Fault {
     /// Hits a matching request with this probability.
     #[serde(default = "always")]
     pub probability: f64,
+    /// Hits in turns.
+    #[serde(default)]
+    pub flap: Option<Flap>,
     /// Not before, in simulated time.
     #[serde(default)]
     pub from: Option<Timestamp>,
@@ -44,6 +49,16 @@ pub struct Fault {
     pub to: Option<Timestamp>,
     /// What it does.
     pub action: Action,
+}
+
+/// Turns that a fault takes: so many matching requests are let through, then so many are hit, and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flap {
+    /// Let through.
+    pub ok: u64,
+    /// Hit.
+    pub fail: u64,
 }
 
 /// Which requests a fault hits. What is absent does not restrict.
@@ -79,6 +94,17 @@ pub enum FaultError {
         /// What it wants to match.
         member: &'static str,
     },
+    /// Some services have less that could fail.
+    #[error("{} has no {thing} that could fail", .service.as_str())]
+    Without {
+        /// The service that it is to hit.
+        service: Service,
+        /// What that does not have.
+        thing: &'static str,
+    },
+    /// Its turns never come.
+    #[error("a flap that fails 0 times never fails: give it a higher `fail`")]
+    NeverFails,
     /// The name is taken.
     #[error("fault {0:?} is there already")]
     Duplicate(String),
@@ -92,6 +118,7 @@ impl Fault {
             matching: Match::default(),
             times: None,
             probability: always(),
+            flap: None,
             from: None,
             to: None,
             action,
@@ -100,11 +127,9 @@ impl Fault {
 
     /// The service is gone between two instants: connections are closed as soon as they are made.
     pub fn outage(service: Service, from: Option<Timestamp>, to: Option<Timestamp>) -> Self {
-        Self {
-            from,
-            to,
-            ..Self::new(Action::Close { at: CloseAt::Accept }).on_service(service)
-        }
+        Self::new(Action::Close { at: CloseAt::Accept })
+            .on_service(service)
+            .within(from, to)
     }
 
     /// Names it.
@@ -157,8 +182,30 @@ impl Fault {
         self
     }
 
+    /// Lets so many matching requests through, then hits so many, and again.
+    #[must_use]
+    pub fn flapping(mut self, ok: u64, fail: u64) -> Self {
+        self.flap = Some(Flap { ok, fail });
+        self
+    }
+
+    /// Only between two instants of simulated time, the second not included.
+    #[must_use]
+    pub fn within(mut self, from: Option<Timestamp>, to: Option<Timestamp>) -> Self {
+        (self.from, self.to) = (from, to);
+        self
+    }
+
     fn check(&self) -> Result<(), FaultError> {
         let wanted = &self.matching;
+        if self.flap.is_some_and(|flap| flap.fail == 0) {
+            return Err(FaultError::NeverFails);
+        }
+        if let Some(service) = wanted.service
+            && let Some(thing) = self.action.stage().missing_at(service)
+        {
+            return Err(FaultError::Without { service, thing });
+        }
         let later: [(&'static str, bool); 4] = [
             ("op", wanted.op.is_some()),
             ("tenant", wanted.tenant.is_some()),
@@ -166,7 +213,7 @@ impl Fault {
             ("grant_type", wanted.grant_type.is_some()),
         ];
         let at = match self.action.stage() {
-            Stage::Request => return Ok(()),
+            Stage::Request | Stage::Answer => return Ok(()),
             Stage::Accept if wanted.host.is_some() => {
                 return Err(FaultError::TooEarly {
                     at: "accept",
@@ -174,7 +221,7 @@ impl Fault {
                 });
             }
             Stage::Accept => "accept",
-            Stage::Tls => "tls",
+            Stage::Hello | Stage::Handshake => "tls",
         };
         later
             .into_iter()

@@ -15,7 +15,7 @@ use http_body_util::{BodyExt, Full};
 use crate::{
     Calls, ClockChange, Counters, Fault, FaultError, IssuedSecret, LogEntry, Service, ServiceAccountToken,
     State, StateError, TimeSource, TokenError, Unanswered,
-    serve::{BodyError, FROM_THE_START, Origin, serve},
+    serve::{BodyError, Broken, Ending, Origin, Turn, serve},
     world::World,
 };
 
@@ -62,7 +62,7 @@ impl InProcess {
 
     /// Answers a request, whose URI names the host or else its `Host` header. Latency is slept with Tokio's timer, so
     /// `tokio::time::pause` covers it. Every request is taken as the first and only one of a connection: faults at
-    /// `accept` and `tls` hit it like any other.
+    /// `accept` and `tls` hit it like any other. [`Service::Proxy`] opens tunnels and answers nothing.
     ///
     /// # Errors
     /// What became of the connection instead. An answer that broke off half-way is no answer either.
@@ -81,11 +81,16 @@ impl InProcess {
             peer: PEER,
         };
         let request = request.map(|body| Full::new(body).map_err(|never| match never {}).boxed_unsync());
-        let (head, body) = serve(Arc::clone(&self.0), origin, FROM_THE_START, request)
-            .await?
-            .into_parts();
+        let (head, body) = match serve(Arc::clone(&self.0), origin, Turn::Only, request).await {
+            Ok(response) => response.into_parts(),
+            Err(Broken { ending, .. }) => match ending {
+                Ending::Now(unanswered) => return Err(unanswered),
+                Ending::Silence(_watched) => std::future::pending().await,
+            },
+        };
         let body = body.collect().await.map_err(|error| match error {
             BodyError::Backend(_) | BodyError::Cut => Unanswered::BrokenOff,
+            BodyError::Reset => Unanswered::Reset,
         })?;
         Ok(Response::from_parts(head, body.to_bytes()))
     }

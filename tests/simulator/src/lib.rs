@@ -1,7 +1,7 @@
 //! Azure as far as pull credentials need it: Entra ID's token endpoint, the instance metadata service, and
 //! the token endpoints of Azure Container Registry, with TLS, faults, counters and a log of every decision.
 //!
-//! Read it in this order: [`State`] is what exists, `listeners` and `serve` bring a request in, `entra`,
+//! Read it in this order: [`State`] is what exists, `listeners` or `in_process` bring a request to `serve`, `entra`,
 //! `imds` and `acr` decide it (as functions of the request and a `Scene`), `faults` spoil it, `observation`
 //! remembers it. Behaviour that nobody outside Azure has verified is a switch in the state, with its default
 //! documented there.
@@ -38,8 +38,8 @@ pub use admin::ServiceAccountToken;
 pub use admin_client::{AdminClient, AdminError};
 pub use clock::{ClockChange, ClockSettings, TimeSource};
 pub use faults::{
-    Action, BodyVariant, CloseAt, ExpiryAs, Fault, FaultError, HangAt, JsonQuirk, Match, RetryAfter,
-    RetryAfterText, TokenFault,
+    Action, BodyVariant, CloseAt, ExpiryAs, Fault, FaultError, Flap, HangAt, JsonQuirk, Match, RetryAfter,
+    RetryAfterText, TlsDefect, TokenFault,
 };
 pub use handle::Handle;
 pub use in_process::InProcess;

@@ -1,6 +1,7 @@
-//! Sockets: accepting, TLS with a certificate for the host asked for, and the faults that act before HTTP.
+//! Sockets: accepting, the faults that act before anything is read, and HTTP on what is left.
 
 use std::{
+    convert::Infallible,
     net::SocketAddr,
     sync::{
         Arc,
@@ -15,26 +16,27 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
-use rustls::server::Acceptor;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite},
     net::{TcpListener, TcpStream},
+    sync::mpsc,
     task::JoinSet,
-    time::timeout,
 };
-use tokio_rustls::LazyConfigAcceptor;
 
 use crate::{
-    Action, HangAt, Service, egress_proxy,
+    Service, Unanswered, egress_proxy,
     faults::Stage,
     observation::Outcome,
     request::{Request, Subject},
-    serve::{FROM_THE_START, ON_A_NEW_CONNECTION, Origin, pick, serve},
+    serve::{AnswerBody, BodyError, Broken, Origin, Turn, act_first, pick, serve},
     world::World,
 };
 
-/// A client that has not finished its TLS handshake by then never will.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
+mod handshake;
+mod wire;
+
+use handshake::handshake;
+pub(crate) use wire::Wire;
+use wire::{Lent, break_off, wait_for_the_end};
 
 /// Pause after a failed accept, which is a lack of file descriptors: at once it would fail again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -76,26 +78,26 @@ async fn connection(world: Arc<World>, origin: Origin, upstreams: Upstreams, str
     match origin.service {
         Service::Imds => http(world, origin, stream).await,
         Service::Proxy => egress_proxy::tunnel(&world, origin, upstreams, stream).await,
-        Service::Entra | Service::Acr => tls(world, origin, stream).await,
+        Service::Entra | Service::Acr => {
+            if let Some(stream) = handshake(&world, origin, stream).await {
+                http(world, origin, stream).await;
+            }
+        }
     }
 }
 
 /// Lets faults at `accept` act. `None`: the connection is over.
 async fn before_tls(world: &World, origin: Origin, mut stream: TcpStream) -> Option<TcpStream> {
     let request = Request::connection(origin.service, "", origin.peer);
-    let Some(picked) = pick(world, Stage::Accept, &request, &Subject::default()) else {
+    let Some(picked) = pick(world, &[Stage::Accept], &request, &Subject::default()) else {
         return Some(stream);
     };
     let arrived = world.now(origin.service);
     let (call, _) = world.observation.begin(&request, origin.connection, 0, arrived);
     call.silenced_by(&picked.id);
-    if picked.action == (Action::Hang { at: HangAt::Accept }) {
-        wait_for_the_end(&mut stream).await;
-        return None;
-    }
-    // The client sees a reset, as from a port where nobody listens.
-    if let Err(error) = stream.set_zero_linger() {
-        tracing::debug!(%error, "cannot reset the connection");
+    tokio::select! {
+        _ended = act_first(world, &picked, origin.service, &call) => stream.reset_when_dropped(),
+        () = wait_for_the_end(&mut stream) => return None,
     }
     call.finish(&Outcome {
         fault: Some(picked.id),
@@ -104,74 +106,67 @@ async fn before_tls(world: &World, origin: Origin, mut stream: TcpStream) -> Opt
     None
 }
 
-/// Reads the client's hello, lets faults at `tls` act, and serves HTTP over TLS.
-async fn tls(world: Arc<World>, origin: Origin, stream: TcpStream) {
-    let hello = timeout(
-        HANDSHAKE_TIMEOUT,
-        LazyConfigAcceptor::new(Acceptor::default(), stream),
-    )
-    .await;
-    let Ok(Ok(mut start)) = hello else { return };
-    let host = start.client_hello().server_name().map(str::to_owned);
-    let request = Request::connection(origin.service, host.as_deref().unwrap_or_default(), origin.peer);
-    let subject = Subject {
-        host: host.clone(),
-        ..Subject::default()
-    };
-    if let Some(picked) = pick(&world, Stage::Tls, &request, &subject) {
-        let arrived = world.now(origin.service);
-        let (call, _) = world.observation.begin(&request, origin.connection, 0, arrived);
-        call.silenced_by(&picked.id);
-        if picked.action == (Action::Hang { at: HangAt::Tls }) {
-            wait_for_the_end(&mut start.io).await;
-        } else {
-            call.finish(&Outcome {
-                fault: Some(picked.id),
-                ..Outcome::default()
-            });
-        }
-        return;
-    }
-    let config = match world.certificates.server_config(host.as_deref()) {
-        Ok(config) => config,
-        Err(error) => {
-            tracing::warn!(
-                host,
-                error = format!("{error:#}"),
-                "no certificate for the host asked for"
-            );
-            return;
-        }
-    };
-    match timeout(HANDSHAKE_TIMEOUT, start.into_stream(config)).await {
-        Ok(Ok(stream)) => http(world, origin, stream).await,
-        Ok(Err(error)) => tracing::debug!(host, %error, "the client ended the handshake"),
-        Err(_elapsed) => tracing::debug!(host, "the client did not finish the handshake"),
-    }
-}
-
-async fn http(
-    world: Arc<World>,
-    origin: Origin,
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-) {
+/// Serves HTTP until the client or a fault ends it.
+async fn http(world: Arc<World>, origin: Origin, stream: impl Wire) {
+    let (lent, stream) = Lent::lend(stream);
+    // The first fault that breaks the connection is the one that counts.
+    let (breaks, mut broken) = mpsc::channel(1);
     let requests = AtomicU64::new(0);
     let service = service_fn(move |request: http::Request<Incoming>| {
-        let stages = match requests.fetch_add(1, Ordering::Relaxed) {
-            0 => ON_A_NEW_CONNECTION,
-            _ => FROM_THE_START,
+        let turn = match requests.fetch_add(1, Ordering::Relaxed) {
+            0 => Turn::First,
+            _ => Turn::Later,
         };
-        let request = request.map(BodyExt::boxed_unsync);
-        serve(Arc::clone(&world), origin, stages, request)
+        let answer = serve(
+            Arc::clone(&world),
+            origin,
+            turn,
+            request.map(BodyExt::boxed_unsync),
+        );
+        let breaks = breaks.clone();
+        async move {
+            match answer.await {
+                Ok(response) => Ok::<_, Infallible>(response.map(|body| telling_of_its_reset(body, breaks))),
+                Err(reason) => {
+                    drop(breaks.try_send(reason));
+                    // Ends with the connection, which the fault now has.
+                    std::future::pending().await
+                }
+            }
+        }
     });
-    let server = auto::Builder::new(TokioExecutor::new());
-    if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
-        tracing::debug!(service = origin.service.as_str(), error, "connection ended");
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    // The simulator writes `Date` itself, by the simulated clock.
+    server.http1().auto_date_header(false);
+    server.http2().auto_date_header(false);
+    let ended = {
+        let serving = server.serve_connection(TokioIo::new(lent), service);
+        tokio::select! {
+            biased;
+            reason = broken.recv() => reason,
+            ended = serving => {
+                if let Err(error) = ended {
+                    tracing::debug!(service = origin.service.as_str(), error, "connection ended");
+                }
+                broken.try_recv().ok()
+            }
+        }
+    };
+    let stream = Arc::into_inner(stream).and_then(|stream| stream.into_inner().ok());
+    if let (Some(reason), Some(stream)) = (ended, stream)
+        && let Err(error) = break_off(stream, reason).await
+    {
+        tracing::debug!(service = origin.service.as_str(), %error, "the client was gone first");
     }
 }
 
-/// Says nothing until the client has gone.
-async fn wait_for_the_end(stream: &mut TcpStream) {
-    let mut ignored = [0; 1_024];
-    while matches!(stream.read(&mut ignored).await, Ok(length) if length > 0) {}
+/// A reset in the middle of a body is no business of HTTP: the connection is told.
+fn telling_of_its_reset(body: AnswerBody, breaks: mpsc::Sender<Broken>) -> AnswerBody {
+    let tell = move |error| {
+        if matches!(error, BodyError::Reset) {
+            drop(breaks.try_send(Unanswered::Reset.into()));
+        }
+        error
+    };
+    body.map_err(tell).boxed_unsync()
 }

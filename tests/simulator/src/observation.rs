@@ -10,16 +10,18 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Operation, Service, clock::TimeSource, request::Request};
+use crate::{Service, clock::TimeSource, request::Request};
 
 mod calls;
 mod counters;
 mod log;
+mod open_call;
 
 pub use calls::Calls;
 pub use counters::{CallCount, Counters, InFlight, ServiceCount};
 pub(crate) use log::sha256_hex;
 pub use log::{LogEntry, SecretSeen};
+pub(crate) use open_call::{CallId, OpenCall, Outcome};
 
 /// Log entries kept; the oldest go first. A run with more than that is a benchmark, which reads counters.
 const LOG_ENTRIES: usize = 100_000;
@@ -53,31 +55,6 @@ struct Collected {
     log: VecDeque<LogEntry>,
     counters: Counters,
     issued: VecDeque<IssuedSecret>,
-}
-
-/// A call that is being answered. Dropped before its end, it counts as given up by the client.
-pub(crate) struct OpenCall<'a> {
-    observation: &'a Observation,
-    id: CallId,
-    arrived: Timestamp,
-    finished: bool,
-}
-
-/// Which log entry a call is.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct CallId {
-    seq: u64,
-    service: Service,
-    operation: Operation,
-}
-
-/// How a call ended.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Outcome {
-    pub(crate) status: Option<u16>,
-    pub(crate) bytes_out: u64,
-    pub(crate) trace: Vec<String>,
-    pub(crate) fault: Option<String>,
 }
 
 impl Observation {
@@ -121,15 +98,7 @@ impl Observation {
             service: request.service,
             operation: request.operation,
         };
-        (
-            OpenCall {
-                observation: self,
-                id,
-                arrived: real,
-                finished: false,
-            },
-            in_flight,
-        )
+        (OpenCall::new(self, id, real), in_flight)
     }
 
     /// Secrets have been handed out.
@@ -210,57 +179,12 @@ impl Collected {
     }
 }
 
-impl OpenCall<'_> {
-    /// Which log entry this is.
-    pub(crate) fn id(&self) -> CallId {
-        self.id
-    }
-
-    /// The call was answered, or ended by the simulator.
-    pub(crate) fn finish(mut self, outcome: &Outcome) {
-        self.finished = true;
-        let duration = self.duration();
-        self.observation.lock().end(self.id, duration, outcome, false);
-    }
-
-    fn duration(&self) -> SignedDuration {
-        (self.observation.time)().duration_since(self.arrived)
-    }
-
-    /// The fault that is going to silence this call: a hang ends only when the client gives up.
-    pub(crate) fn silenced_by(&self, fault: &str) {
-        if let Some(entry) = self.observation.lock().entry(self.id.seq) {
-            entry.fault = Some(fault.to_owned());
-        }
-    }
-}
-
-impl Drop for OpenCall<'_> {
-    fn drop(&mut self) {
-        if self.finished {
-            return;
-        }
-        // Before the lock: a source of time may have locks of its own.
-        let duration = self.duration();
-        let mut collected = self.observation.lock();
-        let fault = collected.entry(self.id.seq).and_then(|entry| entry.fault.clone());
-        collected.end(
-            self.id,
-            duration,
-            &Outcome {
-                fault,
-                ..Outcome::default()
-            },
-            true,
-        );
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::Operation;
 
     fn observation() -> Observation {
         Observation::new(Arc::new(|| Timestamp::UNIX_EPOCH))

@@ -1,38 +1,28 @@
 //! The path of every request: read, note, let a fault act, wait as long as Azure would, decide, let the fault
 //! act on the answer, note again. What is decided is up to `entra`, `imds` and `acr`.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited, combinators::UnsyncBoxBody};
 
 use crate::{
-    Action, Service, acr,
-    answer::Answer,
-    entra,
-    faults::{Picked, Stage},
-    imds,
-    observation::Outcome,
-    request::{Request, Subject},
-    scene::Scene,
+    Action, Service, acr, answer::Answer, entra, imds, observation::Outcome, request::Request, scene::Scene,
     world::World,
 };
 
 mod acting;
+mod breaking;
 mod sending;
 
-pub(crate) use acting::act_first;
-use sending::send;
+pub(crate) use acting::{Turn, act_first, delay, pick};
+pub(crate) use breaking::{Broken, Ending};
+pub(crate) use sending::BEFORE_THE_END;
+use sending::{Watched, send};
 
 /// A token request with a large assertion has a few KiB.
 const LARGEST_BODY_BYTES: usize = 1 << 20;
-
-/// Where faults may hit the first request of a connection: those that act before HTTP have had their turn.
-pub(crate) const ON_A_NEW_CONNECTION: &[Stage] = &[Stage::Request];
-
-/// The same where nothing has had its turn. A connection from before an outage is no way around it.
-pub(crate) const FROM_THE_START: &[Stage] = &[Stage::Accept, Stage::Tls, Stage::Request];
 
 /// The body of a request on its way in.
 pub(crate) type RequestBody = UnsyncBoxBody<Bytes, hyper::Error>;
@@ -57,16 +47,22 @@ pub(crate) enum BodyError {
     /// A fault wants it so.
     #[error("cut off by a fault")]
     Cut,
+    /// A fault wants it so, and the connection reset.
+    #[error("reset by a fault")]
+    Reset,
 }
 
 /// Why a client has no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Unanswered {
+    /// The handshake came to nothing: by TLS's rules, no client may go on.
+    #[error("no TLS session")]
+    Handshake,
     /// The connection was closed.
     #[error("closed without an answer")]
     Closed,
-    /// The connection was reset, as by a port where nobody listens.
-    #[error("reset without an answer")]
+    /// The connection was reset, before an answer or in the middle of it.
+    #[error("reset")]
     Reset,
     /// The answer began, and its body was not what its head had announced.
     #[error("the answer broke off")]
@@ -81,13 +77,14 @@ struct Received {
     unread: Option<http::Request<RequestBody>>,
 }
 
-/// Answers one HTTP request. Faults of these stages may hit it.
+/// Answers one HTTP request, whose turn on its connection tells which faults may hit it.
 pub(crate) async fn serve(
     world: Arc<World>,
     origin: Origin,
-    stages: &'static [Stage],
+    turn: Turn,
     request: http::Request<RequestBody>,
-) -> Result<Response<AnswerBody>, Unanswered> {
+) -> Result<Response<AnswerBody>, Broken> {
+    let version = request.version();
     let Received {
         request,
         bytes_in,
@@ -97,41 +94,44 @@ pub(crate) async fn serve(
     let (call, in_flight) = world
         .observation
         .begin(&request, origin.connection, bytes_in, arrived);
-    let subject = request.subject();
-    let picked = stages
-        .iter()
-        .find_map(|stage| pick(&world, *stage, &request, &subject));
+    let picked = pick(&world, turn.stages(origin.service), &request, &request.subject());
     delay(&world, origin.service, picked.as_ref()).await;
-    let early = match &picked {
-        Some(picked) => act_first(&world, picked, origin.service, &call).await?,
-        None => None,
-    };
-    let answer = match early {
-        Some(answer) => Some(answer),
-        None => decide(&world, &request, in_flight, picked.as_ref()).await,
-    };
-
-    let fault = picked.as_ref().map(|picked| picked.id.clone());
-    let outcome = |status: StatusCode, trace, length| Outcome {
-        status: Some(status.as_u16()),
+    let (fault, action) = picked.as_ref().map(|picked| (&picked.id, &picked.action)).unzip();
+    let outcome = |status: Option<StatusCode>, trace, length| Outcome {
+        status: status.map(|status| status.as_u16()),
         bytes_out: u64::try_from(length).unwrap_or(u64::MAX),
         trace,
-        fault,
+        fault: fault.cloned(),
+    };
+
+    let early = match &picked {
+        Some(picked) => act_first(&world, picked, origin.service, &call).await,
+        None => Ok(None),
+    };
+    let answer = match early {
+        Ok(Some(answer)) => Some(answer),
+        Ok(None) => decide(&world, &request, in_flight, action).await,
+        Err(unanswered) => {
+            call.finish(&outcome(None, Vec::new(), 0));
+            return Err(unanswered.into());
+        }
     };
     match (answer, unread) {
         (Some(answer), _) => {
             world.observation.issued(answer.issued.iter().cloned());
             let id = call.id();
-            call.finish(&outcome(answer.status, answer.trace.clone(), answer.body.len()));
-            Ok(send(answer, picked.map(|picked| picked.action), &world, id))
+            call.finish(&outcome(
+                Some(answer.status),
+                answer.trace.clone(),
+                answer.body.len(),
+            ));
+            let watched = Watched::new(Arc::clone(&world), id);
+            send(answer, action, (version, world.now(origin.service).0), watched)
         }
         (None, Some(unread)) => {
             let (response, remark) = from_behind(&world, &request, unread).await;
-            call.finish(&outcome(
-                response.status(),
-                vec![remark],
-                content_length(&response),
-            ));
+            let length = content_length(&response);
+            call.finish(&outcome(Some(response.status()), vec![remark], length));
             Ok(response)
         }
         (None, None) => {
@@ -139,11 +139,8 @@ pub(crate) async fn serve(
                 "no registry {}: closed, where DNS would know no such name",
                 request.host
             );
-            call.finish(&Outcome {
-                trace: vec![reason],
-                ..Outcome::default()
-            });
-            Err(Unanswered::Closed)
+            call.finish(&outcome(None, vec![reason], 0));
+            Err(Unanswered::Closed.into())
         }
     }
 }
@@ -202,43 +199,12 @@ async fn from_behind(
     }
 }
 
-/// The fault that hits, if any.
-pub(crate) fn pick(world: &World, stage: Stage, request: &Request, subject: &Subject) -> Option<Picked> {
-    world.faults.pick(
-        stage,
-        (request.service, request.operation),
-        subject,
-        world.now(request.service),
-        &world.chance,
-    )
-}
-
-/// Waits as long as the service takes, and as a fault adds.
-pub(crate) async fn delay(world: &World, service: Service, picked: Option<&Picked>) {
-    let usual_ms = world
-        .state()
-        .latency_ms
-        .get(&service)
-        .copied()
-        .unwrap_or_default();
-    let added = match picked.map(|picked| &picked.action) {
-        Some(Action::Latency { ms, jitter_ms }) => {
-            Duration::from_millis(*ms) + Duration::from_millis(*jitter_ms).mul_f64(world.chance.coin())
-        }
-        _ => Duration::ZERO,
-    };
-    let wait = Duration::from_millis(usual_ms) + added;
-    if !wait.is_zero() {
-        tokio::time::sleep(wait).await;
-    }
-}
-
 /// The service's own answer; `None` if a real registry has to give it, or if there is no such registry.
-async fn decide(world: &World, request: &Request, in_flight: u64, picked: Option<&Picked>) -> Option<Answer> {
+async fn decide(world: &World, request: &Request, in_flight: u64, action: Option<&Action>) -> Option<Answer> {
     let state = world.state();
     let real = world.real_now();
     let draw = world.chance.draw();
-    let token_fault = match picked.map(|picked| &picked.action) {
+    let token_fault = match action {
         Some(Action::Token(fault)) => Some(fault),
         _ => None,
     };

@@ -1,139 +1,18 @@
 //! The simulator without sockets, in time that a test moves: what a broker's caches and budgets are tested against.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use azure_simulator::{
-    Action, CloseAt, Fault, HangAt, InProcess, Issuer, Operation, Principal, Registry, Role, Service,
-    ServiceAccountToken, State, Unanswered,
+    Action, CloseAt, Fault, HangAt, InProcess, Operation, Registry, RetryAfter, Service, TlsDefect,
+    Unanswered,
 };
-use bytes::Bytes;
-use http::{Request, Response};
 use jiff::Timestamp;
-use serde_json::Value;
 
-const TENANT: &str = "22222222-2222-2222-2222-222222222222";
-const APP: &str = "33333333-3333-3333-3333-000000000001";
-const OBJECT: &str = "44444444-4444-4444-4444-000000000001";
-const ISSUER: &str = "https://oidc.example/cluster/";
-const AUDIENCE: &str = "api://AzureCRTokenExchange";
-const HOST: &str = "demo.azurecr.io";
+#[path = "in_process/azure.rs"]
+mod azure;
 
-/// Where the clock starts, in seconds. Far from the machine's time, so that a look at that would be noticed.
-const START_S: i64 = 2_000_000_000;
-
-/// A small Azure, and the clock that it goes by.
-struct Azure {
-    azure: InProcess,
-    now_s: Arc<AtomicI64>,
-}
-
-impl Azure {
-    fn new() -> Result<Self> {
-        Self::with(Registry::new(HOST, TENANT))
-    }
-
-    fn with(registry: Registry) -> Result<Self> {
-        let state = State::default()
-            .with_tenant(TENANT)
-            .with_issuer(Issuer::simulated(ISSUER))
-            .with_principal(Principal::app(TENANT, APP, OBJECT).federated(
-                ISSUER,
-                "system:serviceaccount:web:app",
-                AUDIENCE,
-            ))
-            .with_registry(registry.with_role(OBJECT, Role::AcrPull));
-        let now_s = Arc::new(AtomicI64::new(START_S));
-        let clock = Arc::clone(&now_s);
-        let clock = Arc::new(move || Timestamp::from_second(clock.load(Ordering::Relaxed)).expect("a time"));
-        Ok(Self {
-            azure: InProcess::new(state, clock)?,
-            now_s,
-        })
-    }
-
-    fn advance_s(&self, seconds: i64) {
-        self.now_s.fetch_add(seconds, Ordering::Relaxed);
-    }
-
-    fn assertion(&self) -> Result<String> {
-        let wanted = ServiceAccountToken::new(ISSUER, "web", "app", AUDIENCE);
-        Ok(self.azure.service_account_token(&wanted)?)
-    }
-
-    async fn post(
-        &self,
-        service: Service,
-        url: &str,
-        form: &[(&str, &str)],
-    ) -> Result<Response<Bytes>, Unanswered> {
-        let body = url::form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(form)
-            .finish();
-        let request = Request::post(url)
-            .header("content-type", "application/x-www-form-urlencoded")
-            .body(Bytes::from(body))
-            .expect("a request");
-        self.azure.answer(service, request).await
-    }
-
-    async fn entra(&self, assertion: &str) -> Result<Response<Bytes>, Unanswered> {
-        let url = format!("https://login.microsoftonline.com/{TENANT}/oauth2/v2.0/token");
-        let form = [
-            ("grant_type", "client_credentials"),
-            ("client_id", APP),
-            (
-                "client_assertion_type",
-                "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
-            ),
-            ("client_assertion", assertion),
-            ("scope", "https://containerregistry.azure.net/.default"),
-        ];
-        self.post(Service::Entra, &url, &form).await
-    }
-
-    async fn exchange(&self, entra_token: &str) -> Result<Response<Bytes>, Unanswered> {
-        let form = [
-            ("grant_type", "access_token"),
-            ("service", HOST),
-            ("access_token", entra_token),
-        ];
-        self.post(Service::Acr, &format!("https://{HOST}/oauth2/exchange"), &form)
-            .await
-    }
-
-    async fn scoped(&self, refresh_token: &str) -> Result<Response<Bytes>, Unanswered> {
-        let form = [
-            ("grant_type", "refresh_token"),
-            ("service", HOST),
-            ("scope", "repository:team/app:pull"),
-            ("refresh_token", refresh_token),
-        ];
-        self.post(Service::Acr, &format!("https://{HOST}/oauth2/token"), &form)
-            .await
-    }
-}
-
-fn member(answer: &Response<Bytes>, name: &str) -> Result<String> {
-    let body: Value = serde_json::from_slice(answer.body())?;
-    let text = body.get(name).and_then(Value::as_str);
-    text.map(str::to_owned)
-        .with_context(|| format!("no {name} in {} {body}", answer.status()))
-}
-
-/// `exp` of a token, read as a client reads it.
-fn expiry(token: &str) -> Result<i64> {
-    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-    let claims = token.split('.').nth(1).context("no claims")?;
-    let claims: Value = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims)?)?;
-    claims.get("exp").and_then(Value::as_i64).context("no exp")
-}
+use azure::{Azure, HOST, START_S, TENANT, expiry, member, state};
 
 #[tokio::test(start_paused = true)]
 async fn chain_in_process_goes_by_the_clock_it_was_given() -> Result<()> {
@@ -193,7 +72,7 @@ async fn fault_window_and_countdown_go_by_the_given_clock() -> Result<()> {
     assert_eq!(azure.entra(&assertion).await?.status(), 200);
 
     let countdown = Action::Throttle {
-        retry_after: Some(azure_simulator::RetryAfter::Seconds(60)),
+        retry_after: Some(RetryAfter::Seconds(60)),
         countdown: true,
     };
     azure
@@ -212,6 +91,7 @@ async fn hang_in_process_ends_with_the_callers_deadline() -> Result<()> {
         HangAt::Accept,
         HangAt::Tls,
         HangAt::BeforeHeaders,
+        HangAt::MidHeaders,
         HangAt::MidBody,
     ] {
         azure.azure.reset();
@@ -232,32 +112,62 @@ async fn hang_in_process_ends_with_the_callers_deadline() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn close_and_truncate_in_process_are_no_answer() -> Result<()> {
+async fn broken_answer_in_process_says_how_it_broke() -> Result<()> {
     let azure = Azure::new()?;
+    let close = |at| Action::Close { at };
+    let reset = |at| Action::Reset { at };
     let truncate = |keep_content_length| Action::Truncate {
         bytes: 5,
         keep_content_length,
     };
+    let expired = Action::Tls {
+        defect: TlsDefect::Expired,
+    };
     for (action, expected) in [
-        (Action::Close { at: CloseAt::Accept }, Err(Unanswered::Reset)),
-        (Action::Close { at: CloseAt::Tls }, Err(Unanswered::Closed)),
-        (
-            Action::Close {
-                at: CloseAt::BeforeHeaders,
-            },
-            Err(Unanswered::Closed),
-        ),
-        (Action::Close { at: CloseAt::MidBody }, Err(Unanswered::BrokenOff)),
+        (close(CloseAt::Accept), Err(Unanswered::Reset)),
+        (close(CloseAt::Tls), Err(Unanswered::Closed)),
+        (close(CloseAt::BeforeHeaders), Err(Unanswered::Closed)),
+        (close(CloseAt::MidHeaders), Err(Unanswered::Closed)),
+        (close(CloseAt::MidBody), Err(Unanswered::BrokenOff)),
+        (reset(CloseAt::Tls), Err(Unanswered::Reset)),
+        (reset(CloseAt::BeforeHeaders), Err(Unanswered::Reset)),
+        (reset(CloseAt::MidHeaders), Err(Unanswered::Reset)),
+        (reset(CloseAt::MidBody), Err(Unanswered::Reset)),
+        (Action::BadChunking {}, Err(Unanswered::BrokenOff)),
         (truncate(true), Err(Unanswered::BrokenOff)),
         (truncate(false), Ok(5)),
+        (expired, Err(Unanswered::Handshake)),
     ] {
-        azure.azure.clear_faults();
+        azure.azure.reset();
         azure
             .azure
             .add_fault(Fault::new(action.clone()).on_service(Service::Acr))?;
         let answer = azure.exchange("any").await;
         assert_eq!(answer.map(|answer| answer.body().len()), expected, "{action:?}");
+        let entry = azure.azure.log(0).pop().context("no log")?;
+        assert!(!entry.client_closed_early, "{action:?}");
     }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn tls_fault_in_process_spares_the_metadata_service() -> Result<()> {
+    let azure = Azure::new()?;
+    azure
+        .azure
+        .add_fault(Fault::new(Action::Close { at: CloseAt::Tls }))?;
+    let answer = azure
+        .post(Service::Imds, "http://169.254.169.254/metadata/instance", &[])
+        .await?;
+    assert_eq!(answer.status(), 404, "it has no TLS that could fail");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn date_in_process_is_the_given_time() -> Result<()> {
+    let azure = Azure::new()?;
+    let answer = azure.exchange("any").await?;
+    assert_eq!(answer.headers()["date"], "Wed, 18 May 2033 03:33:20 GMT");
     Ok(())
 }
 
@@ -297,5 +207,22 @@ async fn host_that_is_no_registry_is_closed() -> Result<()> {
         .post(Service::Acr, "https://nobody.azurecr.io/v2/", &[])
         .await;
     assert_eq!(answer.err(), Some(Unanswered::Closed));
+    Ok(())
+}
+
+/// One time for everything: what is slept is also what the clock shows.
+#[tokio::test(start_paused = true)]
+async fn clock_may_follow_tokios_virtual_time() -> Result<()> {
+    let started = tokio::time::Instant::now();
+    let start = Timestamp::from_second(START_S)?;
+    let clock = Arc::new(move || start.checked_add(started.elapsed()).expect("a time"));
+    let azure = InProcess::new(state(Registry::new(HOST, TENANT)).with_latency_ms(2_000), clock)?;
+    let challenge = || http::Request::get(format!("https://{HOST}/v2/")).body(bytes::Bytes::new());
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    let answer = azure.answer(Service::Acr, challenge()?).await?;
+    assert_eq!(answer.headers()["date"], "Wed, 18 May 2033 04:33:22 GMT");
+    let entry = azure.log(0).pop().context("no log")?;
+    assert_eq!(entry.at_real.as_second(), START_S + 3_600);
+    assert_eq!(entry.duration_ms, Some(2_000));
     Ok(())
 }

@@ -3,8 +3,14 @@
 
 #[path = "over_sockets/azure.rs"]
 mod azure;
+#[path = "over_sockets/broken.rs"]
+mod broken;
+#[path = "over_sockets/content.rs"]
+mod content;
 #[path = "over_sockets/credentials.rs"]
 mod credentials;
+#[path = "over_sockets/documents.rs"]
+mod documents;
 #[path = "over_sockets/faults.rs"]
 mod faults;
 #[path = "over_sockets/issuers.rs"]

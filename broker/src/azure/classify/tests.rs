@@ -1,19 +1,30 @@
 //! Answers as they were seen on the wire, and what they mean.
 
-use proto::catalogue::RetryClass;
+use std::{sync::Arc, time::Duration};
+
+use http::HeaderMap;
+use proto::{catalogue::RetryClass, types::RegistryHost};
 
 use super::*;
+use crate::azure::transport::{Endpoint, Part, Stage};
 
-fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-    pairs
-        .iter()
-        .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()))
-        .collect()
+fn refusal(endpoint: Endpoint, status: u16, body: &str) -> UpstreamError {
+    let now = std::time::UNIX_EPOCH;
+    UpstreamError::Refused(Refusal::read(
+        endpoint,
+        status,
+        &HeaderMap::new(),
+        body.as_bytes(),
+        now,
+    ))
+}
+
+fn host() -> RegistryHost {
+    "example.azurecr.io".parse().unwrap()
 }
 
 fn entra_says(status: u16, body: &str) -> CredentialError {
-    let refusal = refusal(Endpoint::Entra, status, &HeaderMap::new(), body.as_bytes());
-    entra(&UpstreamError::Refused(refusal), "issuer i, subject s")
+    entra(&refusal(Endpoint::Entra, status, body), "issuer i, subject s")
 }
 
 fn entra_body(error: &str, code: u32) -> String {
@@ -29,7 +40,29 @@ fn classify_entra_codes() {
         (401, "invalid_client", 700_212, Reason::FederationRejected),
         (401, "invalid_client", 700_213, Reason::FederationRejected),
         (400, "invalid_request", 70_021, Reason::FederationRejected),
+        (401, "invalid_client", 7_002_137, Reason::FederationRejected),
+        (401, "invalid_client", 7_002_138, Reason::FederationRejected),
         (401, "invalid_client", 700_024, Reason::FederationRejected),
+        (401, "invalid_client", 700_027, Reason::FederationRejected),
+        (400, "invalid_request", 900_384, Reason::FederationRejected),
+        (400, "invalid_request", 50_013, Reason::FederationRejected),
+        (400, "invalid_request", 50_166, Reason::FederationRejected),
+        (400, "invalid_request", 50_027, Reason::EntraRejected),
+        (400, "invalid_request", 5_002_727, Reason::EntraRejected),
+        (400, "invalid_request", 5_002_738, Reason::EntraRejected),
+        (401, "invalid_client", 7_000_229, Reason::IdentityNotFound),
+        (400, "invalid_request", 90_038, Reason::TenantNotFound),
+        (400, "invalid_scope", 70_011, Reason::AudienceRejected),
+        (400, "invalid_request", 700_022, Reason::AudienceRejected),
+        (400, "invalid_request", 900_144, Reason::EntraRejected),
+        (400, "invalid_request", 9_002_313, Reason::EntraRejected),
+        (400, "invalid_request", 530_032, Reason::EntraRejected),
+        (400, "invalid_request", 90_055, Reason::UpstreamThrottled),
+        (400, "invalid_request", 90_006, Reason::EntraUnreachable),
+        (400, "invalid_request", 90_012, Reason::EntraUnreachable),
+        (400, "invalid_request", 90_024, Reason::EntraUnreachable),
+        (400, "invalid_request", 90_090, Reason::EntraUnreachable),
+        (400, "invalid_tenant", 999_998, Reason::TenantNotFound),
         (400, "unauthorized_client", 700_016, Reason::IdentityNotFound),
         (400, "invalid_request", 90_002, Reason::TenantNotFound),
         (400, "invalid_resource", 500_011, Reason::AudienceRejected),
@@ -68,88 +101,218 @@ fn classify_entra_answers_that_are_no_json() {
 
 #[test]
 fn classify_imds_answers() {
-    let says = |status, body: &str| {
-        let refusal = refusal(Endpoint::Imds, status, &HeaderMap::new(), body.as_bytes());
-        imds(&UpstreamError::Refused(refusal), "identity web").reason
-    };
-    assert_eq!(
-        says(
+    for (status, body, reason, retry_after) in [
+        (
             400,
-            r#"{"error":"invalid_request","error_description":"Identity not found"}"#
+            r#"{"error":"invalid_request","error_description":"Identity not found"}"#,
+            Reason::IdentityNotFound,
+            None,
         ),
-        Reason::IdentityNotFound
-    );
-    assert_eq!(
-        says(
+        (
             400,
-            r#"{"error":"invalid_resource","error_description":"AADSTS50001"}"#
+            r#"{"error":"invalid_request","error_description":"Multiple user assigned identities exist"}"#,
+            Reason::IdentityNotFound,
+            None,
         ),
-        Reason::AudienceRejected
-    );
-    assert_eq!(says(404, ""), Reason::IdentityEndpointUnreachable);
-    assert_eq!(says(410, ""), Reason::IdentityEndpointUnreachable);
-    assert_eq!(says(429, ""), Reason::UpstreamThrottled);
-    assert_eq!(
-        says(500, r#"{"error":"unknown"}"#),
-        Reason::IdentityEndpointUnreachable
-    );
+        (
+            400,
+            r#"{"error":"invalid_resource","error_description":"AADSTS50001"}"#,
+            Reason::AudienceRejected,
+            None,
+        ),
+        (
+            400,
+            r#"{"error":"bad_request_102"}"#,
+            Reason::IdentityEndpointUnreachable,
+            Some(60),
+        ),
+        (
+            401,
+            r#"{"error":"unknown_source"}"#,
+            Reason::IdentityNotFound,
+            None,
+        ),
+        (403, "unreachable", Reason::IdentityEndpointUnreachable, Some(60)),
+        (404, "", Reason::IdentityEndpointUnreachable, None),
+        (410, "", Reason::IdentityEndpointUnreachable, None),
+        (429, "", Reason::UpstreamThrottled, None),
+        (
+            500,
+            r#"{"error":"unknown"}"#,
+            Reason::IdentityEndpointUnreachable,
+            None,
+        ),
+    ] {
+        let error = imds(&refusal(Endpoint::Imds, status, body), "identity web");
+        assert_eq!(error.reason, reason, "{status} {body}");
+        assert_eq!(
+            error.retry_after,
+            retry_after.map(Duration::from_secs),
+            "{status} {body}"
+        );
+    }
 }
 
 #[test]
 fn classify_registry_answers() {
-    let host: RegistryHost = "example.azurecr.io".parse().unwrap();
-    let refused = |endpoint, status, body: &str| {
-        UpstreamError::Refused(refusal(endpoint, status, &HeaderMap::new(), body.as_bytes()))
-    };
     let unauthorized =
         r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required, CorrelationId: 1"}]}"#;
-    let denied =
+    let firewall =
         r#"{"errors":[{"code":"DENIED","message":"client with IP '20.1.2.3' is not allowed access."}]}"#;
-    for (error, reason) in [
+    let permissions = r#"{"errors":[{"code":"DENIED","message":"retrieving permissions failed"}]}"#;
+    for (status, body, at_exchange, at_token) in [
         (
-            exchange(&refused(Endpoint::Exchange, 401, unauthorized), &host),
+            401,
+            unauthorized,
             Reason::RegistryUnauthorized,
+            Reason::ScopeRejected,
         ),
+        (400, "", Reason::RegistryUnauthorized, Reason::ScopeRejected),
         (
-            exchange(&refused(Endpoint::Exchange, 403, denied), &host),
+            403,
+            firewall,
+            Reason::RegistryForbidden,
             Reason::RegistryForbidden,
         ),
         (
-            token(&refused(Endpoint::Token, 401, unauthorized), &host),
+            403,
+            permissions,
+            Reason::RegistryUnauthorized,
             Reason::ScopeRejected,
         ),
+        (403, "", Reason::RegistryForbidden, Reason::RegistryForbidden),
+        (404, "", Reason::RegistryNotFound, Reason::RegistryNotFound),
+        (405, "", Reason::UpstreamMalformed, Reason::UpstreamMalformed),
+        (307, "", Reason::UpstreamMalformed, Reason::UpstreamMalformed),
         (
-            token(&refused(Endpoint::Token, 429, "Ref A: 1"), &host),
+            429,
+            "Ref A: 1",
+            Reason::UpstreamThrottled,
             Reason::UpstreamThrottled,
         ),
         (
-            exchange(&refused(Endpoint::Exchange, 503, ""), &host),
+            503,
+            "<html>",
+            Reason::RegistryUnreachable,
             Reason::RegistryUnreachable,
         ),
+        (408, "", Reason::RegistryUnreachable, Reason::RegistryUnreachable),
+    ] {
+        for (error, reason) in [
+            (
+                exchange(&refusal(Endpoint::Exchange, status, body), &host()),
+                at_exchange,
+            ),
+            (token(&refusal(Endpoint::Token, status, body), &host()), at_token),
+        ] {
+            assert_eq!(error.reason, reason, "{status} {body}");
+            assert!(
+                !error.message.contains("CorrelationId") && !error.message.contains("20.1.2.3"),
+                "{}",
+                error.message
+            );
+        }
+    }
+}
+
+#[test]
+fn classify_exchanges_without_an_answer() {
+    let faults = [
+        TlsFault::Untrusted,
+        TlsFault::WrongName,
+        TlsFault::Expired,
+        TlsFault::OldVersion,
+        TlsFault::Other,
+    ];
+    let mut texts: Vec<_> = faults
+        .map(|fault| {
+            let error = UpstreamError::Transport(TransportError::Tls(fault));
+            let error = exchange(&error, &host());
+            assert_eq!(error.reason, Reason::RegistryUnreachable);
+            error.message
+        })
+        .into();
+    for (error, at_registry, at_entra) in [
         (
-            exchange(&UpstreamError::NoSuchName, &host),
+            TransportError::NoSuchName,
             Reason::RegistryNotFound,
+            Reason::EntraUnreachable,
         ),
         (
-            exchange(&UpstreamError::ForbiddenAddress, &host),
+            TransportError::ForbiddenAddress,
             Reason::RegistryNotFound,
+            Reason::EntraUnreachable,
         ),
         (
-            exchange(&UpstreamError::Timeout, &host),
+            TransportError::LookupFailed,
             Reason::RegistryUnreachable,
+            Reason::EntraUnreachable,
         ),
         (
-            exchange(&UpstreamError::Malformed("holds no token"), &host),
+            TransportError::Connect,
+            Reason::RegistryUnreachable,
+            Reason::EntraUnreachable,
+        ),
+        (
+            TransportError::Timeout(Stage::Body),
+            Reason::RegistryUnreachable,
+            Reason::EntraUnreachable,
+        ),
+        (
+            TransportError::Oversized(Part::Body),
+            Reason::UpstreamMalformed,
             Reason::UpstreamMalformed,
         ),
     ] {
-        assert_eq!(error.reason, reason);
-        assert!(
-            !error.message.contains("CorrelationId") && !error.message.contains("20.1.2.3"),
-            "{}",
-            error.message
-        );
+        let error = UpstreamError::Transport(error);
+        let said = exchange(&error, &host());
+        assert_eq!(said.reason, at_registry);
+        assert_eq!(entra(&error, "issuer i").reason, at_entra);
+        texts.push(said.message);
     }
+    let count = texts.len();
+    texts.sort();
+    texts.dedup();
+    assert_eq!(texts.len(), count, "each remedy has a text of its own");
+}
+
+#[test]
+fn classify_call_that_was_not_made_is_what_the_last_one_was_and_remembered() {
+    let last = refusal(
+        Endpoint::Exchange,
+        503,
+        r#"{"errors":[{"message":"CorrelationId: 00000000-1111"}]}"#,
+    );
+    let retry_after = Duration::from_secs(7);
+    for (why, reason) in [
+        (Why::Paused, Reason::UpstreamThrottled),
+        (
+            Why::CircuitOpen(Arc::new(last.clone())),
+            Reason::RegistryUnreachable,
+        ),
+        (
+            Why::RetryBudget(Some(Arc::new(last.clone()))),
+            Reason::RegistryUnreachable,
+        ),
+        (Why::RetryBudget(None), Reason::Overloaded),
+        (Why::NoPlace, Reason::Overloaded),
+    ] {
+        let error = exchange(&UpstreamError::Withheld(Withheld { why, retry_after }), &host());
+        assert_eq!(error.reason, reason);
+        assert_eq!(
+            (error.retry_after, error.is_remembered),
+            (Some(retry_after), true)
+        );
+        assert_eq!(error.azure_request_id, None);
+        if reason == Reason::RegistryUnreachable {
+            assert_eq!(
+                error.message,
+                exchange(&last, &host()).message,
+                "a text does not flap"
+            );
+        }
+    }
+    assert_eq!(Reason::UpstreamThrottled.retry_class(), RetryClass::Throttled);
 }
 
 #[test]
@@ -157,24 +320,4 @@ fn l3_what_an_upstream_wrote_reaches_no_text() {
     let canary = r#"{"error":"canary prose","error_description":"canary","error_codes":[1],"errors":[{"code":"canary text"}]}"#;
     let error = entra_says(400, canary);
     assert!(!format!("{error:?}").contains("canary"));
-}
-
-#[test]
-fn u1_retry_after_is_read_in_both_forms_and_capped() {
-    let wait = |pairs: &[(&'static str, &str)]| retry_after(&headers(pairs));
-    assert_eq!(wait(&[("retry-after", "7")]), Some(Duration::from_secs(7)));
-    assert_eq!(wait(&[("retry-after", "99999")]), Some(MAX_RETRY_AFTER));
-    let date = ("date", "Sat, 21 Nov 2026 10:00:00 GMT");
-    assert_eq!(
-        wait(&[("retry-after", "Sat, 21 Nov 2026 10:01:30 GMT"), date]),
-        Some(Duration::from_secs(90))
-    );
-    assert_eq!(
-        wait(&[("retry-after", "Sat, 21 Nov 2026 09:00:00 GMT"), date]),
-        Some(Duration::ZERO)
-    );
-    for garbage in ["", "soon", "-1"] {
-        assert_eq!(wait(&[("retry-after", garbage), date]), None, "{garbage}");
-    }
-    assert_eq!(Reason::UpstreamThrottled.retry_class(), RetryClass::Throttled);
 }

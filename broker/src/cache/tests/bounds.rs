@@ -258,3 +258,37 @@ async fn cache_failure_of_a_lower_cache_quiets_renewals_in_the_background() {
         rig.clock.advance(Duration::from_secs(1));
     }
 }
+
+#[tokio::test]
+async fn c2_a_caller_that_goes_away_at_any_point_changes_nothing_for_the_others() {
+    for polls in 0..8 {
+        let rig = Rig::new();
+        let go = Arc::new(Notify::new());
+        let fetch = |token: Token<&'static str>| {
+            let (calls, go) = (Arc::clone(&rig.calls), Arc::clone(&go));
+            |_departure| async move {
+                calls.fetch_add(1, Ordering::SeqCst);
+                go.notified().await;
+                Ok(token)
+            }
+        };
+        let tenant = tenant("web");
+        let need = |_current: Option<&Token<&'static str>>| Need::default();
+        let mut leaver = Box::pin(rig.cache.get(&1, &tenant, need, fetch(rig.token("t"))));
+        for _ in 0..polls {
+            assert!(futures::poll!(&mut leaver).is_pending());
+            tokio::task::yield_now().await;
+        }
+        drop(leaver);
+        let mut follower = Box::pin(rig.cache.get(&1, &tenant, need, fetch(rig.token("t"))));
+        assert!(futures::poll!(&mut follower).is_pending());
+        tokio::task::yield_now().await;
+        go.notify_one();
+        assert_eq!(
+            follower.await.unwrap().token.value,
+            "t",
+            "left after {polls} polls"
+        );
+        assert_eq!(rig.calls(), 1, "left after {polls} polls");
+    }
+}

@@ -6,7 +6,7 @@ use url::Url;
 
 use super::{
     Folder,
-    field::{ConfigError, all, content, https, optional, read_text},
+    field::{ConfigError, all, content, https, optional},
 };
 use crate::{
     authn::KeySet,
@@ -14,7 +14,7 @@ use crate::{
 };
 
 pub(super) fn cluster(
-    folder: &Folder,
+    folder: &mut Folder,
     field: &str,
     cluster: file::Cluster,
 ) -> Result<ClusterConfig, ConfigError> {
@@ -73,7 +73,7 @@ pub(super) fn cluster(
     })
 }
 
-fn keys(folder: &Folder, field: &str, jwks: file::Jwks) -> Result<KeySource, ConfigError> {
+fn keys(folder: &mut Folder, field: &str, jwks: file::Jwks) -> Result<KeySource, ConfigError> {
     let file::Jwks {
         file,
         inline,
@@ -92,7 +92,7 @@ fn keys(folder: &Folder, field: &str, jwks: file::Jwks) -> Result<KeySource, Con
     match (file, inline, url) {
         (Some(path), None, None) => {
             let field = format!("{field}.file");
-            let text = read_text(&folder.resolve(path), &field)?;
+            let text = folder.read_text(&folder.resolve(path), &field)?;
             fixed(&text, field)
         }
         (None, Some(text), None) => fixed(&text, format!("{field}.inline")),
@@ -104,7 +104,7 @@ fn keys(folder: &Folder, field: &str, jwks: file::Jwks) -> Result<KeySource, Con
             };
             for (path, name) in [(&source.ca_bundle, "caBundle"), (&source.token_file, "tokenFile")] {
                 if let Some(path) = path {
-                    read_text(path, &format!("{field}.{name}"))?;
+                    folder.read_text(path, &format!("{field}.{name}"))?;
                 }
             }
             Ok(KeySource::Url(source))

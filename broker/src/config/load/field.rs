@@ -1,6 +1,6 @@
 //! One field at a time: parse it, or refuse it by its name.
 
-use std::{collections::BTreeSet, fmt::Display, path::Path, str::FromStr};
+use std::{collections::BTreeSet, fmt::Display, str::FromStr};
 
 use url::Url;
 
@@ -86,12 +86,4 @@ pub(super) fn content(field: impl Into<String>, problem: impl Display) -> Config
         field: field.into(),
         problem: problem.to_string(),
     }
-}
-
-pub(super) fn read_text(path: &Path, field: &str) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-        field: field.to_owned(),
-        path: path.display().to_string(),
-        source,
-    })
 }

@@ -38,7 +38,7 @@ egress:
 const KEYS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","kid":"1","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}"#;
 
 fn load_text(text: &str) -> Result<Config, ConfigError> {
-    load(&written(text).path().join("config.yaml"))
+    load(&written(text).path().join("config.yaml")).config
 }
 
 fn written(text: &str) -> TempDir {

@@ -121,7 +121,12 @@ async fn broker_configuration_that_is_wrong_is_named_in_one_line() -> anyhow::Re
         ),
     ] {
         bench
-            .fails("broker", &["check-config", "--config", file], code, line)
+            .fails(
+                "broker",
+                &["check-config", "--config", file],
+                checked_code(file, code),
+                line,
+            )
             .await?;
         let tls = ["--tls-cert-file", "tls.crt", "--tls-key-file", "tls.key"];
         bench
@@ -136,6 +141,11 @@ async fn broker_configuration_that_is_wrong_is_named_in_one_line() -> anyhow::Re
     Ok(())
 }
 
+/// For who checks a configuration, a file that it names and that is not there is a mistake in it.
+fn checked_code(file: &str, code: i32) -> i32 {
+    if file == "ca.yaml" { USAGE } else { code }
+}
+
 #[tokio::test]
 async fn broker_configuration_that_is_right_is_ok() -> anyhow::Result<()> {
     let bench = Bench::new().await?;
@@ -144,8 +154,8 @@ async fn broker_configuration_that_is_right_is_ok() -> anyhow::Result<()> {
         .await?
         .success()?;
     assert_eq!(
-        answer,
-        "good.yaml: ok; clusters: 1, broker-owned identities: 0, grants: 0\n"
+        answer.lines().next(),
+        Some("good.yaml: ok; clusters: 1, broker-owned identities: 0, grants: 0")
     );
     Ok(())
 }

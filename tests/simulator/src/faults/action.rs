@@ -1,11 +1,16 @@
-//! What a fault does to a request.
+//! What a fault does to a request, and how far the request gets before that.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::RetryAfter;
+use super::{BodyVariant, JsonQuirk, RetryAfter, TokenFault};
+use crate::Service;
+
+/// What a compressed bomb becomes unless told: more than any answer of Azure, and still bearable for a client that
+/// falls for it.
+const BOMB_BYTES: u64 = 64 << 20;
 
 /// What a fault does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,10 +57,20 @@ pub enum Action {
         /// Where.
         at: HangAt,
     },
-    /// Closes the connection.
+    /// Closes the connection in order: a FIN, after TLS has said goodbye.
     Close {
         /// Where.
         at: CloseAt,
+    },
+    /// Resets the connection: a RST, whatever is still on its way.
+    Reset {
+        /// Where.
+        at: CloseAt,
+    },
+    /// Spoils the TLS handshake of new connections.
+    Tls {
+        /// What is wrong with it.
+        defect: TlsDefect,
     },
     /// Cuts the body.
     Truncate {
@@ -65,6 +80,8 @@ pub enum Action {
         #[serde(default)]
         keep_content_length: bool,
     },
+    /// Sends a chunk whose size is no number. HTTP/2 has no chunks: there it is bytes that are no frame.
+    BadChunking {},
     /// Changes or removes the content type.
     ContentType {
         /// The new one; null for none.
@@ -74,6 +91,18 @@ pub enum Action {
     Body {
         /// By what.
         body: BodyVariant,
+    },
+    /// Replaces the body by a small one that says `Content-Encoding: gzip` and becomes a large one, whether the client
+    /// has asked for that or not.
+    GzipBomb {
+        /// What it becomes at least, in bytes.
+        #[serde(default = "bomb_bytes")]
+        bytes: u64,
+    },
+    /// Moves or removes `Date`, which otherwise tells the service's simulated time.
+    DateHeader {
+        /// Seconds added; null for no header.
+        offset_s: Option<i64>,
     },
     /// Redirects with 307.
     Redirect {
@@ -108,123 +137,55 @@ pub enum HangAt {
     Tls,
     /// The request is read and never answered.
     BeforeHeaders,
+    /// Half of the answer's head is sent; on HTTP/2 half of a frame's.
+    MidHeaders,
     /// Half of the body is sent.
     MidBody,
 }
 
-/// Where a connection is closed.
+/// Where a connection is closed or reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CloseAt {
-    /// After TCP accept, with a reset.
+    /// After TCP accept; always with a reset, as by a port where nobody listens.
     Accept,
     /// After the client's TLS hello.
     Tls,
     /// After the request was read.
     BeforeHeaders,
+    /// After half of the answer's head; on HTTP/2 after half of a frame's.
+    MidHeaders,
     /// After half of the body.
     MidBody,
 }
 
-/// A body instead of the service's own.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What is wrong with a TLS handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum BodyVariant {
-    /// This text.
-    Raw(String),
-    /// Nothing.
-    Empty,
-    /// A page, as proxies send it.
-    Html,
-    /// So many bytes of valid JSON text.
-    Huge(usize),
-    /// The service's body after a byte order mark.
-    Bom,
-    /// Bytes that are not UTF-8.
-    InvalidUtf8,
-    /// The service's body with every member of the object twice.
-    DuplicateKeys,
-    /// Ten thousand arrays in each other.
-    DeepJson,
-}
-
-/// Oddities in a JSON body.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is an oddity of its own, in any combination"
-)]
-pub struct JsonQuirk {
-    /// `expires_in` is text.
-    pub expires_in_string: bool,
-    /// `expires_on` is a number.
-    pub expires_on_number: bool,
-    /// The trailer of `error_description` is separated by CR LF.
-    pub crlf_description: bool,
-    /// Apostrophes are written `\u0027`.
-    pub unicode_escapes: bool,
-    /// A member nobody knows.
-    pub extra_fields: bool,
-    /// Every other member that is not a token is null.
-    pub null_fields: bool,
-    /// These members are left out.
-    pub missing: Vec<String>,
-}
-
-/// Something wrong with the token that is issued.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a defect of its own; names are the JSON"
-)]
-pub struct TokenFault {
-    /// Its lifetime.
-    pub ttl_s: Option<i64>,
-    /// Added to `exp`.
-    pub exp_delta_s: i64,
-    /// Added to `nbf`.
-    pub nbf_delta_s: i64,
-    /// Added to `iat`.
-    pub iat_delta_s: i64,
-    /// How `exp` is written.
-    pub exp_as: ExpiryAs,
-    /// No JWT at all.
-    pub opaque: bool,
-    /// Empty text.
-    pub empty: bool,
-    /// Three parts that are not base64.
-    pub not_b64: bool,
-    /// Another `aud`.
-    pub wrong_aud: Option<String>,
-    /// Without a signature.
-    pub header_none: bool,
-    /// With so many bytes of padding.
-    pub size_bytes: Option<usize>,
-}
-
-/// How `exp` is written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ExpiryAs {
-    /// As it should be.
-    #[default]
-    Number,
-    /// With a fraction.
-    Float,
-    /// As text.
-    String,
-    /// Not at all.
-    Missing,
+pub enum TlsDefect {
+    /// The certificate has expired.
+    Expired,
+    /// The certificate is for another host.
+    WrongName,
+    /// An authority that nobody trusts has signed the certificate.
+    Untrusted,
+    /// The server knows nothing later than TLS 1.0.
+    OldVersion,
 }
 
 /// How far a request gets before a fault acts on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
+    /// Its connection was accepted.
     Accept,
-    Tls,
+    /// The client's hello was read.
+    Hello,
+    /// The hello is going to be answered: what spoils this does nothing to a connection that has it behind it.
+    Handshake,
+    /// It was read.
     Request,
+    /// It was decided.
+    Answer,
 }
 
 impl Action {
@@ -248,28 +209,64 @@ impl Action {
 
     pub(crate) fn stage(&self) -> Stage {
         match self {
-            Self::Hang { at: HangAt::Accept } | Self::Close { at: CloseAt::Accept } => Stage::Accept,
-            Self::Hang { at: HangAt::Tls } | Self::Close { at: CloseAt::Tls } => Stage::Tls,
+            Self::Hang { at: HangAt::Accept }
+            | Self::Close { at: CloseAt::Accept }
+            | Self::Reset { at: CloseAt::Accept } => Stage::Accept,
+            Self::Hang { at: HangAt::Tls }
+            | Self::Close { at: CloseAt::Tls }
+            | Self::Reset { at: CloseAt::Tls } => Stage::Hello,
+            Self::Tls { .. } => Stage::Handshake,
             Self::Hang {
-                at: HangAt::BeforeHeaders | HangAt::MidBody,
+                at: HangAt::BeforeHeaders,
             }
             | Self::Close {
-                at: CloseAt::BeforeHeaders | CloseAt::MidBody,
+                at: CloseAt::BeforeHeaders,
+            }
+            | Self::Reset {
+                at: CloseAt::BeforeHeaders,
             }
             | Self::Status { .. }
             | Self::Throttle { .. }
             | Self::Latency { .. }
+            | Self::Redirect { .. }
+            | Self::Flip { .. } => Stage::Request,
+            Self::Hang {
+                at: HangAt::MidHeaders | HangAt::MidBody,
+            }
+            | Self::Close {
+                at: CloseAt::MidHeaders | CloseAt::MidBody,
+            }
+            | Self::Reset {
+                at: CloseAt::MidHeaders | CloseAt::MidBody,
+            }
             | Self::SlowBody { .. }
             | Self::Truncate { .. }
+            | Self::BadChunking {}
             | Self::ContentType { .. }
             | Self::Body { .. }
-            | Self::Redirect { .. }
+            | Self::GzipBomb { .. }
+            | Self::DateHeader { .. }
             | Self::JsonQuirk(_)
             | Self::Token(_)
-            | Self::WrongRealm { .. }
-            | Self::Flip { .. } => Stage::Request,
+            | Self::WrongRealm { .. } => Stage::Answer,
         }
     }
+}
+
+impl Stage {
+    /// What `service` lacks for a fault at this stage.
+    pub(super) fn missing_at(self, service: Service) -> Option<&'static str> {
+        match (self, service) {
+            (Self::Hello | Self::Handshake, Service::Imds | Service::Proxy) => Some("TLS"),
+            // It opens tunnels, whose content it does not see.
+            (Self::Answer, Service::Proxy) => Some("answer of its own"),
+            _ => None,
+        }
+    }
+}
+
+const fn bomb_bytes() -> u64 {
+    BOMB_BYTES
 }
 
 #[cfg(test)]
@@ -278,7 +275,13 @@ mod tests {
 
     #[test]
     fn action_unknown_key_is_refused() {
-        assert!(serde_json::from_str::<Action>(r#"{"type":"latency","ms":1,"jiter_ms":2}"#).is_err());
-        assert!(serde_json::from_str::<Action>(r#"{"type":"token","ttls":1}"#).is_err());
+        for text in [
+            r#"{"type":"latency","ms":1,"jiter_ms":2}"#,
+            r#"{"type":"token","ttls":1}"#,
+            r#"{"type":"bad_chunking","at":"body"}"#,
+            r#"{"type":"tls","defect":"expired","host":"a"}"#,
+        ] {
+            assert!(serde_json::from_str::<Action>(text).is_err(), "{text}");
+        }
     }
 }

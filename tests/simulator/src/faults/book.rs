@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 
-use super::{Action, Fault, FaultError, Stage};
+use super::{Action, Fault, FaultError, Flap, Stage};
 use crate::{Operation, Service, chance::Chance, request::Subject};
 
 /// The faults in force.
@@ -53,10 +53,10 @@ impl FaultBook {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// The first fault that hits. `now` is simulated time, `real` the source's.
+    /// The first fault of these stages that hits. `now` is simulated time, `real` the source's.
     pub(crate) fn pick(
         &self,
-        stage: Stage,
+        stages: &[Stage],
         (service, operation): (Service, Operation),
         subject: &Subject,
         (now, real): (Timestamp, Timestamp),
@@ -65,7 +65,7 @@ impl FaultBook {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         entries
             .iter_mut()
-            .filter(|entry| entry.fault.action.stage() == stage)
+            .filter(|entry| stages.contains(&entry.fault.action.stage()))
             .filter(|entry| entry.fault.matching.matches(service, operation, subject))
             .find_map(|entry| entry.hit(now, real, chance))
     }
@@ -78,6 +78,7 @@ impl Entry {
             matching,
             times,
             probability,
+            flap,
             from,
             to,
             ..
@@ -89,6 +90,7 @@ impl Entry {
         self.matched += 1;
         let wanted = (matching.nth.is_empty() || matching.nth.contains(&self.matched))
             && self.matched > matching.after
+            && flap.is_none_or(|Flap { ok, fail }| (self.matched - 1) % ok.saturating_add(fail).max(1) >= ok)
             && times.is_none_or(|times| self.hits < times)
             && (*probability >= 1.0 || chance.coin() < *probability);
         if !wanted {
@@ -107,7 +109,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::HangAt;
+    use crate::{CloseAt, HangAt, TlsDefect};
 
     const CALL: (Service, Operation) = (Service::Acr, Operation::Exchange);
 
@@ -122,7 +124,7 @@ mod tests {
         };
         (0..calls)
             .map(|_| {
-                book.pick(Stage::Request, CALL, &subject, (at, at), &chance)
+                book.pick(&[Stage::Request], CALL, &subject, (at, at), &chance)
                     .is_some()
             })
             .collect()
@@ -139,6 +141,31 @@ mod tests {
         let mut after = status();
         after.matching.after = 2;
         assert_eq!(picks(after, 4), [false, false, true, true]);
+    }
+
+    #[test]
+    fn fault_flapping_takes_turns() {
+        let flapping = picks(status().flapping(2, 1), 7);
+        assert_eq!(flapping, [false, false, true, false, false, true, false]);
+        assert_eq!(picks(status().flapping(0, 1), 2), [true, true]);
+        let never = FaultBook::default().add(status().flapping(1, 0));
+        assert_eq!(never, Err(FaultError::NeverFails));
+    }
+
+    #[test]
+    fn fault_without_what_it_spoils_is_refused() {
+        let book = FaultBook::default();
+        let refused = |fault: Fault| book.add(fault).unwrap_err().to_string();
+        let close = |at| Fault::new(Action::Close { at });
+        let hello = close(CloseAt::Tls).on_service(Service::Imds);
+        assert_eq!(refused(hello), "imds has no TLS that could fail");
+        let expired = Fault::new(Action::Tls {
+            defect: TlsDefect::Expired,
+        });
+        let expired = expired.on_service(Service::Proxy);
+        assert_eq!(refused(expired), "proxy has no TLS that could fail");
+        let body = close(CloseAt::MidBody).on_service(Service::Proxy);
+        assert_eq!(refused(body), "proxy has no answer of its own that could fail");
     }
 
     #[test]
@@ -205,7 +232,7 @@ mod tests {
         let at = Timestamp::from_second(0).unwrap();
         let chance = Chance::seeded(0);
         let id = || {
-            book.pick(Stage::Request, CALL, &Subject::default(), (at, at), &chance)
+            book.pick(&[Stage::Request], CALL, &Subject::default(), (at, at), &chance)
                 .map(|hit| hit.id)
         };
         assert_eq!((id(), id()), (Some("one".to_owned()), Some("two".to_owned())));

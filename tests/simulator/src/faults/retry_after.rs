@@ -1,7 +1,9 @@
 //! `Retry-After` of a throttled answer, in every form that clients have to cope with.
 
-use jiff::{Timestamp, fmt::rfc2822::DateTimePrinter};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use crate::clock::http_date;
 
 /// How far ahead an HTTP date in `Retry-After` is.
 const HTTP_DATE_AHEAD_S: i64 = 30;
@@ -46,7 +48,7 @@ impl Throttle {
             RetryAfter::Text(RetryAfterText::Garbage) => Some("soon".to_owned()),
             RetryAfter::Text(RetryAfterText::HttpDate) => {
                 let at = Timestamp::from_second(real.as_second() + HTTP_DATE_AHEAD_S).ok()?;
-                DateTimePrinter::new().timestamp_to_rfc9110_string(&at).ok()
+                http_date(at)
             }
         }
     }

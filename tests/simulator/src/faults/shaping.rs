@@ -1,12 +1,18 @@
 //! Bodies that are not what a client expects.
 
+use std::io::Write;
+
 use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
 use serde_json::Value;
 
 use super::{BodyVariant, JsonQuirk};
 
 /// Deep enough to exhaust the stack of a parser without a limit.
 const DEEP: usize = 10_000;
+
+/// A bomb is made of members (RFC 1952, 2.2) that become this much each: one is compressed, not all of it.
+const BOMB_MEMBER_BYTES: usize = 1 << 20;
 
 /// The body that replaces `own`.
 pub(crate) fn variant_body(variant: &BodyVariant, own: &Bytes) -> Bytes {
@@ -26,6 +32,17 @@ pub(crate) fn variant_body(variant: &BodyVariant, own: &Bytes) -> Bytes {
         }
         BodyVariant::DeepJson => Bytes::from(format!("{}{}", "[".repeat(DEEP), "]".repeat(DEEP))),
     }
+}
+
+/// A small gzip file that becomes a large one of at least so many bytes, all zero.
+pub(crate) fn gzip_bomb(bytes: u64) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    let member = encoder
+        .write_all(&vec![0; BOMB_MEMBER_BYTES])
+        .and_then(|()| encoder.finish())
+        .expect("a vector must take what is written to it");
+    let members = bytes.div_ceil(BOMB_MEMBER_BYTES as u64);
+    Bytes::from(member.repeat(usize::try_from(members).unwrap_or(usize::MAX)))
 }
 
 /// `own` with oddities, or unchanged if it is no JSON object.
@@ -97,6 +114,15 @@ mod tests {
         assert!(text.windows(6).any(|window| window == b"\\u0027"));
         let value: Value = serde_json::from_slice(&text).unwrap();
         assert_eq!(value["error_description"], "subject 'a'.\r\nTrace ID: 1");
+    }
+
+    #[test]
+    fn bomb_is_small_and_becomes_large() {
+        let bomb = gzip_bomb(3_000_000);
+        assert!(bomb.len() < 10_000, "{}", bomb.len());
+        let mut decoder = flate2::read::MultiGzDecoder::new(bomb.as_ref());
+        let became = std::io::copy(&mut decoder, &mut std::io::sink()).unwrap();
+        assert_eq!(became, 3 << 20);
     }
 
     #[test]

@@ -136,6 +136,15 @@ impl LogEntry {
         }
     }
 
+    /// The first value of a parameter, in the form or in the query; that of a secret is left out.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        let parameters = self.form.iter().chain(&self.query);
+        parameters
+            .filter(|(own, _)| own == name)
+            .map(|(_, value)| value.as_str())
+            .next()
+    }
+
     /// Whether it was still open when the call `seq` arrived, which is a later one.
     pub(super) fn was_open_at(&self, seq: u64) -> bool {
         self.ended_after.is_none_or(|last| seq <= last)

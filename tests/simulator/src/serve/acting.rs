@@ -1,4 +1,6 @@
-//! What faults do before anything is decided.
+//! Which fault hits a request, and what it does before anything is decided.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, StatusCode, header};
@@ -8,10 +10,71 @@ use super::Unanswered;
 use crate::{
     Action, CloseAt, HangAt, Service, acr,
     answer::Answer,
-    faults::{Picked, Throttle},
+    faults::{Picked, Stage, Throttle},
     observation::OpenCall,
+    request::{Request, Subject},
     world::World,
 };
+
+/// Which request of its connection it is: what has had its turn is not to hit again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Faults before HTTP have had their turn with its connection.
+    First,
+    /// A connection from before an outage is no way around it; but its handshake is not repeated.
+    Later,
+    /// It has no connection: nothing has had its turn.
+    Only,
+}
+
+impl Turn {
+    pub(super) fn stages(self, service: Service) -> &'static [Stage] {
+        let has_tls = matches!(service, Service::Entra | Service::Acr);
+        match (self, has_tls) {
+            (Self::First, _) => &[Stage::Request, Stage::Answer],
+            (Self::Later | Self::Only, false) => &[Stage::Accept, Stage::Request, Stage::Answer],
+            (Self::Later, true) => &[Stage::Accept, Stage::Hello, Stage::Request, Stage::Answer],
+            (Self::Only, true) => &[
+                Stage::Accept,
+                Stage::Hello,
+                Stage::Handshake,
+                Stage::Request,
+                Stage::Answer,
+            ],
+        }
+    }
+}
+
+/// The fault of these stages that hits, if any.
+pub(crate) fn pick(world: &World, stages: &[Stage], request: &Request, subject: &Subject) -> Option<Picked> {
+    world.faults.pick(
+        stages,
+        (request.service, request.operation),
+        subject,
+        world.now(request.service),
+        &world.chance,
+    )
+}
+
+/// Waits as long as the service takes, and as a fault adds.
+pub(crate) async fn delay(world: &World, service: Service, picked: Option<&Picked>) {
+    let usual_ms = world
+        .state()
+        .latency_ms
+        .get(&service)
+        .copied()
+        .unwrap_or_default();
+    let added = match picked.map(|picked| &picked.action) {
+        Some(Action::Latency { ms, jitter_ms }) => {
+            Duration::from_millis(*ms) + Duration::from_millis(*jitter_ms).mul_f64(world.chance.coin())
+        }
+        _ => Duration::ZERO,
+    };
+    let wait = Duration::from_millis(usual_ms) + added;
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+    }
+}
 
 /// What a fault does before anything is decided: an answer instead of the service's, silence, or a change of
 /// the state.
@@ -65,16 +128,14 @@ pub(crate) async fn act_first(
             call.silenced_by(&picked.id);
             std::future::pending().await
         }
-        Action::Close { at: CloseAt::Accept } => {
-            call.silenced_by(&picked.id);
-            Err(Unanswered::Reset)
-        }
         Action::Close {
             at: CloseAt::Tls | CloseAt::BeforeHeaders,
-        } => {
-            call.silenced_by(&picked.id);
-            Err(Unanswered::Closed)
-        }
+        } => Err(Unanswered::Closed),
+        Action::Close { at: CloseAt::Accept }
+        | Action::Reset {
+            at: CloseAt::Accept | CloseAt::Tls | CloseAt::BeforeHeaders,
+        } => Err(Unanswered::Reset),
+        Action::Tls { .. } => Err(Unanswered::Handshake),
         Action::Flip { pointer, value } => match world.flip(pointer, value) {
             Ok(()) => Ok(None),
             // A fault that does not fit the state is a mistake of the test: say so where it will be seen.
@@ -83,13 +144,23 @@ pub(crate) async fn act_first(
                 format!("flip: {error}"),
             ))),
         },
-        Action::Hang { at: HangAt::MidBody }
-        | Action::Close { at: CloseAt::MidBody }
+        Action::Hang {
+            at: HangAt::MidHeaders | HangAt::MidBody,
+        }
+        | Action::Close {
+            at: CloseAt::MidHeaders | CloseAt::MidBody,
+        }
+        | Action::Reset {
+            at: CloseAt::MidHeaders | CloseAt::MidBody,
+        }
         | Action::Latency { .. }
         | Action::SlowBody { .. }
         | Action::Truncate { .. }
+        | Action::BadChunking {}
         | Action::ContentType { .. }
         | Action::Body { .. }
+        | Action::GzipBomb { .. }
+        | Action::DateHeader { .. }
         | Action::JsonQuirk(_)
         | Action::Token(_)
         | Action::WrongRealm { .. } => Ok(None),

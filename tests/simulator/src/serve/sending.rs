@@ -1,19 +1,21 @@
 //! An answer on its way out, and what faults do to it there: change it, slow it down, cut it, or stop
 //! half-way.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
-use http::{HeaderValue, Response, header};
+use http::{HeaderValue, Response, Version, header};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
+use jiff::{SignedDuration, Timestamp};
 
-use super::{AnswerBody, BodyError};
+use super::{AnswerBody, BodyError, Broken, Ending, Unanswered};
 use crate::{
     Action, CloseAt, HangAt,
     answer::Answer,
-    faults::{quirky_json, variant_body},
+    clock::http_date,
+    faults::{gzip_bomb, quirky_json, variant_body},
     observation::CallId,
     world::World,
 };
@@ -21,16 +23,36 @@ use crate::{
 /// A slow body is sent in pieces, so many a second.
 const SLICES_PER_SECOND: u64 = 10;
 
-/// Tells when a client went away before the body ended.
-struct Watched {
+/// Between the last bytes and the end of a connection, so that they arrive before it.
+pub(crate) const BEFORE_THE_END: Duration = Duration::from_millis(50);
+
+/// Tells when a client went away before the answer ended.
+pub(crate) struct Watched {
     world: Arc<World>,
     call: CallId,
     complete: bool,
 }
 
 impl Watched {
+    pub(super) fn new(world: Arc<World>, call: CallId) -> Self {
+        Self {
+            world,
+            call,
+            complete: false,
+        }
+    }
+
     fn finish(&mut self) {
         self.complete = true;
+    }
+}
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Watched")
+            .field("call", &self.call)
+            .finish_non_exhaustive()
     }
 }
 
@@ -42,62 +64,60 @@ impl Drop for Watched {
     }
 }
 
-/// Sends an answer, with what the fault does to it.
+/// Sends an answer, with what the fault does to it. `now` is the service's time, for `Date`.
 pub(super) fn send(
     mut answer: Answer,
-    action: Option<Action>,
-    world: &Arc<World>,
-    call: CallId,
-) -> Response<AnswerBody> {
-    let watched = || Watched {
-        world: Arc::clone(world),
-        call,
-        complete: false,
-    };
+    action: Option<&Action>,
+    (version, now): (Version, Timestamp),
+    mut watched: Watched,
+) -> Result<Response<AnswerBody>, Broken> {
+    if let Some(date) = http_date(now) {
+        answer.set(header::DATE, &date);
+    }
+    if let Some(action) = action {
+        spoil(&mut answer, action, now);
+    }
     let full = answer.body.len();
-    let mut announced = None;
-    let body = match action {
-        Some(Action::Body { body }) => {
-            answer.body = variant_body(&body, &answer.body);
-            whole(answer.body)
-        }
-        Some(Action::JsonQuirk(quirk)) => whole(quirky_json(&quirk, &answer.body)),
-        Some(Action::ContentType { value }) => {
-            match value {
-                Some(value) => answer.set(header::CONTENT_TYPE, &value),
-                None => drop(answer.headers.remove(header::CONTENT_TYPE)),
-            }
-            whole(answer.body)
-        }
-        Some(Action::WrongRealm { host }) => {
-            wrong_realm(&mut answer, &host);
-            whole(answer.body)
-        }
-        Some(Action::Truncate {
-            bytes,
-            keep_content_length,
-        }) => {
-            let kept = answer.body.slice(..bytes.min(full));
-            if keep_content_length {
-                announced = Some(full);
-                cut_after(kept)
-            } else {
-                whole(kept)
-            }
-        }
-        Some(Action::Close { at: CloseAt::MidBody }) => {
-            announced = Some(full);
-            cut_after(answer.body.slice(..full / 2))
-        }
-        Some(Action::Hang { at: HangAt::MidBody }) => {
-            announced = Some(full);
-            silent_after(answer.body.slice(..full / 2), watched())
-        }
+    let half = || answer.body.slice(..full / 2);
+    let in_the_head = |ending| Broken::in_the_head(version, &answer, ending);
+    let (body, announced) = match action {
+        Some(Action::Hang {
+            at: HangAt::MidHeaders,
+        }) => return Err(in_the_head(Ending::Silence(watched))),
+        Some(Action::Hang { at: HangAt::MidBody }) => (silent_after(half(), watched), Some(full)),
         Some(Action::SlowBody { bytes_per_s }) => {
-            announced = Some(full);
-            slow(answer.body, bytes_per_s, watched())
+            (slow(answer.body.clone(), *bytes_per_s, watched), Some(full))
         }
-        _ => whole(answer.body),
+        delivered => {
+            watched.finish();
+            match delivered {
+                Some(Action::Close {
+                    at: CloseAt::MidHeaders,
+                }) => return Err(in_the_head(Ending::Now(Unanswered::Closed))),
+                Some(Action::Reset {
+                    at: CloseAt::MidHeaders,
+                }) => return Err(in_the_head(Ending::Now(Unanswered::Reset))),
+                Some(Action::BadChunking {}) => return Err(Broken::bad_chunk(&answer)),
+                Some(Action::Close { at: CloseAt::MidBody }) => {
+                    (cut_after(half(), BodyError::Cut), Some(full))
+                }
+                Some(Action::Reset { at: CloseAt::MidBody }) => {
+                    (cut_after(half(), BodyError::Reset), Some(full))
+                }
+                Some(Action::Truncate {
+                    bytes,
+                    keep_content_length,
+                }) => {
+                    let kept = answer.body.slice(..full.min(*bytes));
+                    if *keep_content_length {
+                        (cut_after(kept, BodyError::Cut), Some(full))
+                    } else {
+                        (whole(kept), None)
+                    }
+                }
+                _ => (whole(answer.body.clone()), None),
+            }
+        }
     };
     let mut response = Response::new(body);
     *response.status_mut() = answer.status;
@@ -107,7 +127,42 @@ pub(super) fn send(
             .headers_mut()
             .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
-    response
+    Ok(response)
+}
+
+/// Changes what the answer says.
+fn spoil(answer: &mut Answer, action: &Action, now: Timestamp) {
+    match action {
+        Action::Body { body } => answer.body = variant_body(body, &answer.body),
+        Action::JsonQuirk(quirk) => answer.body = quirky_json(quirk, &answer.body),
+        Action::GzipBomb { bytes } => {
+            answer.body = gzip_bomb(*bytes);
+            answer.set(header::CONTENT_ENCODING, "gzip");
+        }
+        Action::ContentType { value: Some(value) } => answer.set(header::CONTENT_TYPE, value),
+        Action::ContentType { value: None } => drop(answer.headers.remove(header::CONTENT_TYPE)),
+        Action::DateHeader { offset_s } => {
+            drop(answer.headers.remove(header::DATE));
+            let moved = offset_s.and_then(|offset| now.checked_add(SignedDuration::from_secs(offset)).ok());
+            if let Some(date) = moved.and_then(http_date) {
+                answer.set(header::DATE, &date);
+            }
+        }
+        Action::WrongRealm { host } => wrong_realm(answer, host),
+        Action::Status { .. }
+        | Action::Throttle { .. }
+        | Action::Latency { .. }
+        | Action::SlowBody { .. }
+        | Action::Hang { .. }
+        | Action::Close { .. }
+        | Action::Reset { .. }
+        | Action::Tls { .. }
+        | Action::Truncate { .. }
+        | Action::BadChunking {}
+        | Action::Redirect { .. }
+        | Action::Token(_)
+        | Action::Flip { .. } => {}
+    }
 }
 
 fn whole(body: Bytes) -> AnswerBody {
@@ -118,11 +173,11 @@ fn streamed(pieces: impl Stream<Item = Result<Bytes, BodyError>> + Send + 'stati
     StreamBody::new(pieces.map(|piece| piece.map(Frame::data))).boxed_unsync()
 }
 
-fn cut_after(start: Bytes) -> AnswerBody {
-    // The pause lets the start out first: an error at once would take it down too.
+fn cut_after(start: Bytes, error: BodyError) -> AnswerBody {
+    // An error at once would take the start down too.
     let cut = stream::once(async {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        Err(BodyError::Cut)
+        tokio::time::sleep(BEFORE_THE_END).await;
+        Err(error)
     });
     streamed(stream::iter([Ok(start)]).chain(cut))
 }

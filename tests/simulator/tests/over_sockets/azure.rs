@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result};
 use azure_simulator::{
-    Builder, Handle, Issuer, Principal, Registry, Role, ServiceAccountToken, Simulator, State,
+    Action, Builder, Fault, Handle, Issuer, Operation, Principal, Registry, Role, Service,
+    ServiceAccountToken, Simulator, State,
 };
 use reqwest::{Client, Response, StatusCode};
 use serde_json::Value;
@@ -152,6 +153,21 @@ impl Walk {
             .await?
             .status())
     }
+}
+
+/// An exchange that the fault hits, with what became of it.
+pub(crate) async fn exchange_with(walk: &Walk, action: Action) -> Result<reqwest::Result<Response>> {
+    let entra_token = walk.entra_token().await?;
+    walk.azure.clear_faults();
+    walk.azure
+        .add_fault(Fault::new(action).on(Service::Acr, Operation::Exchange))?;
+    let form = [
+        ("grant_type", "access_token"),
+        ("service", HOST),
+        ("access_token", entra_token.as_str()),
+    ];
+    let url = format!("https://{HOST}/oauth2/exchange");
+    Ok(walk.http.post(url).form(&form).send().await)
 }
 
 /// The token in a successful answer.

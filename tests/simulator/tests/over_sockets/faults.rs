@@ -3,30 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use azure_simulator::{
-    Action, BodyVariant, CloseAt, Fault, HangAt, JsonQuirk, Operation, RetryAfter, RetryAfterText, Service,
-    TokenFault,
-};
-use serde_json::{Value, json};
+use azure_simulator::{Action, ClockChange, Fault, Operation, RetryAfter, RetryAfterText, Service};
+use serde_json::json;
 
-use crate::azure::{ACR_SCOPE, HOST, SCOPE, Walk, answer, builder, state, token};
-
-/// Shorter than a test may take, longer than an answer needs.
-const PATIENCE: Duration = Duration::from_millis(400);
-
-async fn exchange_with(walk: &Walk, action: Action) -> Result<reqwest::Result<reqwest::Response>> {
-    let entra_token = walk.entra_token().await?;
-    walk.azure.clear_faults();
-    walk.azure
-        .add_fault(Fault::new(action).on(Service::Acr, Operation::Exchange))?;
-    let form = [
-        ("grant_type", "access_token"),
-        ("service", HOST),
-        ("access_token", entra_token.as_str()),
-    ];
-    let url = format!("https://{HOST}/oauth2/exchange");
-    Ok(walk.http.post(url).form(&form).timeout(PATIENCE).send().await)
-}
+use crate::azure::{ACR_SCOPE, HOST, SCOPE, Walk, answer, builder, exchange_with, state, token};
 
 #[tokio::test]
 async fn throttle_carries_every_form_of_retry_after() -> Result<()> {
@@ -103,166 +83,6 @@ async fn latency_of_the_state_and_of_a_fault_add_up() -> Result<()> {
 }
 
 #[tokio::test]
-async fn hang_at_each_stage_lasts_until_the_client_gives_up() -> Result<()> {
-    let walk = Walk::start().await?;
-    for at in [
-        HangAt::Tls,
-        HangAt::BeforeHeaders,
-        HangAt::MidBody,
-        HangAt::Accept,
-    ] {
-        walk.azure.reset();
-        let entra_token = walk.entra_token().await?;
-        let fault = Fault::new(Action::Hang { at }).named("silence");
-        walk.azure.add_fault(match at {
-            HangAt::Accept => fault.on_service(Service::Acr),
-            HangAt::Tls => fault.on_service(Service::Acr).host(HOST),
-            HangAt::BeforeHeaders | HangAt::MidBody => fault.on(Service::Acr, Operation::Exchange),
-        })?;
-        // A connection of its own, which the hang is going to keep.
-        let http = walk.azure.client()?.build()?;
-        let form = [
-            ("grant_type", "access_token"),
-            ("access_token", entra_token.as_str()),
-        ];
-        let request = http
-            .post(format!("https://{HOST}/oauth2/exchange"))
-            .form(&form)
-            .timeout(PATIENCE);
-        let outcome = async { request.send().await?.text().await }.await;
-        assert!(
-            outcome.as_ref().is_err_and(reqwest::Error::is_timeout),
-            "{at:?}: {outcome:?}"
-        );
-        drop(http);
-        let entry = aborted_entry(&walk).await?;
-        assert_eq!(entry.fault.as_deref(), Some("silence"), "{at:?}");
-        let waited = entry.duration_ms.unwrap_or_default();
-        assert!(
-            waited >= 200 || at == HangAt::MidBody,
-            "{at:?} waited {waited} ms"
-        );
-    }
-    Ok(())
-}
-
-/// The log entry that the client gave up, once the simulator has noticed.
-async fn aborted_entry(walk: &Walk) -> Result<azure_simulator::LogEntry> {
-    for _ in 0..100 {
-        let calls = walk
-            .azure
-            .calls()
-            .to(Service::Acr)
-            .filter(|entry| entry.client_closed_early);
-        if let Some(entry) = calls.entries().first() {
-            return Ok(entry.clone());
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    anyhow::bail!("no call was given up: {:#?}", walk.azure.log(0))
-}
-
-#[tokio::test]
-async fn hang_of_one_host_leaves_other_hosts_alone() -> Result<()> {
-    let other = azure_simulator::Registry::new("other.azurecr.io", crate::azure::TENANT)
-        .with_role(crate::azure::APP_OBJECT, azure_simulator::Role::AcrPull);
-    let walk = Walk::with(builder().state(state().with_registry(other))).await?;
-    walk.azure.add_fault(
-        Fault::new(Action::Hang { at: HangAt::Tls })
-            .on_service(Service::Acr)
-            .host(HOST),
-    )?;
-    let entra_token = walk.entra_token().await?;
-    assert_eq!(
-        walk.exchange("other.azurecr.io", &entra_token).await?.status(),
-        200
-    );
-    Ok(())
-}
-
-#[tokio::test]
-async fn close_and_truncate_break_the_connection() -> Result<()> {
-    let walk = Walk::start().await?;
-    for action in [
-        Action::Close {
-            at: CloseAt::BeforeHeaders,
-        },
-        Action::Close { at: CloseAt::MidBody },
-        Action::Truncate {
-            bytes: 10,
-            keep_content_length: true,
-        },
-    ] {
-        let outcome = match exchange_with(&walk, action.clone()).await? {
-            Ok(response) => response.text().await,
-            Err(error) => Err(error),
-        };
-        assert!(
-            outcome.as_ref().is_err_and(|error| !error.is_timeout()),
-            "{action:?}: {outcome:?}"
-        );
-    }
-    let short = exchange_with(
-        &walk,
-        Action::Truncate {
-            bytes: 10,
-            keep_content_length: false,
-        },
-    )
-    .await??;
-    assert_eq!(short.text().await?.len(), 10);
-    Ok(())
-}
-
-#[tokio::test]
-async fn outage_refuses_connections_in_its_window() -> Result<()> {
-    let walk = Walk::start().await?;
-    assert_eq!(walk.entra(&walk.assertion()?, ACR_SCOPE).await?.status(), 200);
-    walk.azure.add_fault(Fault::outage(Service::Entra, None, None))?;
-    assert!(
-        walk.entra(&walk.assertion()?, ACR_SCOPE).await.is_err(),
-        "on the connection from before"
-    );
-    assert!(
-        walk.entra(&walk.assertion()?, ACR_SCOPE).await.is_err(),
-        "on a new one"
-    );
-    walk.azure.clear_faults();
-    assert_eq!(walk.entra(&walk.assertion()?, ACR_SCOPE).await?.status(), 200);
-    Ok(())
-}
-
-#[tokio::test]
-async fn body_and_content_type_are_replaced() -> Result<()> {
-    let walk = Walk::start().await?;
-    let html = exchange_with(
-        &walk,
-        Action::Body {
-            body: BodyVariant::Html,
-        },
-    )
-    .await??;
-    assert!(html.text().await?.starts_with("<html>"));
-    let typed = exchange_with(
-        &walk,
-        Action::ContentType {
-            value: Some("text/html".to_owned()),
-        },
-    )
-    .await??;
-    assert_eq!(typed.headers()["content-type"], "text/html");
-    let untyped = exchange_with(&walk, Action::ContentType { value: None }).await??;
-    assert!(untyped.headers().get("content-type").is_none());
-    let missing = JsonQuirk {
-        missing: vec!["refresh_token".to_owned()],
-        ..JsonQuirk::default()
-    };
-    let quirky = exchange_with(&walk, Action::JsonQuirk(missing)).await??;
-    assert_eq!(quirky.json::<Value>().await?, json!({}));
-    Ok(())
-}
-
-#[tokio::test]
 async fn slow_body_takes_its_time() -> Result<()> {
     let walk = Walk::start().await?;
     let started = Instant::now();
@@ -274,21 +94,6 @@ async fn slow_body_takes_its_time() -> Result<()> {
         "{:?}",
         started.elapsed()
     );
-    Ok(())
-}
-
-#[tokio::test]
-async fn token_fault_reaches_the_client() -> Result<()> {
-    let walk = Walk::start().await?;
-    let opaque = exchange_with(
-        &walk,
-        Action::Token(TokenFault {
-            opaque: true,
-            ..TokenFault::default()
-        }),
-    )
-    .await??;
-    assert!(token(opaque, "refresh_token").await?.starts_with("opaque-"));
     Ok(())
 }
 
@@ -308,33 +113,37 @@ async fn flip_changes_the_state_at_the_call_it_names() -> Result<()> {
 }
 
 #[tokio::test]
-async fn wrong_realm_and_redirect_point_elsewhere() -> Result<()> {
+async fn flip_at_an_instant_waits_for_it() -> Result<()> {
     let walk = Walk::start().await?;
-    let realm = Action::WrongRealm {
-        host: "evil.example".to_owned(),
+    let in_a_minute = jiff::Timestamp::now().checked_add(Duration::from_secs(60))?;
+    let disable = Action::Flip {
+        pointer: "/principals/0/enabled".to_owned(),
+        value: json!(false),
     };
+    walk.azure.add_fault(
+        Fault::new(disable)
+            .on_service(Service::Entra)
+            .within(Some(in_a_minute), None)
+            .times(1),
+    )?;
+    assert_eq!(walk.entra(&walk.assertion()?, ACR_SCOPE).await?.status(), 200);
+    walk.azure.change_clock(ClockChange::advance_s(61))?;
+    let (_, body) = answer(walk.entra(&walk.assertion()?, ACR_SCOPE).await?).await?;
+    assert_eq!(body["error_codes"][0], 7_000_229);
+    Ok(())
+}
+
+#[tokio::test]
+async fn flap_takes_turns() -> Result<()> {
+    let walk = Walk::start().await?;
+    let flapping = Fault::new(Action::status(503)).flapping(2, 2);
     walk.azure
-        .add_fault(Fault::new(realm).on(Service::Acr, Operation::Challenge))?;
-    let response = walk.http.get(format!("https://{HOST}/v2/")).send().await?;
-    let challenge = response.headers()["www-authenticate"].to_str()?.to_owned();
-    assert!(
-        challenge.contains(r#"realm="https://evil.example/oauth2/token""#),
-        "{challenge}"
-    );
-    let redirect = exchange_with(
-        &walk,
-        Action::Redirect {
-            to: "https://evil.example/".to_owned(),
-        },
-    )
-    .await??;
-    assert_eq!(
-        (
-            redirect.status().as_u16(),
-            redirect.headers()["location"].to_str()?
-        ),
-        (307, "https://evil.example/")
-    );
+        .add_fault(flapping.on(Service::Entra, Operation::Token))?;
+    let mut statuses = Vec::new();
+    for _ in 0..6 {
+        statuses.push(walk.entra(&walk.assertion()?, ACR_SCOPE).await?.status().as_u16());
+    }
+    assert_eq!(statuses, [200, 200, 503, 503, 200, 200]);
     Ok(())
 }
 
@@ -349,8 +158,7 @@ async fn short_lives_overrule_all_lifetimes() -> Result<()> {
     assert_eq!(body["expires_in"], 20);
     let entra_token = walk.entra_token().await?;
     let refresh_token = token(walk.exchange(HOST, &entra_token).await?, "refresh_token").await?;
-    walk.azure
-        .change_clock(azure_simulator::ClockChange::advance_s(31))?;
+    walk.azure.change_clock(ClockChange::advance_s(31))?;
     assert_eq!(walk.scoped(&refresh_token, SCOPE).await?.status(), 401);
     Ok(())
 }

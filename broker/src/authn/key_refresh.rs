@@ -1,0 +1,160 @@
+//! Keeps the keys of a cluster fresh where they come from a URL: when to fetch, and how long what was fetched is good.
+//!
+//! Good keys stay until newer good ones arrive: an API server that is down does not lock its own cluster out. They do
+//! not stay for ever: whoever can keep their source silent must not keep a key alive that was withdrawn.
+
+use std::{sync::Arc, time::Duration};
+
+use runtime::{Clock, Shutdown, admin::Gate, error_chain::ErrorChain};
+use tokio::time::Instant;
+
+use super::{
+    KeyRing, KeySet,
+    jwks_fetch::{FetchError, fetch},
+    key_ring::{Member, SharedKey},
+};
+use crate::config::JwksUrl;
+
+/// Keys are fetched again this often; an API server serves them with `max-age=3600`.
+const REFRESH_PERIOD: Duration = Duration::from_secs(300);
+/// After a failure, sooner: doubling from the first to the second.
+const RETRY_PERIODS: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(60));
+/// Each wait is drawn from 1 ± this, so that replicas and clusters do not ask in step.
+const JITTER: f64 = 0.1;
+/// Keys that their source has not confirmed for this long are dropped (guarantee A7).
+const KEPT_UNCONFIRMED: Duration = Duration::from_secs(24 * 3600);
+
+/// Why a refresh brought nothing.
+#[derive(Debug, thiserror::Error)]
+enum RefreshError {
+    #[error("cannot fetch signing keys")]
+    Fetch(#[source] FetchError),
+    #[error("the fetched signing keys are refused")]
+    Shared(#[source] SharedKey),
+}
+
+impl RefreshError {
+    /// For operators, who see it in FleetService; the contract lists the words.
+    const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Fetch(error) => error.as_str(),
+            Self::Shared(_) => "shared_with_another_cluster",
+        }
+    }
+}
+
+/// What is known between two attempts.
+#[derive(Debug, Default)]
+struct Progress {
+    confirmed_at: Option<Instant>,
+    failures: u32,
+}
+
+/// Fetches the keys of `member` now and then until `stop`. Opens `tried` after the first attempt, whatever came of it: an
+/// issuer without keys answers its own callers, and keeps nobody else waiting.
+pub async fn keep_fresh(
+    member: Member,
+    source: JwksUrl,
+    ring: Arc<KeyRing>,
+    clock: Arc<dyn Clock>,
+    tried: Option<Gate>,
+    stop: Shutdown,
+) {
+    let refreshing = refresh(
+        &member,
+        &ring,
+        &*clock,
+        || fetch(&source),
+        || {
+            if let Some(gate) = &tried {
+                gate.open();
+            }
+        },
+    );
+    tokio::select! {
+        () = refreshing => {}
+        () = stop.started() => {}
+    }
+    // A cluster that went before its first attempt was over is waited for by nobody.
+    if let Some(gate) = &tried {
+        gate.open();
+    }
+}
+
+async fn refresh<F: Future<Output = Result<KeySet, FetchError>>>(
+    member: &Member,
+    ring: &KeyRing,
+    clock: &dyn Clock,
+    mut fetch: impl FnMut() -> F,
+    tried: impl Fn(),
+) {
+    let mut progress = Progress::default();
+    loop {
+        let fetched = fetch().await.map_err(RefreshError::Fetch);
+        let admitted = fetched.and_then(|keys| ring.admit(member, keys).map_err(RefreshError::Shared));
+        match &admitted {
+            Ok(true) => tracing::info!(cluster = %member.cluster, "signing keys loaded"),
+            Ok(false) => {}
+            Err(error) => progress.report(member, error),
+        }
+        let outcome = admitted.as_ref().map(|_changed| clock.now());
+        member.keys.fetched(outcome.map_err(RefreshError::as_str));
+        tried();
+        let wait = progress.after(admitted.is_ok(), member);
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = member.keys.refetch_wanted() => {}
+        }
+    }
+}
+
+impl Progress {
+    /// Takes note of an attempt; how long to wait for the next one.
+    fn after(&mut self, succeeded: bool, member: &Member) -> Duration {
+        if succeeded {
+            *self = Self {
+                confirmed_at: Some(Instant::now()),
+                failures: 0,
+            };
+            return jittered(REFRESH_PERIOD);
+        }
+        let (first, last) = RETRY_PERIODS;
+        let wait = jittered(first.saturating_mul(1 << self.failures.min(8)).min(last));
+        self.failures = self.failures.saturating_add(1);
+        let Some(confirmed_at) = self.confirmed_at else {
+            return wait;
+        };
+        let left = KEPT_UNCONFIRMED.saturating_sub(confirmed_at.elapsed());
+        if left.is_zero() {
+            self.confirmed_at = None;
+            member.keys.clear();
+            tracing::error!(
+                cluster = %member.cluster,
+                "its signing keys were not confirmed for 24 h and are dropped: its callers are refused until they can be fetched"
+            );
+            return wait;
+        }
+        wait.min(left)
+    }
+
+    /// The first failures are news; after that, one line an hour or so says that it goes on.
+    fn report(&self, member: &Member, error: &RefreshError) {
+        if self.failures < 3 || self.failures.is_multiple_of(64) {
+            tracing::warn!(
+                cluster = %member.cluster,
+                failures = self.failures + 1,
+                error = %ErrorChain(error),
+                "no fresh signing keys; what is loaded stays"
+            );
+        } else {
+            tracing::debug!(cluster = %member.cluster, error = %ErrorChain(error), "no fresh signing keys");
+        }
+    }
+}
+
+fn jittered(period: Duration) -> Duration {
+    period.mul_f64(1.0 - JITTER + 2.0 * JITTER * rand::random::<f64>())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! The real loop in virtual time; only the network is replaced.
+
+use std::{
+    cell::{Cell, RefCell},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use runtime::clock::ManualClock;
+
+use super::{
+    super::{KeyStore, test_keys::Signer},
+    *,
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A source of keys that can fall silent, and the loop that asks it.
+struct Scene {
+    member: Member,
+    ring: KeyRing,
+    clock: ManualClock,
+    published: RefCell<Option<KeySet>>,
+    asked_at: RefCell<Vec<Duration>>,
+    tried: Cell<bool>,
+    started_at: Instant,
+}
+
+impl Scene {
+    fn new(published: Option<&Signer>) -> Self {
+        let member = Member {
+            cluster: "weu-7".into(),
+            keys: KeyStore::default(),
+        };
+        let ring = KeyRing::default();
+        ring.enroll(vec![member.clone()]).unwrap();
+        Self {
+            member,
+            ring,
+            clock: ManualClock::at(UNIX_EPOCH),
+            published: RefCell::new(published.map(Signer::jwks)),
+            asked_at: RefCell::default(),
+            tried: Cell::new(false),
+            started_at: Instant::now(),
+        }
+    }
+
+    fn fetch(&self) -> impl Future<Output = Result<KeySet, FetchError>> {
+        self.asked_at.borrow_mut().push(self.started_at.elapsed());
+        std::future::ready(self.published.borrow().clone().ok_or(FetchError::Status(503)))
+    }
+
+    /// The loop, for as long as `events` take.
+    async fn run(&self, events: impl Future<Output = ()>) {
+        let refreshing = refresh(
+            &self.member,
+            &self.ring,
+            &self.clock,
+            || self.fetch(),
+            || self.tried.set(true),
+        );
+        tokio::select! {
+            () = refreshing => {}
+            () = events => {}
+        }
+    }
+
+    fn has_keys_of(&self, signer: &Signer) -> bool {
+        self.member
+            .keys
+            .current()
+            .is_some_and(|keys| keys.same_keys(&signer.jwks()))
+    }
+
+    fn calls(&self) -> usize {
+        self.asked_at.borrow().len()
+    }
+}
+
+fn at(seconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a7_last_good_keys_stay_for_24_h_and_no_longer() {
+    let signer = Signer::new("a");
+    let scene = Scene::new(Some(&signer));
+    scene
+        .run(async {
+            tokio::time::sleep(HOUR).await;
+            let confirmed_at = *scene.asked_at.borrow().last().unwrap();
+            scene.published.take();
+            // The source falls silent right after it has confirmed them.
+            let until = |at: Duration| tokio::time::sleep_until(scene.started_at + confirmed_at + at);
+            until(Duration::from_secs(24 * 3600 - 1)).await;
+            assert!(scene.has_keys_of(&signer), "still good");
+            until(Duration::from_secs(24 * 3600 + 1)).await;
+            assert!(scene.member.keys.current().is_none(), "dropped");
+            // They are taken back at once when the source is.
+            scene.published.replace(Some(signer.jwks()));
+            tokio::time::sleep(RETRY_PERIODS.1.mul_f64(1.0 + JITTER)).await;
+            assert!(scene.has_keys_of(&signer), "back");
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a7_each_confirmation_starts_the_24_h_anew() {
+    let signer = Signer::new("a");
+    let scene = Scene::new(Some(&signer));
+    scene
+        .run(async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            for _ in 0..4 {
+                scene.published.take();
+                tokio::time::sleep(20 * HOUR).await;
+                assert!(scene.has_keys_of(&signer));
+                scene.published.replace(Some(signer.jwks()));
+                tokio::time::sleep(Duration::from_secs(90)).await;
+            }
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a7_unknown_key_id_costs_a_silent_source_one_attempt_a_minute() {
+    let scene = Scene::new(None);
+    scene
+        .run(async {
+            // A flood of forgeries, ten a second for ten minutes.
+            for tenth in 0..6000 {
+                scene.member.keys.miss(at(tenth / 10));
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        })
+        .await;
+    // 10 by the unknown keys; the rest are the retries that a silent source gets anyway: 15, 30, 60 s and so on.
+    let without_flood = Scene::new(None);
+    without_flood
+        .run(tokio::time::sleep(Duration::from_secs(600)))
+        .await;
+    assert!(
+        scene.calls() <= without_flood.calls() + 10 + 2,
+        "{} against {}",
+        scene.calls(),
+        without_flood.calls()
+    );
+    assert!(without_flood.calls() <= 14, "{}", without_flood.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a7_unknown_key_id_brings_a_rotated_key_at_once() {
+    let (old, new) = (Signer::new("a"), Signer::new("b"));
+    let scene = Scene::new(Some(&old));
+    scene
+        .run(async {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            scene.published.replace(Some(new.jwks()));
+            scene.member.keys.miss(at(60));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            assert!(scene.has_keys_of(&new));
+        })
+        .await;
+    assert_eq!(scene.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_are_refreshed_every_five_minutes_with_jitter() {
+    let scene = Scene::new(Some(&Signer::new("a")));
+    scene.run(tokio::time::sleep(10 * HOUR)).await;
+    let asked_at = scene.asked_at.borrow();
+    for pair in asked_at.windows(2) {
+        let wait = pair[1].as_secs_f64() - pair[0].as_secs_f64();
+        assert!((270.0..=331.0).contains(&wait), "{wait}");
+    }
+    assert!(asked_at.len() > 100, "{}", asked_at.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn r4_issuer_that_is_silent_counts_as_tried() {
+    let scene = Scene::new(None);
+    scene.run(tokio::time::sleep(Duration::from_secs(1))).await;
+    assert!(scene.tried.get());
+}

@@ -1,0 +1,295 @@
+//! All hosts, and what they share: the total of calls in flight, and a bound on what is remembered. Pure but for chance.
+//!
+//! Where several hosts could use a freed place, the tenant with the fewest calls in flight gets it, so that one with
+//! many hosts has no more of the total than one with few.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    Outcome, Visit, Why, Withheld,
+    fair_queue::Rank,
+    host::{Host, HostKey, Pass},
+    limits::{HOSTS, HostKind, PLACES, PLACES_PER_TENANT},
+    retry_budget::Spent,
+};
+use crate::tenant::Tenant;
+
+/// Shortest and longest time by which those who are refused together are spread when they come back.
+const SHORTEST_SPREAD: Duration = Duration::from_secs(1);
+const LONGEST_SPREAD: Duration = Duration::from_secs(30);
+
+/// A call that may be made. Given back when it has ended.
+#[derive(Debug)]
+pub(super) struct Admission {
+    visit: Visit,
+    pass: Pass,
+    spent: Option<Spent>,
+}
+
+/// A caller in a queue.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    host: HostKey,
+    tenant: Tenant,
+    rank: Rank,
+}
+
+/// Whom to tell what, once the lock is released.
+pub(super) type Replies<W> = Vec<(W, Result<Admission, Withheld>)>;
+
+/// The state of everything.
+pub(super) struct Floor<W> {
+    hosts: HashMap<HostKey, Host<W>>,
+    /// Those with a queue.
+    waiting: BTreeSet<HostKey>,
+    in_flight: u32,
+    by_tenant: HashMap<Tenant, u32>,
+    open_circuits: BTreeMap<HostKind, usize>,
+    /// In [0, 1).
+    chance: fn() -> f64,
+}
+
+impl<W> Floor<W> {
+    pub(super) fn new(chance: fn() -> f64) -> Self {
+        Self {
+            hosts: HashMap::new(),
+            waiting: BTreeSet::new(),
+            in_flight: 0,
+            by_tenant: HashMap::new(),
+            open_circuits: BTreeMap::new(),
+            chance,
+        }
+    }
+
+    /// Queues a caller; `dispatch` starts whom it can.
+    ///
+    /// # Errors
+    /// The call must not be made now.
+    pub(super) fn arrive(
+        &mut self,
+        visit: Visit,
+        reply: W,
+        now: Instant,
+        replies: &mut Replies<W>,
+    ) -> Result<Ticket, Withheld> {
+        let (key, tenant) = (visit.host.clone(), visit.attempt.tenant.clone());
+        let chance = self.chance;
+        if !self.hosts.contains_key(&key) && !self.make_room(now) {
+            return Err(withheld(Why::NoPlace, Duration::ZERO, chance()));
+        }
+        let host = self
+            .hosts
+            .entry(key.clone())
+            .or_insert_with(|| Host::new(key.0, now));
+        host.used_at = now;
+        let pass = host
+            .check(&visit, now)
+            .map_err(|(why, wait)| withheld(why, wait, chance()))?;
+        let (rank, displaced) = host.enqueue(reply, visit, pass);
+        if let Some(waiter) = displaced {
+            replies.push((
+                waiter.reply,
+                Err(withheld(Why::NoPlace, host.backlog(), chance())),
+            ));
+        }
+        self.waiting.insert(key.clone());
+        Ok(Ticket {
+            host: key,
+            tenant,
+            rank,
+        })
+    }
+
+    /// Starts every call that may start.
+    pub(super) fn dispatch(&mut self, now: Instant, replies: &mut Replies<W>) {
+        while let Some((key, tenant)) = self.next(now) {
+            let Some(host) = self.hosts.get_mut(&key) else {
+                return;
+            };
+            if let Some((waiter, decision)) = host.start(&tenant, now) {
+                let decision = match decision {
+                    Ok(spent) => {
+                        self.in_flight += 1;
+                        *self.by_tenant.entry(tenant).or_default() += 1;
+                        Ok(Admission {
+                            visit: waiter.visit,
+                            pass: waiter.pass,
+                            spent,
+                        })
+                    }
+                    Err((why, wait)) => Err(withheld(why, wait, (self.chance)())),
+                };
+                replies.push((waiter.reply, decision));
+            }
+            if !host.has_waiters() {
+                self.waiting.remove(&key);
+            }
+        }
+    }
+
+    fn next(&self, now: Instant) -> Option<(HostKey, Tenant)> {
+        if self.in_flight >= PLACES {
+            return None;
+        }
+        self.waiting
+            .iter()
+            .filter_map(|key| {
+                let tenant = self.hosts.get(key)?.next(now, |tenant| self.may(tenant))?;
+                Some((key, tenant))
+            })
+            .min_by_key(|(_, tenant)| self.held_by(tenant))
+            .map(|(key, tenant)| (key.clone(), tenant.clone()))
+    }
+
+    fn held_by(&self, tenant: &Tenant) -> u32 {
+        self.by_tenant.get(tenant).copied().unwrap_or_default()
+    }
+
+    fn may(&self, tenant: &Tenant) -> bool {
+        self.held_by(tenant) < PLACES_PER_TENANT
+    }
+
+    /// A caller has gone, or waited long enough.
+    pub(super) fn forget(&mut self, ticket: &Ticket) {
+        if let Some(host) = self.hosts.get_mut(&ticket.host) {
+            host.forget(&ticket.tenant, ticket.rank);
+            if !host.has_waiters() {
+                self.waiting.remove(&ticket.host);
+            }
+        }
+    }
+
+    /// What a caller is told that has waited long enough.
+    pub(super) fn no_place(&self, ticket: &Ticket) -> Withheld {
+        let backlog = self.hosts.get(&ticket.host).map(Host::backlog);
+        withheld(Why::NoPlace, backlog.unwrap_or_default(), (self.chance)())
+    }
+
+    /// A call has ended. Returns the pause that its answer asked for, and when to come back.
+    pub(super) fn leave(
+        &mut self,
+        admission: Admission,
+        outcome: Option<Outcome>,
+        now: Instant,
+        replies: &mut Replies<W>,
+    ) -> Option<(Duration, Withheld)> {
+        let Admission { visit, pass, spent } = admission;
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let tenant = &visit.attempt.tenant;
+        if let Some(held) = self.by_tenant.get_mut(tenant) {
+            *held = held.saturating_sub(1);
+            if *held == 0 {
+                self.by_tenant.remove(tenant);
+            }
+        }
+        let chance = self.chance;
+        let host = self.hosts.get_mut(&visit.host)?;
+        host.used_at = now;
+        let was_open = host.circuit_is_open();
+        let changes = host.leave(&visit, pass, spent, outcome, now, chance());
+        count_circuit(
+            &mut self.open_circuits,
+            visit.host.0,
+            was_open,
+            host.circuit_is_open(),
+        );
+        for (waiter, why, wait) in changes.turned_away {
+            replies.push((waiter.reply, Err(withheld(why, wait, chance()))));
+        }
+        if !host.has_waiters() {
+            self.waiting.remove(&visit.host);
+        }
+        changes
+            .pause
+            .map(|pause| (pause, withheld(Why::Paused, pause, chance())))
+    }
+
+    /// The hosts for whose next token somebody must start to wait.
+    pub(super) fn hosts_to_pump(&mut self, now: Instant) -> Vec<(HostKey, Duration)> {
+        let mut found = Vec::new();
+        for key in &self.waiting {
+            let Some(host) = self.hosts.get(key).filter(|host| !host.is_pumped) else {
+                continue;
+            };
+            if let Some(wait) = self.wait_for_rate(host, now) {
+                found.push((key.clone(), wait));
+            }
+        }
+        for (key, _) in &found {
+            if let Some(host) = self.hosts.get_mut(key) {
+                host.is_pumped = true;
+            }
+        }
+        found
+    }
+
+    /// How long to wait for the host's next token; none if nobody needs to any more.
+    pub(super) fn pump_again(&mut self, key: &HostKey, now: Instant) -> Option<Duration> {
+        let wait = self.hosts.get(key).and_then(|host| self.wait_for_rate(host, now));
+        if let (None, Some(host)) = (wait, self.hosts.get_mut(key)) {
+            host.is_pumped = false;
+        }
+        wait
+    }
+
+    fn wait_for_rate(&self, host: &Host<W>, now: Instant) -> Option<Duration> {
+        if self.in_flight >= PLACES {
+            return None;
+        }
+        host.wait_for_rate(now, |tenant| self.may(tenant))
+    }
+
+    /// How many hosts of a kind are not called because calls to them fail.
+    pub(super) fn open_circuits(&self, kind: HostKind) -> usize {
+        self.open_circuits.get(&kind).copied().unwrap_or_default()
+    }
+
+    /// Forgets a host for a new one: of those where nobody is, one without a restraint, the longest unused.
+    fn make_room(&mut self, now: Instant) -> bool {
+        if self.hosts.len() < HOSTS {
+            return true;
+        }
+        let oldest = self
+            .hosts
+            .iter()
+            .filter(|(_, host)| host.is_empty())
+            .min_by_key(|(_, host)| (host.is_restrained(now), host.used_at))
+            .map(|(key, _)| key.clone());
+        let Some((key, host)) = oldest.and_then(|key| self.hosts.remove_entry(&key)) else {
+            return false;
+        };
+        count_circuit(&mut self.open_circuits, key.0, host.circuit_is_open(), false);
+        true
+    }
+}
+
+fn count_circuit(counts: &mut BTreeMap<HostKind, usize>, kind: HostKind, was_open: bool, is_open: bool) {
+    let count = counts.entry(kind).or_default();
+    match (was_open, is_open) {
+        (false, true) => *count += 1,
+        (true, false) => *count = count.saturating_sub(1),
+        (true, true) | (false, false) => {}
+    }
+}
+
+/// A refusal that says when to come back: `wait`, and a part of a spread, so that not all come back in one second.
+fn withheld(why: Why, wait: Duration, chance: f64) -> Withheld {
+    let (earliest, spread) = match why {
+        Why::Paused | Why::CircuitOpen(_) => (wait, wait / 10),
+        Why::RetryBudget(_) => (wait, 2 * wait),
+        // Nothing speaks for a later time but those who wait already.
+        Why::NoPlace => (Duration::from_secs(1), wait),
+    };
+    Withheld {
+        why,
+        retry_after: earliest + spread.clamp(SHORTEST_SPREAD, LONGEST_SPREAD).mul_f64(chance),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,325 @@
+//! Any pattern of arrivals and ends, against the promises: budgets, shares, order, and nothing left behind.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use proptest::prelude::*;
+
+use super::{
+    super::{PauseScope, limits::WAITING_PER_HOST},
+    *,
+};
+use crate::azure::{
+    Attempt,
+    transport::{Stage, TransportError},
+    upstream::UpstreamError,
+};
+
+const MS: Duration = Duration::from_millis(1);
+
+type Started = Vec<(u32, Admission)>;
+
+fn chance() -> f64 {
+    0.5
+}
+
+fn tenant(number: usize) -> Tenant {
+    Tenant {
+        cluster: "c".into(),
+        namespace: format!("n{number}").into(),
+    }
+}
+
+fn visit(kind: HostKind, host: &str, tenant_number: usize, held_until: Option<SystemTime>) -> Visit {
+    let attempt = Attempt {
+        tenant: tenant(tenant_number),
+        held_until,
+        is_retry: false,
+    };
+    Visit::new(kind, host, PauseScope::Host, attempt)
+}
+
+fn failure() -> Outcome {
+    Outcome::Failed(UpstreamError::Transport(TransportError::Timeout(Stage::Headers)))
+}
+
+/// Lets one arrive, and says who started by that.
+fn arrive(floor: &mut Floor<u32>, visit: Visit, id: u32, now: Instant) -> Result<Started, Withheld> {
+    let mut replies = Vec::new();
+    floor.arrive(visit, id, now, &mut replies)?;
+    floor.dispatch(now, &mut replies);
+    Ok(started(replies))
+}
+
+fn end(floor: &mut Floor<u32>, admission: Admission, outcome: Outcome, now: Instant) -> Started {
+    let mut replies = Vec::new();
+    floor.leave(admission, Some(outcome), now, &mut replies);
+    floor.dispatch(now, &mut replies);
+    started(replies)
+}
+
+fn started(replies: Replies<u32>) -> Started {
+    replies
+        .into_iter()
+        .filter_map(|(id, decision)| Some((id, decision.ok()?)))
+        .collect()
+}
+
+/// What may happen next.
+#[derive(Debug, Clone)]
+enum Event {
+    Arrive { tenant: usize, host: usize },
+    End { which: usize, fails: bool },
+    Pass { ms: u64 },
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let event = prop_oneof![
+        4 => (0_usize..6, 0_usize..3).prop_map(|(tenant, host)| Event::Arrive { tenant, host }),
+        3 => (0_usize..8, prop::bool::weighted(0.1)).prop_map(|(which, fails)| Event::End { which, fails }),
+        3 => (0_u64..300).prop_map(|ms| Event::Pass { ms }),
+    ];
+    prop::collection::vec(event, 1..400)
+}
+
+proptest! {
+    // Each case is hundreds of events.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn u3_imds_has_at_most_4_in_flight_and_10_starts_in_any_second(events in events()) {
+        let mut floor = Floor::new(chance);
+        let mut now = Instant::now();
+        let (mut running, mut starts) = (Vec::new(), Vec::new());
+        for (id, event) in (0..).zip(events) {
+            let new = match event {
+                Event::Arrive { tenant, .. } => {
+                    let visit = visit(HostKind::Imds, "imds", tenant, None);
+                    arrive(&mut floor, visit, id, now).unwrap_or_default()
+                }
+                Event::End { which, fails } if which < running.len() => {
+                    let outcome = if fails { failure() } else { Outcome::Answered };
+                    end(&mut floor, running.swap_remove(which), outcome, now)
+                }
+                Event::End { .. } => Vec::new(),
+                Event::Pass { ms } => {
+                    now += MS * u32::try_from(ms).unwrap();
+                    let mut replies = Vec::new();
+                    floor.dispatch(now, &mut replies);
+                    started(replies)
+                }
+            };
+            for (_, admission) in new {
+                running.push(admission);
+                starts.push(now);
+            }
+            prop_assert!(running.len() <= 4);
+        }
+        for (position, start) in starts.iter().enumerate() {
+            let end = *start + Duration::from_secs(1);
+            prop_assert!(starts.iter().skip(position).take_while(|at| **at <= end).count() <= 10);
+        }
+    }
+
+    #[test]
+    fn u4_no_host_and_no_tenant_takes_more_than_its_places(events in events()) {
+        let mut floor = Floor::new(chance);
+        let now = Instant::now();
+        let mut running: Vec<Admission> = Vec::new();
+        for (id, event) in (0..).zip(events) {
+            let new = match event {
+                // Each ten times, so that the places run out.
+                Event::Arrive { tenant, host } => (0..10)
+                    .flat_map(|copy| {
+                        let visit = visit(HostKind::Registry, &format!("host{host}"), tenant, None);
+                        arrive(&mut floor, visit, id * 10 + copy, now).unwrap_or_default()
+                    })
+                    .collect(),
+                Event::End { which, .. } if which < running.len() => {
+                    end(&mut floor, running.swap_remove(which), Outcome::Answered, now)
+                }
+                Event::End { .. } | Event::Pass { .. } => Vec::new(),
+            };
+            running.extend(new.into_iter().map(|(_, admission)| admission));
+            let mut held = HashMap::<_, u32>::new();
+            for Admission { visit, .. } in &running {
+                *held.entry((&visit.host, None)).or_default() += 1;
+                *held.entry((&visit.host, Some(&visit.attempt.tenant))).or_default() += 1;
+            }
+            for ((_, tenant), held) in held {
+                let most = if tenant.is_some() { 28 } else { 32 };
+                prop_assert!(held <= most);
+            }
+        }
+        // Whatever happened, nothing is left once all have ended.
+        while let Some(admission) = running.pop() {
+            running.extend(end(&mut floor, admission, Outcome::Answered, now).into_iter().map(|(_, next)| next));
+        }
+        prop_assert_eq!(floor.in_flight, 0);
+        prop_assert!(floor.by_tenant.is_empty() && floor.waiting.is_empty());
+    }
+}
+
+#[test]
+fn u4_all_hosts_together_have_256_places_and_one_tenant_leaves_some() {
+    let (mut floor, now) = (Floor::new(chance), Instant::now());
+    let mut running = 0;
+    for id in 0..640 {
+        let visit = visit(HostKind::Registry, &format!("host{}", id % 20), 1, None);
+        running += arrive(&mut floor, visit, id, now).unwrap().len();
+    }
+    assert_eq!(running, PLACES_PER_TENANT as usize);
+    for id in 0..640 {
+        let visit = visit(HostKind::Registry, &format!("other{}", id % 20), 2, None);
+        running += arrive(&mut floor, visit, id, now).unwrap().len();
+    }
+    assert_eq!(running, PLACES as usize);
+}
+
+#[test]
+fn u6_freed_place_of_the_total_goes_to_the_tenant_with_the_fewest() {
+    let (mut floor, now) = (Floor::new(chance), Instant::now());
+    let mut running = Vec::new();
+    for id in 0..600 {
+        let visit = visit(
+            HostKind::Registry,
+            &format!("host{}", id % 20),
+            1 + (id % 2) as usize,
+            None,
+        );
+        running.extend(arrive(&mut floor, visit, id, now).unwrap());
+    }
+    assert_eq!(running.len(), PLACES as usize);
+    arrive(&mut floor, visit(HostKind::Registry, "zzz", 9, None), 1000, now).unwrap();
+    let (_, admission) = running.pop().unwrap();
+    let next = end(&mut floor, admission, Outcome::Answered, now);
+    assert_eq!(next.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [1000]);
+}
+
+#[test]
+fn u8_cold_start_keeps_the_most_urgent_of_more_than_can_wait() {
+    let (mut floor, now) = (Floor::new(chance), Instant::now());
+    let mut running = Vec::new();
+    let callers = 10_000_u32;
+    for id in 0..callers {
+        // 7,919 is prime: every number below 10,000 once, in no order.
+        let rank = u64::from(id) * 7919 % u64::from(callers);
+        let held_until = Some(UNIX_EPOCH + Duration::from_secs(rank));
+        let visit = visit(HostKind::Registry, "host", 1, held_until);
+        running.extend(arrive(&mut floor, visit, id, now).unwrap());
+    }
+    assert_eq!(running.len(), 28);
+    let mut order = Vec::new();
+    while let Some((_, admission)) = running.pop() {
+        order.push(admission.visit.attempt.held_until);
+        running.extend(end(
+            &mut floor,
+            admission,
+            Outcome::Answered,
+            now + Duration::from_secs(60),
+        ));
+    }
+    assert_eq!(order.len(), 28 + 2000, "the rate allows no more now");
+    // Those who came when there was room are among the first 28; the others went by urgency.
+    let mut waited: Vec<_> = order
+        .iter()
+        .filter(|at| **at > Some(UNIX_EPOCH))
+        .copied()
+        .collect();
+    waited.sort();
+    assert!(
+        waited
+            .iter()
+            .rev()
+            .skip(28)
+            .all(|at| *at <= Some(UNIX_EPOCH + Duration::from_secs(2100)))
+    );
+    assert!(floor.waiting.len() == 1 && WAITING_PER_HOST > 2000);
+}
+
+#[test]
+fn floor_that_is_full_forgets_who_is_idle_and_keeps_who_is_restrained() {
+    let (mut floor, now) = (Floor::new(chance), Instant::now());
+    let admit = |floor: &mut Floor<u32>, host: &str, at: Instant| {
+        arrive(floor, visit(HostKind::Registry, host, 1, None), 0, at)
+            .unwrap()
+            .pop()
+            .unwrap()
+            .1
+    };
+    let paused = admit(&mut floor, "paused", now);
+    let wait = Some(Duration::from_secs(3600));
+    end(
+        &mut floor,
+        paused,
+        Outcome::Throttled { wait, failure: None },
+        now,
+    );
+    for number in 0..HOSTS + 300 {
+        let at = now + MS * u32::try_from(number + 1).unwrap();
+        let admission = admit(&mut floor, &format!("host{number}"), at + Duration::from_secs(60));
+        end(
+            &mut floor,
+            admission,
+            Outcome::Answered,
+            at + Duration::from_secs(60),
+        );
+    }
+    assert_eq!(floor.hosts.len(), HOSTS);
+    let later = now + Duration::from_secs(600);
+    let refused = arrive(&mut floor, visit(HostKind::Registry, "paused", 1, None), 0, later).unwrap_err();
+    assert_eq!(refused.why, Why::Paused);
+}
+
+#[test]
+fn floor_counts_open_circuits_by_kind() {
+    let (mut floor, now) = (Floor::new(chance), Instant::now());
+    for id in 0..5 {
+        let (_, admission) = arrive(&mut floor, visit(HostKind::Entra, "login", 1, None), id, now)
+            .unwrap()
+            .pop()
+            .unwrap();
+        end(&mut floor, admission, failure(), now);
+    }
+    assert_eq!(
+        (
+            floor.open_circuits(HostKind::Entra),
+            floor.open_circuits(HostKind::Imds)
+        ),
+        (1, 0)
+    );
+    let refused = arrive(&mut floor, visit(HostKind::Entra, "login", 1, None), 9, now).unwrap_err();
+    assert!(
+        matches!(refused.why, Why::CircuitOpen(ref last) if matches!(**last, UpstreamError::Transport(_)))
+    );
+    let later = now + Duration::from_secs(60);
+    let (_, trial) = arrive(&mut floor, visit(HostKind::Entra, "login", 1, None), 10, later)
+        .unwrap()
+        .pop()
+        .unwrap();
+    end(&mut floor, trial, Outcome::Answered, later);
+    assert_eq!(floor.open_circuits(HostKind::Entra), 0);
+}
+
+#[test]
+fn floor_turns_away_who_waits_for_a_host_that_asks_for_a_pause() {
+    let (mut floor, now) = (Floor::new(chance), Instant::now());
+    let mut running = Vec::new();
+    for id in 0..40 {
+        running.extend(arrive(&mut floor, visit(HostKind::Registry, "host", 1, None), id, now).unwrap());
+    }
+    let mut replies = Vec::new();
+    let (_, admission) = running.pop().unwrap();
+    let outcome = Outcome::Throttled {
+        wait: Some(Duration::from_secs(30)),
+        failure: None,
+    };
+    floor.leave(admission, Some(outcome), now, &mut replies);
+    floor.dispatch(now, &mut replies);
+    assert_eq!(replies.len(), 12);
+    for (_, decision) in replies {
+        let withheld = decision.unwrap_err();
+        assert_eq!(withheld.why, Why::Paused);
+        assert!(withheld.retry_after >= Duration::from_secs(30));
+    }
+    assert!(floor.waiting.is_empty());
+}

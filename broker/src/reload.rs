@@ -1,0 +1,156 @@
+//! Takes a changed configuration into use while the process serves: read completely, checked completely, then swapped as
+//! one [`Snapshot`], with an empty memory of verified tokens. One that is wrong is refused as a whole, and what was in
+//! use stays.
+//!
+//! Followed are the file and every file that it names, by content. Not reloaded is what the way to Azure was built from:
+//! a changed `egress` section is reported and the rest is taken, because a grant that was withdrawn must not wait for a
+//! restart; a new registry domain is refused, because nothing yet guards which addresses its names may mean.
+
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+
+use runtime::{Clock, Failure, Shutdown, admin::Readiness, error_chain::ErrorChain, file_watch::ReadFiles};
+
+use crate::{
+    authn::{Authenticator, SharedKey},
+    cluster_keys::ClusterKeys,
+    config::{self, Clouds, Config, ConfigError, EgressConfig, Loaded},
+    live::{Live, Snapshot},
+    metrics::ConfigMetrics,
+};
+
+/// Keeps [`Live`] at what the configuration says.
+pub struct Reloader {
+    live: Live,
+    keys: ClusterKeys,
+    egress: EgressConfig,
+    registry_domains: BTreeSet<String>,
+    clock: Arc<dyn Clock>,
+    metrics: ConfigMetrics,
+}
+
+impl Reloader {
+    /// Takes the first configuration into use; `readiness` waits until the keys of each cluster were tried.
+    ///
+    /// # Errors
+    /// Two clusters have a key in common.
+    pub fn start(
+        config: Config,
+        mut keys: ClusterKeys,
+        readiness: &Readiness,
+        clock: Arc<dyn Clock>,
+        metrics: ConfigMetrics,
+    ) -> Result<Self, Failure> {
+        let Config {
+            clusters,
+            clouds,
+            policy,
+            egress,
+        } = config;
+        let clusters = keys
+            .adopt(clusters, Some(readiness))
+            .map_err(|shared| Failure::usage("the configuration's clusters").source(shared))?;
+        let registry_domains = domains(&clouds);
+        let live = Live::new(Snapshot {
+            authenticator: Arc::new(Authenticator::new(clusters, Arc::clone(&clock))),
+            clouds,
+            policy,
+        });
+        Ok(Self {
+            live,
+            keys,
+            egress,
+            registry_domains,
+            clock,
+            metrics,
+        })
+    }
+
+    /// What is in use.
+    pub fn live(&self) -> Live {
+        self.live.clone()
+    }
+
+    /// Takes each changed configuration into use until shutdown. `files` are those of the configuration in use.
+    pub async fn follow(mut self, path: PathBuf, mut files: ReadFiles, shutdown: Shutdown) {
+        while files.changed(&shutdown).await {
+            let loaded = load(path.clone()).await;
+            files = loaded.files;
+            match loaded.config.and_then(|config| self.adopt(config)) {
+                Ok(()) => self.metrics.count_success(self.clock.now()),
+                Err(error) => {
+                    self.metrics.count_failure();
+                    tracing::error!(
+                        config = %path.display(),
+                        error = %ErrorChain(&error),
+                        "the changed configuration is refused; the one before stays in use"
+                    );
+                }
+            }
+        }
+    }
+
+    fn adopt(&mut self, config: Config) -> Result<(), ConfigError> {
+        let Config {
+            clusters,
+            clouds,
+            policy,
+            egress,
+        } = config;
+        if let Some(domain) = domains(&clouds).difference(&self.registry_domains).next() {
+            return Err(refused(
+                "clouds",
+                format!("{domain} is a new registry domain: restart the broker to add it"),
+            ));
+        }
+        let clusters = self
+            .keys
+            .adopt(clusters, None)
+            .map_err(|shared: SharedKey| refused("clusters", shared.to_string()))?;
+        if egress != self.egress {
+            tracing::warn!("egress has changed and takes effect with the next start; the rest is in use");
+        }
+        tracing::info!(
+            clusters = clusters.len(),
+            identities = policy.identities.len(),
+            grants = policy.grants.len(),
+            "configuration reloaded"
+        );
+        self.live.replace(Snapshot {
+            authenticator: Arc::new(Authenticator::new(clusters, Arc::clone(&self.clock))),
+            clouds,
+            policy,
+        });
+        Ok(())
+    }
+}
+
+/// Reads off the threads that serve.
+async fn load(path: PathBuf) -> Loaded {
+    let reading = tokio::task::spawn_blocking({
+        let path = path.clone();
+        move || config::load(&path)
+    });
+    reading.await.unwrap_or_else(|_panicked| {
+        // Whatever a parser trips over must not end a process that serves with a good configuration.
+        let mut files = ReadFiles::default();
+        drop(files.read(&path));
+        Loaded {
+            config: Err(ConfigError::Syntax("it cannot be parsed".to_owned())),
+            files,
+        }
+    })
+}
+
+fn domains(clouds: &Clouds) -> BTreeSet<String> {
+    clouds.registry_domains().into_iter().map(str::to_owned).collect()
+}
+
+fn refused(field: &str, problem: String) -> ConfigError {
+    ConfigError::Content {
+        field: field.to_owned(),
+        problem,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,223 @@
+//! What tests of the API act on: the real router over a real service, callers with real keys, and an Azure that answers
+//! over sockets and counts.
+
+mod fake_azure;
+
+use std::{
+    sync::{Arc, LazyLock},
+    time::{Duration, UNIX_EPOCH},
+};
+
+use axum::{Router, body::Body};
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::BodyExt as _;
+use prometheus_client::registry::Registry;
+use runtime::{Clock, clock::ManualClock};
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use crate::{
+    authn::{Authenticator, Cluster, KeyStore, test_keys::Signer},
+    azure::Azure,
+    config::{Clouds, ClusterConfig, Grant, Identity, KeySource, Pattern, Policy},
+    credentials::Credentials,
+    live::{Live, Snapshot},
+    metrics::Metrics,
+    serve,
+    service::Service,
+};
+pub(crate) use fake_azure::FakeAzure;
+
+pub(crate) const NOW: u64 = 1_795_000_000;
+pub(crate) const SYNCER: &str = "system:serviceaccount:acrpull-system:acrpull-syncer";
+pub(crate) const OPERATOR: &str = "system:serviceaccount:platform:operator";
+pub(crate) const NOBODY: &str = "system:serviceaccount:web:app";
+pub(crate) const CLIENT: &str = "33333333-3333-3333-3333-000000000001";
+pub(crate) const REGISTRY: &str = "prod.azurecr.io";
+const TENANT: &str = "22222222-2222-2222-2222-222222222222";
+const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+const CALLER_AUDIENCE: &str = "acrpull-broker";
+const SUBJECT_AUDIENCE: &str = "api://AzureCRTokenExchange";
+
+/// Keys of the two clusters: made once, because that takes a while.
+static EAST: LazyLock<Signer> = LazyLock::new(|| Signer::new("east-1"));
+static WEST: LazyLock<Signer> = LazyLock::new(|| Signer::new("west-1"));
+
+/// Two clusters, `east` and `west`, of one issuer. East has the syncer, the operator, and a grant for namespace `web`.
+pub(crate) struct Scene {
+    pub(crate) router: Router,
+    pub(crate) azure: FakeAzure,
+    registry: Registry,
+}
+
+/// An answer, whole.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Scene {
+    pub(crate) async fn new() -> Self {
+        runtime::tls::install_crypto_provider();
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(UNIX_EPOCH + Duration::from_secs(NOW)));
+        let clusters = vec![cluster("east", &EAST, &[OPERATOR]), cluster("west", &WEST, &[])];
+        let clouds = Clouds::new(Vec::new());
+        let policy = policy(&clouds);
+        let azure = FakeAzure::start(REGISTRY, NOW).await;
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        let upstream = Azure::new(&azure.egress(), &clouds, Arc::clone(&clock), metrics.upstream());
+        let credentials = Credentials::new(Arc::new(upstream.unwrap()), Arc::clone(&clock), &metrics);
+        let live = Live::new(Snapshot {
+            authenticator: Arc::new(Authenticator::new(clusters, clock)),
+            clouds,
+            policy,
+        });
+        let (router, _health) = serve::router(Service::new(live, credentials, metrics)).await;
+        Self {
+            router,
+            azure,
+            registry,
+        }
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        let response: Response<Body> = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let collected = body.collect().await.unwrap();
+        let mut headers = parts.headers;
+        headers.extend(collected.trailers().cloned().unwrap_or_default());
+        Answer {
+            status: parts.status,
+            headers,
+            body: collected.to_bytes().to_vec(),
+        }
+    }
+
+    /// Posts JSON as `subject`.
+    pub(crate) async fn post(&self, subject: &str, path: &str, message: &Value) -> Answer {
+        let request = http_request(Method::POST, path, Some(subject), message.to_string());
+        self.send(request).await
+    }
+
+    pub(crate) async fn get(&self, subject: &str, path: &str) -> Answer {
+        self.send(http_request(Method::GET, path, Some(subject), Body::empty()))
+            .await
+    }
+
+    /// All metrics, as they are scraped.
+    pub(crate) fn metrics(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text
+    }
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+/// A token of `subject` in cluster east, to call with.
+pub(crate) fn token(subject: &str) -> String {
+    EAST.sign(&claims(subject, CALLER_AUDIENCE))
+}
+
+/// A ServiceAccount's token to be exchanged, of east or of west.
+pub(crate) fn subject_token(cluster: &str, subject: &str) -> String {
+    let signer = if cluster == "east" { &EAST } else { &WEST };
+    signer.sign(&claims(subject, SUBJECT_AUDIENCE))
+}
+
+/// A request with a body of JSON, as `subject` or without a token.
+pub(crate) fn http_request(
+    method: Method,
+    path: &str,
+    subject: Option<&str>,
+    body: impl Into<Body>,
+) -> Request<Body> {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::CONTENT_TYPE, "application/json");
+    if let Some(subject) = subject {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {}", token(subject)));
+    }
+    request.body(body.into()).unwrap()
+}
+
+/// A request that the grant of east allows.
+pub(crate) fn granted_request() -> Value {
+    json!({
+        "binding": {"namespace": "web", "name": "web"},
+        "serviceAccounts": ["app"],
+        "registry": REGISTRY,
+        "scopes": ["repository:team/web:pull"],
+        "brokerOwned": {"clientId": CLIENT},
+    })
+}
+
+/// A request for a federated identity of namespace `web`.
+pub(crate) fn federated_request(subject_token: &str) -> Value {
+    json!({
+        "binding": {"namespace": "web", "name": "web"},
+        "serviceAccounts": ["app"],
+        "registry": REGISTRY,
+        "scopes": ["repository:team/web:pull"],
+        "federated": {"tenantId": TENANT, "clientId": CLIENT, "subjectToken": subject_token},
+    })
+}
+
+fn claims(subject: &str, audience: &str) -> Value {
+    json!({"iss": ISSUER, "sub": subject, "aud": [audience], "iat": NOW, "nbf": NOW, "exp": NOW + 86400})
+}
+
+fn cluster(name: &str, signer: &Signer, operators: &[&str]) -> Arc<Cluster> {
+    let config = ClusterConfig {
+        name: name.into(),
+        issuer: ISSUER.into(),
+        keys: KeySource::Fixed(signer.jwks()),
+        caller_audiences: vec![CALLER_AUDIENCE.into()],
+        subject_audiences: vec![SUBJECT_AUDIENCE.into()],
+        syncers: vec![SYNCER.into()],
+        operators: operators.iter().map(|sub| (*sub).to_owned()).collect(),
+        default_tenant: None,
+        tenant_ceiling: Vec::new(),
+        registry_ceiling: Vec::new(),
+    };
+    Arc::new(Cluster {
+        config,
+        keys: KeyStore::with(signer.jwks()),
+    })
+}
+
+fn policy(clouds: &Clouds) -> Policy {
+    let identity = Identity {
+        name: "team-web".into(),
+        cloud: Arc::clone(clouds.named("PublicCloud").unwrap()),
+        tenant: TENANT.parse().unwrap(),
+        client_id: Some(CLIENT.parse().unwrap()),
+        resource_id: None,
+    };
+    let grant = Grant {
+        name: "web-reads-team".into(),
+        clusters: vec!["east".into()],
+        namespaces: vec![Pattern::new("web")],
+        service_accounts: vec![Pattern::new("app")],
+        identity: "team-web".into(),
+        registries: vec![REGISTRY.parse().unwrap()],
+        repositories: vec![Pattern::new("team/*")],
+        actions: vec!["pull".into()],
+        registry_wide: true,
+    };
+    Policy {
+        identities: vec![Arc::new(identity)],
+        grants: vec![grant],
+    }
+}

@@ -1,0 +1,6 @@
+//! The built program, from the outside: how it starts, what it withstands, how it ends.
+
+mod attack;
+mod drain;
+mod process;
+mod readiness;

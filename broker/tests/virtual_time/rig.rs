@@ -1,0 +1,417 @@
+//! One broker engine, or several, in front of one Azure, on one clock.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use azure_simulator::{
+    Calls, Fault, InProcess, Issuer, Operation, Principal, Registry, Role, Service, ServiceAccountToken,
+    State,
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use broker::{
+    authn::{Caller, Cluster, KeySet, KeyStore, Subject},
+    authz::{self, Permit},
+    azure::{
+        Azure, Transport,
+        transport::{Answer, Endpoint, Stage, TransportError},
+    },
+    config::{Clouds, ClusterConfig, Grant, Identity, KeySource, Pattern, Policy},
+    credentials::{Credential, Credentials},
+    error::CredentialError,
+    expiry::FLOOR,
+    metrics::Metrics,
+    request::{CloudReference, DockerConfigRequest, IdentitySelector, RequestedIdentity, Wish},
+};
+use bytes::Bytes;
+use http::Request;
+use proto::types::ScopeSet;
+use runtime::Clock;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+pub(crate) const TENANT: &str = "22222222-2222-2222-2222-222222222222";
+const ISSUER: &str = "https://oidc.example/cluster/";
+const AUDIENCE: &str = "api://AzureCRTokenExchange";
+/// What a production transport waits for an answer at most.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// 2033-05-18: far from the machine's time, so that a look at that would be noticed.
+const EPOCH: Duration = Duration::from_secs(2_000_000_000);
+
+/// Time as Tokio's paused clock counts it; the time of day can be set on top of that.
+#[derive(Debug)]
+pub(crate) struct VirtualClock {
+    start: Instant,
+    set_by_s: AtomicI64,
+}
+
+impl VirtualClock {
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Somebody sets the time of day of the broker's machine.
+    pub(crate) fn set_by(&self, seconds: i64) {
+        self.set_by_s.store(seconds, Ordering::Relaxed);
+    }
+}
+
+impl Clock for VirtualClock {
+    fn now(&self) -> SystemTime {
+        let now = UNIX_EPOCH + EPOCH + self.elapsed();
+        let by = self.set_by_s.load(Ordering::Relaxed);
+        let step = Duration::from_secs(by.unsigned_abs());
+        if by < 0 { now - step } else { now + step }
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.elapsed()
+    }
+}
+
+/// The simulator where the network would be.
+struct InProcessTransport(InProcess);
+
+#[async_trait::async_trait]
+impl Transport for InProcessTransport {
+    async fn exchange(&self, endpoint: Endpoint, request: Request<Bytes>) -> Result<Answer, TransportError> {
+        let service = match endpoint {
+            Endpoint::Entra => Service::Entra,
+            Endpoint::Imds => Service::Imds,
+            Endpoint::Exchange | Endpoint::Token => Service::Acr,
+        };
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.0.answer(service, request))
+            .await
+            .map_err(|_elapsed| TransportError::Timeout(Stage::Headers))?
+            .map_err(|_unanswered| TransportError::Broken)?;
+        Ok(answer.map(|body| Zeroizing::new(body.to_vec())))
+    }
+}
+
+/// Who asks for what: one cache key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ask {
+    pub(crate) namespace: String,
+    pub(crate) client: String,
+    pub(crate) tenant: String,
+    pub(crate) registry: String,
+    pub(crate) scope: String,
+    /// By an identity of the broker instead of a ServiceAccount's.
+    pub(crate) is_broker_owned: bool,
+}
+
+impl Ask {
+    /// The `n`-th application, in a namespace of its own.
+    pub(crate) fn federated(n: usize, registry: &str) -> Self {
+        Self {
+            namespace: format!("team-{n}"),
+            client: client(n),
+            tenant: TENANT.to_owned(),
+            registry: registry.to_owned(),
+            scope: "repository:team/app:pull".to_owned(),
+            is_broker_owned: false,
+        }
+    }
+
+    /// The `n`-th identity of the broker.
+    pub(crate) fn broker_owned(n: usize, registry: &str) -> Self {
+        Self {
+            is_broker_owned: true,
+            ..Self::federated(n, registry)
+        }
+    }
+
+    fn subject(&self) -> String {
+        format!("system:serviceaccount:{}:app", self.namespace)
+    }
+}
+
+/// The client ID of the `n`-th principal.
+pub(crate) fn client(n: usize) -> String {
+    format!("33333333-3333-3333-3333-{n:012}")
+}
+
+/// The object ID of the `n`-th principal.
+pub(crate) fn object(n: usize) -> String {
+    format!("44444444-4444-4444-4444-{n:012}")
+}
+
+fn resource(n: usize) -> String {
+    format!(
+        "/subscriptions/s/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/i{n}"
+    )
+}
+
+/// An Azure in which the first `n` applications trust their namespace's ServiceAccount and may pull everywhere.
+pub(crate) fn azure_with(n: usize, registries: &[&str]) -> State {
+    let mut state = State::default()
+        .with_tenant(TENANT)
+        .with_issuer(Issuer::simulated(ISSUER));
+    for n in 0..n {
+        let subject = format!("system:serviceaccount:team-{n}:app");
+        let app = Principal::app(TENANT, &client(n), &object(n)).federated(ISSUER, &subject, AUDIENCE);
+        state = state.with_principal(app);
+    }
+    for host in registries {
+        let mut registry = Registry::new(host, TENANT);
+        for n in 0..n {
+            registry.grant(&object(n), Role::AcrPull, None);
+        }
+        state = state.with_registry(registry);
+    }
+    state
+}
+
+/// An Azure whose virtual machine has the first `n` identities, which may pull everywhere.
+pub(crate) fn azure_with_owned(n: usize, registries: &[&str]) -> State {
+    let mut state = State::default().with_tenant(TENANT);
+    for n in 0..n {
+        let identity = Principal::user_assigned(TENANT, &client(n), &object(n), &resource(n));
+        state = state.with_vm_identity(identity);
+    }
+    for host in registries {
+        let mut registry = Registry::new(host, TENANT);
+        for n in 0..n {
+            registry.grant(&object(n), Role::AcrPull, None);
+        }
+        state = state.with_registry(registry);
+    }
+    state
+}
+
+/// Everything that a test needs.
+pub(crate) struct Rig {
+    pub(crate) azure: InProcess,
+    pub(crate) clock: Arc<VirtualClock>,
+    /// Replicas of the broker; most tests have one.
+    pub(crate) replicas: Vec<Credentials>,
+    caller: Caller,
+    clouds: Clouds,
+    policy: Policy,
+    assertions: Mutex<BTreeMap<String, String>>,
+}
+
+impl Rig {
+    pub(crate) fn new(state: State) -> Self {
+        Self::with_replicas(state, 1)
+    }
+
+    pub(crate) fn with_replicas(state: State, replicas: usize) -> Self {
+        let clock = Arc::new(VirtualClock {
+            start: Instant::now(),
+            set_by_s: AtomicI64::new(0),
+        });
+        let azure_clock = Arc::clone(&clock);
+        let azure = InProcess::new(
+            state.clone(),
+            Arc::new(move || jiff::Timestamp::try_from(UNIX_EPOCH + EPOCH + azure_clock.elapsed()).unwrap()),
+        )
+        .unwrap();
+        let clouds = Clouds::new(Vec::new());
+        let replicas = (0..replicas).map(|_| replica(&azure, &clock)).collect();
+        let jwks = azure.jwks_json();
+        let policy = policy(&state, &clouds);
+        Self {
+            azure,
+            clock,
+            replicas,
+            caller: caller(&jwks),
+            clouds,
+            policy,
+            assertions: Mutex::default(),
+        }
+    }
+
+    /// Asks the one replica.
+    pub(crate) async fn ask(&self, ask: &Ask, wish: &Wish) -> Result<Credential, CredentialError> {
+        self.ask_replica(0, ask, wish).await
+    }
+
+    pub(crate) async fn ask_replica(
+        &self,
+        replica: usize,
+        ask: &Ask,
+        wish: &Wish,
+    ) -> Result<Credential, CredentialError> {
+        let answer = self.replicas[replica].credential(&self.permit(ask), wish).await;
+        if let Ok(credential) = &answer {
+            self.check(credential);
+        }
+        answer
+    }
+
+    /// What holds for every answer (guarantee S1), whatever a test is about: a minute left at least; a third of the life,
+    /// or brand-new, unless flagged; and a time to ask again that is in the future.
+    fn check(&self, credential: &Credential) {
+        let now = self.now();
+        assert!(
+            credential.refresh_at > now,
+            "the time to ask again is in the future"
+        );
+        let left = credential.expires_at.duration_since(now).unwrap();
+        assert!(left >= FLOOR, "{left:?} left");
+        if let (Some(payload), false) = (&credential.payload, credential.degraded) {
+            let claims = claims(payload.token().expose());
+            let number = |name: &str| claims[name].as_u64().unwrap();
+            // Issued this long before it was received: the simulator's default.
+            let life = Duration::from_secs(number("exp") - number("iat") - 900);
+            let age = life.saturating_sub(left);
+            let is_young = age < Duration::from_secs(60);
+            assert!(
+                is_young || left.as_secs_f64() >= 0.33 * life.as_secs_f64(),
+                "{left:?} of {life:?} left"
+            );
+        }
+    }
+
+    /// Lets time pass; maintenance runs meanwhile as it does in the process.
+    pub(crate) async fn pass(&self, seconds: u64) {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        for replica in &self.replicas {
+            replica.maintain();
+        }
+    }
+
+    pub(crate) fn now(&self) -> SystemTime {
+        self.clock.now()
+    }
+
+    pub(crate) fn add_fault(&self, fault: Fault) {
+        self.azure.add_fault(fault).unwrap();
+    }
+
+    /// Everything that was asked of Azure.
+    pub(crate) fn calls(&self) -> Calls {
+        self.azure.calls()
+    }
+
+    pub(crate) fn count(&self, service: Service, operation: Operation) -> usize {
+        self.calls().of(service, operation).count()
+    }
+
+    pub(crate) fn permit(&self, ask: &Ask) -> Permit {
+        let identity = if ask.is_broker_owned {
+            RequestedIdentity::BrokerOwned(IdentitySelector::ClientId(ask.client.parse().unwrap()))
+        } else {
+            RequestedIdentity::Federated {
+                tenant: Some(ask.tenant.parse().unwrap()),
+                client: ask.client.parse().unwrap(),
+                subject_token: self.assertion(ask).into(),
+            }
+        };
+        let subject = Subject {
+            subject: ask.subject().into(),
+            namespace: ask.namespace.as_str().into(),
+            name: "app".into(),
+        };
+        let request = DockerConfigRequest {
+            namespace: ask.namespace.clone(),
+            binding: "binding".to_owned(),
+            service_accounts: vec!["app".to_owned()],
+            registry: ask.registry.parse().unwrap(),
+            scopes: ScopeSet::from_field(&ask.scope).unwrap(),
+            cloud: CloudReference::default(),
+            identity,
+            wish: Wish::default(),
+        };
+        let subject = (!ask.is_broker_owned).then_some(&subject);
+        authz::permit(&self.caller, subject, &request, &self.clouds, &self.policy)
+            .ok()
+            .unwrap()
+    }
+
+    /// A ServiceAccount's token that lives for days, so that a test mints one per subject.
+    fn assertion(&self, ask: &Ask) -> String {
+        let mut assertions = self.assertions.lock().unwrap();
+        let mint = || {
+            let mut wanted = ServiceAccountToken::new(ISSUER, &ask.namespace, "app", AUDIENCE);
+            wanted.ttl = 7 * 24 * 3600;
+            self.azure.service_account_token(&wanted).unwrap()
+        };
+        assertions
+            .entry(ask.namespace.clone())
+            .or_insert_with(mint)
+            .clone()
+    }
+}
+
+/// The claims of a token, unverified.
+pub(crate) fn claims(token: &str) -> serde_json::Value {
+    let claims = token.split('.').nth(1).unwrap();
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap()
+}
+
+fn replica(azure: &InProcess, clock: &Arc<VirtualClock>) -> Credentials {
+    let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
+    let clock: Arc<dyn Clock> = Arc::<VirtualClock>::clone(clock);
+    let transport = Arc::new(InProcessTransport(azure.clone()));
+    let imds = "http://169.254.169.254".parse().unwrap();
+    let azure = Azure::over(transport, imds, Arc::clone(&clock), metrics.upstream());
+    Credentials::new(Arc::new(azure), clock, &metrics)
+}
+
+fn caller(jwks: &str) -> Caller {
+    let config = ClusterConfig {
+        name: "cluster".into(),
+        issuer: ISSUER.to_owned(),
+        keys: KeySource::Fixed(KeySet::parse(jwks.as_bytes()).unwrap()),
+        caller_audiences: vec!["acrpull-broker".to_owned()],
+        subject_audiences: vec![AUDIENCE.to_owned()],
+        syncers: vec!["system:serviceaccount:acrpull-system:acrpull-syncer".to_owned()],
+        operators: Vec::new(),
+        default_tenant: None,
+        tenant_ceiling: Vec::new(),
+        registry_ceiling: Vec::new(),
+    };
+    Caller {
+        cluster: Arc::new(Cluster {
+            config,
+            keys: KeyStore::default(),
+        }),
+        subject: "system:serviceaccount:acrpull-system:acrpull-syncer".into(),
+    }
+}
+
+/// Every managed identity of the state, granted to every namespace.
+fn policy(state: &State, clouds: &Clouds) -> Policy {
+    let cloud = clouds.named("PublicCloud").unwrap();
+    let owned = state
+        .principals
+        .iter()
+        .filter(|principal| principal.resource_id.is_some());
+    let identities: Vec<_> = owned
+        .map(|principal| {
+            Arc::new(Identity {
+                name: principal.client_id.as_str().into(),
+                cloud: Arc::clone(cloud),
+                tenant: TENANT.parse().unwrap(),
+                client_id: Some(principal.client_id.parse().unwrap()),
+                resource_id: None,
+            })
+        })
+        .collect();
+    let grants = identities
+        .iter()
+        .map(|identity| Grant {
+            name: Arc::clone(&identity.name),
+            clusters: vec!["cluster".to_owned()],
+            namespaces: vec![Pattern::new("*")],
+            service_accounts: vec![Pattern::new("*")],
+            identity: Arc::clone(&identity.name),
+            registries: state
+                .registries
+                .iter()
+                .map(|registry| registry.host.parse().unwrap())
+                .collect(),
+            repositories: vec![Pattern::new("*")],
+            actions: vec!["pull".to_owned()],
+            registry_wide: true,
+        })
+        .collect();
+    Policy { identities, grants }
+}

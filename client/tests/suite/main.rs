@@ -1,0 +1,12 @@
+//! The client against replicas that are restarted, killed, silenced and added, over real connections.
+
+#![cfg(test)]
+
+mod authority;
+mod balance;
+mod black_hole;
+mod load;
+mod outages;
+mod replica;
+mod scene;
+mod trust;
