@@ -62,9 +62,14 @@ pub(super) fn issued(
     if !is_for_host {
         return Err(UpstreamError::Malformed("holds a token for another registry"));
     }
-    let expires_at = UNIX_EPOCH
-        .checked_add(Duration::from_secs(claims.exp).saturating_sub(clock_ahead))
+    let by_our_clock = UNIX_EPOCH
+        .checked_add(Duration::from_secs(claims.exp))
         .ok_or(UpstreamError::Malformed("holds a token without an expiry"))?;
+    // A registry issues nothing that has expired by its own clock: then it is its date that is wrong.
+    let expires_at = by_our_clock
+        .checked_sub(clock_ahead)
+        .filter(|by_its_clock| *by_its_clock > now)
+        .unwrap_or(by_our_clock);
     match expires_at.duration_since(now) {
         Ok(Duration::ZERO) => Err(UpstreamError::Malformed("holds a token that expires at once")),
         Ok(lifetime) if lifetime <= MAX_LIFETIME => Ok(Issued { token, expires_at }),
@@ -123,6 +128,18 @@ mod tests {
 
     fn host() -> RegistryHost {
         "example.azurecr.io".parse().unwrap()
+    }
+
+    #[test]
+    fn s7_registry_whose_clock_is_ahead_shortens_the_life_unless_its_date_makes_no_sense() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        for (ahead_s, left_s) in [(0, 4500), (3600, 900), (4500, 4500), (86_400, 4500)] {
+            let token = token(r#"{"exp":1004500}"#).into();
+            let issued = issued(token, &host(), now, Duration::from_secs(ahead_s))
+                .ok()
+                .unwrap();
+            assert_eq!(issued.expires_at, now + Duration::from_secs(left_s));
+        }
     }
 
     #[test]
