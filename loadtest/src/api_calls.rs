@@ -125,6 +125,7 @@ fn figure(name: String, calls: u64, baseline: Option<u64>) -> Figure {
         unit: "calls",
         value: calls as f64,
         baseline: baseline.map(|calls| calls as f64),
+        goal: None,
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) struct LoadtestArgs {
 /// How to measure.
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
-    /// Length of one measurement of hits, in seconds; each is made three times.
+    /// Length of one measurement of hits in a closed loop, in seconds; each is made three times.
     #[arg(long, global = true, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=60))]
     pub(crate) seconds: u64,
     /// How many bindings to create at once; one measurement for each number.
@@ -43,13 +43,32 @@ pub(crate) struct Bench {
 pub(crate) enum Command {
     /// Everything.
     All,
-    /// Requests that the broker answers from memory, beside a bare echo.
+    /// Requests that the broker answers from memory, as many as it can, beside a bare echo.
     Hits,
+    /// The same at a fixed rate: latencies without coordinated omission.
+    Open,
+    /// Requests that the broker answers from memory while an Azure that stalls keeps others waiting.
+    Stall,
+    /// Nine registries while the tenth throttles or is silent.
+    Isolation,
+    /// 10,000 keys that 100 callers ask a new broker for within a second.
+    Herd,
     /// Bindings that are created at once, beside a bare Kubernetes client that makes the same writes.
     Bindings,
     /// The bare echo. The other commands start it.
     #[command(hide = true)]
     Echo(EchoArgs),
+}
+
+/// One benchmark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Benchmark {
+    Hits,
+    Open,
+    Stall,
+    Isolation,
+    Herd,
+    Bindings,
 }
 
 /// The bare echo.
@@ -67,6 +86,30 @@ pub(crate) struct EchoArgs {
     /// What to answer, whatever is asked: a `GetDockerConfigResponse` as JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) answer_file: PathBuf,
+}
+
+impl Command {
+    /// The benchmarks that it names, in the order in which they are made: later ones restart the broker and stop the
+    /// syncer. None for what is no benchmark.
+    pub(crate) fn benchmarks(&self) -> &'static [Benchmark] {
+        match self {
+            Self::All => &[
+                Benchmark::Hits,
+                Benchmark::Open,
+                Benchmark::Stall,
+                Benchmark::Isolation,
+                Benchmark::Herd,
+                Benchmark::Bindings,
+            ],
+            Self::Hits => &[Benchmark::Hits],
+            Self::Open => &[Benchmark::Open],
+            Self::Stall => &[Benchmark::Stall],
+            Self::Isolation => &[Benchmark::Isolation],
+            Self::Herd => &[Benchmark::Herd],
+            Self::Bindings => &[Benchmark::Bindings],
+            Self::Echo(_) => &[],
+        }
+    }
 }
 
 #[cfg(test)]

@@ -20,6 +20,16 @@ impl AzureCalls {
         Ok(Self::of(&azure.admin().counters().await?.calls))
     }
 
+    /// Finished calls to one host, since the simulator was started.
+    ///
+    /// # Errors
+    /// The simulator does not answer.
+    pub(crate) async fn to(azure: &Azure, host: &str) -> anyhow::Result<u64> {
+        let counters = azure.admin().counters().await?;
+        let to_host = counters.calls.iter().filter(|count| count.host == host);
+        Ok(to_host.map(|count| count.calls).sum())
+    }
+
     fn of(counts: &[CallCount]) -> Self {
         let mut calls = BTreeMap::new();
         for count in counts {

@@ -16,15 +16,17 @@ use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
 use crate::args::EchoArgs;
+use crate::target::Target;
+use crate::tokens::caller_token;
 
 /// How long its start may take.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A running echo. It ends when this is dropped.
 pub(crate) struct Echo {
-    pub(crate) process: Process,
-    pub(crate) url: String,
-    pub(crate) ca_pem: String,
+    process: Process,
+    url: String,
+    ca_pem: String,
 }
 
 #[derive(Clone)]
@@ -41,6 +43,15 @@ impl CredentialService for Answer {
 }
 
 impl Echo {
+    /// The echo as something to ask, in the way the broker is asked.
+    ///
+    /// # Errors
+    /// The API server grants no token.
+    pub(crate) async fn target(&self, stack: &Stack) -> anyhow::Result<Target> {
+        let token = caller_token(stack).await?;
+        Target::new(self.process.pid(), &self.url, &self.ca_pem, &token)
+    }
+
     /// Starts this program once more, as the echo, in a process of its own.
     ///
     /// # Errors

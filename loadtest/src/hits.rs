@@ -6,8 +6,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use e2e::{Stack, Team};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use e2e::Stack;
 use proto::v1::GetDockerConfigResponse;
 
 use crate::azure_calls::AzureCalls;
@@ -16,24 +15,22 @@ use crate::load::{self, Measurement};
 use crate::process::ProcessUse;
 use crate::questions::{Question, Questions, Topic};
 use crate::report::{Figure, Group, Part, progress};
+use crate::rounds::beside;
 use crate::scene::{self, BROKER_OWNED_REGISTRY};
-use crate::target::{Ask as _, Target};
-use crate::tokens::federation_token;
+use crate::target::{Target, learn};
+use crate::workload::Workload;
 
 /// Measurements of each server in each case.
 const ROUNDS: usize = 3;
 /// Before each case, so that connections and caches are as warm as they get.
 const WARM_UP: Duration = Duration::from_millis(500);
 /// Questions that are asked again and again, each with a scope and a subject token of its own.
-const KEYS: usize = 16;
+const KEYS: u32 = 16;
 /// Subject tokens of a round in which each is used once, as a syncer does it.
 const FRESH_TOKENS: usize = 2_000;
-/// Tokens that are requested at a time.
-const MINTING: usize = 32;
-/// Life of every token, in seconds: longer than any run.
-const TOKEN_SECONDS: u32 = 3_600;
-/// The `ServiceAccount` whose identity is federated.
-const ACCOUNT: &str = "web";
+
+/// Where the broker-owned identity is asked for: its grant names no namespace that must exist.
+const OWNED_NAMESPACE: &str = "bench-hits";
 
 /// How a case asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +52,7 @@ const CASES: [(Asking, usize); 6] = [
 
 /// What the cases share.
 struct Hits<'a> {
-    team: Team<'a>,
-    client_id: String,
+    workload: Workload<'a>,
     federated: Vec<Question>,
     broker_owned: Vec<Question>,
     broker: Target,
@@ -89,43 +85,25 @@ impl Asking {
 /// # Errors
 /// A request was not a full hit, or a part failed.
 pub(crate) async fn measure(stack: &Stack, length: Duration) -> anyhow::Result<Part> {
-    let caller_token = stack
-        .mint_token(
-            e2e::NAMESPACE,
-            "acrpull-syncer",
-            e2e::BROKER_AUDIENCE,
-            Duration::from_secs(TOKEN_SECONDS.into()),
-        )
-        .await
-        .context("the caller's token")?;
-    let pid = stack.broker().pid().context("the broker is stopped")?;
-    let broker = Target::new(pid, &stack.broker_url()?, stack.broker_ca_pem(), &caller_token)?;
-
-    let team = stack.team(scene::NAMESPACE_PREFIX).await?;
-    let client_id = team.federated_account(ACCOUNT).await?.client_id;
-    let topic = topic(&team);
-    let mut federated: Vec<Question> = mint(&team, KEYS)
-        .await?
-        .into_iter()
-        .enumerate()
-        .map(|(number, token)| topic.federated(number, &client_id, token))
-        .collect();
+    let broker = Target::broker(stack).await?;
+    let workload = Workload::new(stack).await?;
+    let mut federated = workload.questions(KEYS).await?;
     let of_broker = Topic {
+        namespace: OWNED_NAMESPACE,
+        account: "web",
         registry: BROKER_OWNED_REGISTRY,
-        ..topic
     };
-    let owned_client_id = scene::broker_owned_identity().client_id;
+    let client_id = scene::broker_owned_identity().client_id;
     let mut broker_owned: Vec<Question> = (0..KEYS)
-        .map(|number| of_broker.broker_owned(number, &owned_client_id))
+        .map(|number| of_broker.broker_owned(number, &client_id))
         .collect();
-    let answer = learn(&broker, &mut federated).await?;
     learn(&broker, &mut broker_owned).await?;
-
+    let answer = learn(&broker, &mut federated).await?.pop();
+    let answer = answer.context("there is no question")?;
     let server = Echo::start(stack, &answer).await?;
-    let echo = Target::new(server.process.pid(), &server.url, &server.ca_pem, &caller_token)?;
+    let echo = server.target(stack).await?;
     let hits = Hits {
-        team,
-        client_id,
+        workload,
         federated,
         broker_owned,
         broker,
@@ -164,19 +142,17 @@ impl Hits<'_> {
         let (mut ours, mut bare) = (Vec::new(), Vec::new());
         for _round in 0..ROUNDS {
             let questions = match asking {
-                Asking::GrpcFreshTokens => self.fresh().await?,
+                Asking::GrpcFreshTokens => {
+                    let fresh = self.workload.with_new_tokens(&self.federated, FRESH_TOKENS);
+                    Questions::once(fresh.await?)
+                }
                 Asking::Grpc | Asking::GrpcBrokerOwned | Asking::Http => repeated.clone(),
             };
             ours.push(put(&self.broker, asking, &questions, in_flight, length).await?);
             bare.push(put(&self.echo, asking, &for_echo, in_flight, length).await?);
         }
         let figure = |name: &str, unit, of: fn(&Measurement) -> f64| {
-            Figure::beside(
-                name,
-                unit,
-                median(ours.iter().map(of)),
-                median(bare.iter().map(of)),
-            )
+            beside(name, unit, (ours.as_slice(), bare.as_slice()), of)
         };
         let figures = vec![
             figure("requests", "1/s", Measurement::requests_per_second),
@@ -202,18 +178,6 @@ impl Hits<'_> {
         })
     }
 
-    /// The known questions, each time with a subject token that the broker has never seen.
-    async fn fresh(&self) -> anyhow::Result<Questions> {
-        let topic = topic(&self.team);
-        let tokens = mint(&self.team, FRESH_TOKENS).await?;
-        let known = self.federated.iter().enumerate().cycle();
-        let question = |((number, known), token): ((usize, &Question), String)| Question {
-            payload: known.payload.clone(),
-            ..topic.federated(number, &self.client_id, token)
-        };
-        Ok(Questions::once(known.zip(tokens).map(question).collect()))
-    }
-
     fn memory(&self) -> anyhow::Result<Group> {
         let mebibytes = |target: &Target| ProcessUse::of(target.pid).map(ProcessUse::peak_rss_mib);
         Ok(Group {
@@ -229,14 +193,6 @@ impl Hits<'_> {
     }
 }
 
-fn topic<'a>(team: &'a Team<'_>) -> Topic<'a> {
-    Topic {
-        namespace: team.namespace(),
-        account: ACCOUNT,
-        registry: team.registry(),
-    }
-}
-
 async fn put(
     target: &Target,
     asking: Asking,
@@ -249,43 +205,5 @@ async fn put(
             load::put(target.pid, &target.grpc, questions, in_flight, limit).await
         }
         Asking::Http => load::put(target.pid, &target.http, questions, in_flight, limit).await,
-    }
-}
-
-/// Asks each question once, which fills the broker's caches, and notes the payloads. Returns the last answer.
-async fn learn(broker: &Target, questions: &mut [Question]) -> anyhow::Result<GetDockerConfigResponse> {
-    let connection = broker.grpc.first().context("there is no connection")?;
-    let mut last = None;
-    for question in questions {
-        let answer = connection.ask(question.message.clone()).await?;
-        question.payload = answer.docker_config_json.clone();
-        last = Some(answer);
-    }
-    last.context("there is no question")
-}
-
-async fn mint(team: &Team<'_>, count: usize) -> anyhow::Result<Vec<String>> {
-    let accounts = team.api();
-    let mint = |_number| federation_token(&accounts, ACCOUNT, TOKEN_SECONDS.into());
-    stream::iter(0..count)
-        .map(mint)
-        .buffered(MINTING)
-        .try_collect()
-        .await
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn median_is_the_middle_one() {
-        assert!((median([3.0, 100.0, 1.0].into_iter()) - 3.0).abs() < f64::EPSILON);
     }
 }

@@ -1,8 +1,8 @@
-//! The benchmarks: the broker's hits beside a bare echo, and bindings becoming ready beside a bare Kubernetes client.
+//! The benchmarks: each measures the real broker, or broker and syncer, beside a baseline.
 //!
 //! Both parts of a ratio are measured in the same run on the same machine, because nothing else about a measurement on
-//! a shared machine can be compared. This file parses, supervises and ends; what is measured is in [`hits`] and
-//! [`bindings`].
+//! a shared machine can be compared. This file parses, supervises and ends; what is measured is in the file that has
+//! the benchmark's name: [`hits`], [`open`], [`stall`], [`isolation`], [`herd`] and [`bindings`].
 
 mod api_calls;
 mod args;
@@ -10,16 +10,26 @@ mod azure_calls;
 mod bare_client;
 mod bindings;
 mod echo;
+mod herd;
 mod hits;
+mod isolation;
+mod latencies;
 mod load;
 mod observer;
+mod open;
+mod open_loop;
 mod process;
 mod questions;
+mod refusal;
 mod report;
+mod rounds;
 mod scene;
+mod stall;
+mod starts;
 mod target;
 mod timeline;
 mod tokens;
+mod workload;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -29,10 +39,10 @@ use anyhow::{Context as _, bail};
 use e2e::Stack;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::{Bench, Command, LoadtestArgs};
-use crate::report::Report;
+use crate::args::{Bench, Benchmark, Command, LoadtestArgs};
+use crate::report::{Part, Report};
 
-/// The longest that all of it may take, builds aside. A run of everything takes about a quarter of this.
+/// The longest that all of it may take, builds aside. A run of everything takes about half of this.
 const TIME_LIMIT: Duration = Duration::from_secs(20 * 60);
 
 fn main() -> ExitCode {
@@ -53,21 +63,20 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(args: LoadtestArgs) -> anyhow::Result<()> {
-    match args.command.unwrap_or(Command::All) {
-        Command::Echo(echo) => echo::serve(&echo).await,
-        Command::All => supervised(&args.bench, true, true).await,
-        Command::Hits => supervised(&args.bench, true, false).await,
-        Command::Bindings => supervised(&args.bench, false, true).await,
+    let command = args.command.unwrap_or(Command::All);
+    if let Command::Echo(echo) = &command {
+        return echo::serve(echo).await;
     }
+    supervised(&args.bench, command.benchmarks()).await
 }
 
 /// Runs the benchmarks for as long as everything that they need is alive and nobody interrupts.
-async fn supervised(bench: &Bench, hits: bool, bindings: bool) -> anyhow::Result<()> {
+async fn supervised(bench: &Bench, benchmarks: &[Benchmark]) -> anyhow::Result<()> {
     // Listened for from the start: an interrupt while the parts start must end them in order as well.
     let mut interrupted = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
     let mut terminated = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
     tokio::select! {
-        result = tokio::time::timeout(TIME_LIMIT, measure(bench, hits, bindings)) => {
+        result = tokio::time::timeout(TIME_LIMIT, measure_all(bench, benchmarks)) => {
             result.with_context(|| format!("the benchmarks did not end within {TIME_LIMIT:?}"))?
         }
         _ = interrupted.recv() => bail!("interrupted"),
@@ -75,16 +84,13 @@ async fn supervised(bench: &Bench, hits: bool, bindings: bool) -> anyhow::Result
     }
 }
 
-async fn measure(bench: &Bench, hits: bool, bindings: bool) -> anyhow::Result<()> {
+async fn measure_all(bench: &Bench, benchmarks: &[Benchmark]) -> anyhow::Result<()> {
     report::progress("starting control plane, simulated Azure, broker and syncer");
     let stack = Stack::start(scene::options()).await?;
     let measured = async {
         let mut report = Report::default();
-        if hits {
-            report.add(hits::measure(&stack, Duration::from_secs(bench.seconds)).await?)?;
-        }
-        if bindings {
-            report.add(bindings::measure(&stack, &bench.bindings).await?)?;
+        for &benchmark in benchmarks {
+            report.add(measure(&stack, bench, benchmark).await?)?;
         }
         report.write(&bench.out)
     };
@@ -97,4 +103,15 @@ async fn measure(bench: &Bench, hits: bool, bindings: bool) -> anyhow::Result<()
     }
     stack.stop().await;
     result
+}
+
+async fn measure(stack: &Stack, bench: &Bench, benchmark: Benchmark) -> anyhow::Result<Part> {
+    match benchmark {
+        Benchmark::Hits => hits::measure(stack, Duration::from_secs(bench.seconds)).await,
+        Benchmark::Open => open::measure(stack).await,
+        Benchmark::Stall => stall::measure(stack).await,
+        Benchmark::Isolation => isolation::measure(stack).await,
+        Benchmark::Herd => herd::measure(stack).await,
+        Benchmark::Bindings => bindings::measure(stack, &bench.bindings).await,
+    }
 }

@@ -16,8 +16,10 @@ const SYSTEM_TIME: usize = 15 - 3;
 pub(crate) struct ProcessUse {
     /// User and system time of all its threads.
     pub(crate) cpu: Duration,
+    /// Memory that is resident, in bytes.
+    rss_bytes: u64,
     /// The most memory that was ever resident, in bytes.
-    pub(crate) peak_rss_bytes: u64,
+    peak_rss_bytes: u64,
 }
 
 impl ProcessUse {
@@ -32,15 +34,25 @@ impl ProcessUse {
         };
         Ok(Self {
             cpu: cpu_time(&read("stat")?).context("/proc/PID/stat is not understood")?,
-            peak_rss_bytes: peak_rss_bytes(&read("status")?).context("/proc/PID/status has no VmHWM")?,
+            rss_bytes: bytes(&read("status")?, "VmRSS:").context("/proc/PID/status has no VmRSS")?,
+            peak_rss_bytes: bytes(&read("status")?, "VmHWM:").context("/proc/PID/status has no VmHWM")?,
         })
     }
 
-    /// The same in MiB, for people.
-    #[expect(clippy::cast_precision_loss, reason = "no process here has 2^52 bytes")]
-    pub(crate) fn peak_rss_mib(self) -> f64 {
-        self.peak_rss_bytes as f64 / (1024.0 * 1024.0)
+    /// Resident memory in MiB, for people.
+    pub(crate) fn rss_mib(self) -> f64 {
+        mebibytes(self.rss_bytes)
     }
+
+    /// The most that it ever was.
+    pub(crate) fn peak_rss_mib(self) -> f64 {
+        mebibytes(self.peak_rss_bytes)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "no process here has 2^52 bytes")]
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / (1024.0 * 1024.0)
 }
 
 fn cpu_time(stat: &str) -> Option<Duration> {
@@ -53,8 +65,8 @@ fn cpu_time(stat: &str) -> Option<Duration> {
     ))
 }
 
-fn peak_rss_bytes(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+fn bytes(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
 }
@@ -71,16 +83,19 @@ mod tests {
     }
 
     #[test]
-    fn peak_rss_is_read_in_bytes() {
-        assert_eq!(
-            peak_rss_bytes("Name:\ta\nVmPeak:\t 9 kB\nVmHWM:\t   2048 kB\n"),
-            Some(2_097_152)
-        );
-        assert_eq!(peak_rss_bytes("Name:\ta\n"), None);
+    fn memory_is_read_in_bytes() {
+        let status = "Name:\ta\nVmPeak:\t 9 kB\nVmHWM:\t   2048 kB\nVmRSS:\t 1024 kB\n";
+        assert_eq!(bytes(status, "VmHWM:"), Some(2_097_152));
+        assert_eq!(bytes(status, "VmRSS:"), Some(1_048_576));
+        assert_eq!(bytes("Name:\ta\n", "VmHWM:"), None);
     }
 
     #[test]
     fn use_of_this_process_is_read() {
-        assert!(ProcessUse::of(std::process::id()).unwrap().peak_rss_bytes > 0);
+        let used = ProcessUse::of(std::process::id()).unwrap();
+        assert!(
+            used.rss_bytes > 0 && used.peak_rss_bytes >= used.rss_bytes,
+            "{used:?}"
+        );
     }
 }

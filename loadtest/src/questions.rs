@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use anyhow::ensure;
 use bytes::Bytes;
 use proto::v1::broker_owned_identity::Selector;
 use proto::v1::get_docker_config_request::Identity;
-use proto::v1::{BindingReference, BrokerOwnedIdentity, FederatedIdentity, GetDockerConfigRequest};
+use proto::v1::{
+    BindingReference, BrokerOwnedIdentity, FederatedIdentity, GetDockerConfigRequest, GetDockerConfigResponse,
+};
 
 /// One request and the payload of its answer; empty while it is not known.
 #[derive(Clone)]
@@ -24,6 +27,7 @@ pub(crate) struct Questions {
 }
 
 /// What the questions of one kind have in common.
+#[derive(Clone, Copy)]
 pub(crate) struct Topic<'a> {
     pub(crate) namespace: &'a str,
     pub(crate) account: &'a str,
@@ -32,7 +36,7 @@ pub(crate) struct Topic<'a> {
 
 impl Topic<'_> {
     /// As a syncer asks for a workload identity.
-    pub(crate) fn federated(&self, number: usize, client_id: &str, subject_token: String) -> Question {
+    pub(crate) fn federated(&self, number: u32, client_id: &str, subject_token: String) -> Question {
         self.question(
             number,
             Identity::Federated(FederatedIdentity {
@@ -44,13 +48,13 @@ impl Topic<'_> {
     }
 
     /// As a syncer asks for an identity of the broker.
-    pub(crate) fn broker_owned(&self, number: usize, client_id: &str) -> Question {
+    pub(crate) fn broker_owned(&self, number: u32, client_id: &str) -> Question {
         let selector = Some(Selector::ClientId(client_id.to_owned()));
         self.question(number, Identity::BrokerOwned(BrokerOwnedIdentity { selector }))
     }
 
     /// Question `number` is that of a binding of its own with a scope of its own.
-    fn question(&self, number: usize, identity: Identity) -> Question {
+    fn question(&self, number: u32, identity: Identity) -> Question {
         let message = GetDockerConfigRequest {
             binding: Some(BindingReference {
                 namespace: self.namespace.to_owned(),
@@ -67,6 +71,33 @@ impl Topic<'_> {
             message,
             payload: Bytes::new(),
         }
+    }
+}
+
+impl Question {
+    /// Whether an answer hands out the payload, and the right one where that is known: nothing less counts.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(crate) fn check(&self, answer: &GetDockerConfigResponse) -> anyhow::Result<()> {
+        ensure!(
+            !answer.not_modified && !answer.degraded && !answer.docker_config_json.is_empty(),
+            "the answer hands out no fresh payload"
+        );
+        ensure!(
+            self.payload.is_empty() || answer.docker_config_json == self.payload,
+            "the answer has another payload than the first one to this question"
+        );
+        Ok(())
+    }
+
+    /// The same question, asked with another subject token.
+    pub(crate) fn with_subject_token(&self, token: String) -> Self {
+        let mut question = self.clone();
+        if let Some(Identity::Federated(identity)) = &mut question.message.identity {
+            identity.subject_token = token;
+        }
+        question
     }
 }
 
@@ -129,6 +160,28 @@ mod tests {
                     .map(|question| question.message.scopes[0].as_str())
             })
             .collect()
+    }
+
+    #[test]
+    fn question_is_answered_by_its_payload_only() {
+        let [question, _] = two().try_into().ok().unwrap();
+        let known = Question {
+            payload: "{1}".into(),
+            ..question.clone()
+        };
+        let answer = |payload: &'static str| GetDockerConfigResponse {
+            docker_config_json: payload.into(),
+            ..GetDockerConfigResponse::default()
+        };
+        assert!(known.check(&answer("{1}")).is_ok());
+        assert!(known.check(&answer("{2}")).is_err());
+        assert!(question.check(&answer("{2}")).is_ok());
+        assert!(question.check(&answer("")).is_err());
+        let degraded = GetDockerConfigResponse {
+            degraded: true,
+            ..answer("{1}")
+        };
+        assert!(known.check(&degraded).is_err());
     }
 
     #[test]

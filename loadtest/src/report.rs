@@ -15,6 +15,19 @@ pub(crate) struct Figure {
     pub(crate) unit: &'static str,
     pub(crate) value: f64,
     pub(crate) baseline: Option<f64>,
+    /// What is promised of it.
+    pub(crate) goal: Option<Goal>,
+}
+
+/// What a figure must be to keep a promise.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Goal {
+    /// The number itself.
+    AtMost(f64),
+    /// The number itself.
+    AtLeast(f64),
+    /// The number divided by the baseline's.
+    RatioAtMost(f64),
 }
 
 /// Figures of one situation.
@@ -32,7 +45,7 @@ pub(crate) struct Group {
 pub(crate) struct Part {
     /// What the figures are about.
     pub(crate) title: &'static str,
-    /// What the baseline is.
+    /// What the baseline is; empty where there is none.
     pub(crate) baseline: &'static str,
     /// What a reader must know besides.
     pub(crate) notes: Vec<&'static str>,
@@ -53,6 +66,8 @@ struct Line<'a> {
     unit: &'a str,
     baseline: Option<f64>,
     ratio: Option<f64>,
+    goal: Option<String>,
+    met: Option<bool>,
 }
 
 impl Figure {
@@ -63,6 +78,7 @@ impl Figure {
             unit,
             value,
             baseline: None,
+            goal: None,
         }
     }
 
@@ -73,7 +89,25 @@ impl Figure {
             unit,
             value,
             baseline: Some(baseline),
+            goal: None,
         }
+    }
+
+    /// The same with what is promised of it.
+    pub(crate) fn with_goal(self, goal: Goal) -> Self {
+        Self {
+            goal: Some(goal),
+            ..self
+        }
+    }
+
+    /// Whether the promise was kept, if there is one.
+    fn is_met(&self) -> Option<bool> {
+        Some(match self.goal? {
+            Goal::AtMost(most) => self.value <= most,
+            Goal::AtLeast(least) => self.value >= least,
+            Goal::RatioAtMost(most) => self.ratio()? <= most,
+        })
     }
 
     /// `value / baseline`, where that means something.
@@ -81,6 +115,16 @@ impl Figure {
         self.baseline
             .filter(|baseline| *baseline > 0.0)
             .map(|baseline| self.value / baseline)
+    }
+}
+
+impl Goal {
+    fn text(self) -> String {
+        match self {
+            Self::AtMost(most) => format!("<= {}", readable(most)),
+            Self::AtLeast(least) => format!(">= {}", readable(least)),
+            Self::RatioAtMost(most) => format!("ratio <= {}", readable(most)),
+        }
     }
 }
 
@@ -102,6 +146,12 @@ impl Report {
         Ok(())
     }
 
+    fn missed(&self) -> impl Iterator<Item = (&Group, &Figure)> {
+        let groups = self.parts.iter().flat_map(|part| &part.groups);
+        let figures = groups.flat_map(|group| group.figures.iter().map(move |figure| (group, figure)));
+        figures.filter(|(_group, figure)| figure.is_met() == Some(false))
+    }
+
     /// Writes the file, over that of an earlier run.
     ///
     /// # Errors
@@ -118,6 +168,9 @@ impl Report {
         }
         std::fs::write(path, lines).with_context(failed)?;
         progress(&format!("figures written to {}", path.display()));
+        for (group, figure) in self.missed() {
+            progress(&format!("goal missed: {}/{}", group.id, figure.name));
+        }
         Ok(())
     }
 }
@@ -134,17 +187,20 @@ fn lines_of(group: &Group) -> impl Iterator<Item = Line<'_>> {
         unit: figure.unit,
         baseline: figure.baseline.map(rounded),
         ratio: figure.ratio().map(rounded),
+        goal: figure.goal.map(Goal::text),
+        met: figure.is_met(),
     })
 }
 
 fn table(part: &Part) -> Table {
+    let ratio = if part.baseline.is_empty() { "" } else { "ratio" };
     let mut table = Table::new();
     table
         .load_style(UTF8_FULL_CONDENSED)
-        .set_header(["", "measured", part.baseline, "ratio", "unit"]);
+        .set_header(["", "measured", part.baseline, ratio, "unit", "goal"]);
     for (index, group) in part.groups.iter().enumerate() {
-        table.add_row_if(|_, _| index > 0, [""; 5]);
-        table.add_row([group.title.as_str(), "", "", "", ""]);
+        table.add_row_if(|_, _| index > 0, [""; 6]);
+        table.add_row([group.title.as_str(), "", "", "", "", ""]);
         for figure in &group.figures {
             let number = |value: f64| Cell::new(readable(value)).set_alignment(CellAlignment::Right);
             let optional = |value: Option<f64>| value.map_or_else(|| Cell::new(""), number);
@@ -154,10 +210,21 @@ fn table(part: &Part) -> Table {
                 optional(figure.baseline),
                 optional(figure.ratio()),
                 Cell::new(figure.unit),
+                Cell::new(promise(figure)),
             ]);
         }
     }
     table
+}
+
+/// The goal, and whether it was missed.
+fn promise(figure: &Figure) -> String {
+    let goal = figure.goal.map(Goal::text).unwrap_or_default();
+    if figure.is_met() == Some(false) {
+        goal + ": missed"
+    } else {
+        goal
+    }
 }
 
 /// Enough digits to compare, and no more than the measurement is worth.
@@ -183,7 +250,7 @@ mod tests {
             title: "t".to_owned(),
             id: "hits/grpc".to_owned(),
             figures: vec![
-                Figure::beside("p50", "ms", 3.0, 2.0),
+                Figure::beside("p50", "ms", 3.0, 2.0).with_goal(Goal::RatioAtMost(1.1)),
                 Figure::alone("memory", "MiB", 12.3456),
             ],
         };
@@ -193,15 +260,31 @@ mod tests {
         assert_eq!(
             lines,
             [
-                r#"{"figure":"hits/grpc/p50","value":3.0,"unit":"ms","baseline":2.0,"ratio":1.5}"#,
-                r#"{"figure":"hits/grpc/memory","value":12.346,"unit":"MiB","baseline":null,"ratio":null}"#,
+                r#"{"figure":"hits/grpc/p50","value":3.0,"unit":"ms","baseline":2.0,"ratio":1.5,"goal":"ratio <= 1.10","met":false}"#,
+                r#"{"figure":"hits/grpc/memory","value":12.346,"unit":"MiB","baseline":null,"ratio":null,"goal":null,"met":null}"#,
             ]
         );
     }
 
     #[test]
     fn ratio_to_nothing_is_none() {
-        assert_eq!(Figure::beside("calls", "", 3.0, 0.0).ratio(), None);
+        let figure = Figure::beside("calls", "", 3.0, 0.0).with_goal(Goal::RatioAtMost(1.0));
+        assert_eq!((figure.ratio(), figure.is_met()), (None, None));
+    }
+
+    #[test]
+    fn goals_are_met_at_their_bounds() {
+        let met = |goal| Figure::beside("p99", "ms", 2.0, 1.0).with_goal(goal).is_met();
+        for (goal, expected) in [
+            (Goal::AtMost(2.0), true),
+            (Goal::AtMost(1.9), false),
+            (Goal::AtLeast(2.0), true),
+            (Goal::AtLeast(2.1), false),
+            (Goal::RatioAtMost(2.0), true),
+            (Goal::RatioAtMost(1.9), false),
+        ] {
+            assert_eq!(met(goal), Some(expected), "{goal:?}");
+        }
     }
 
     #[test]

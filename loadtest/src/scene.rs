@@ -1,12 +1,14 @@
-//! What both benchmarks start on: the stack of the tests, with an Azure that takes its time and nothing that a fleet
+//! What all benchmarks start on: the stack of the tests, with an Azure that takes its time and nothing that a fleet
 //! would not have.
 
 use anyhow::Context as _;
-use azure_simulator::{Registry, Role, Service, State};
+use azure_simulator::{Registry, Role, State};
 use e2e::{SimulatorKind, Stack, StackOptions, TENANT, Team, VmIdentity};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
 use syncer::crd::AcrPullBinding;
+
+use crate::{herd, isolation, stall};
 
 /// How long each call to the simulated Azure takes: that of the peer's measurement.
 const AZURE_LATENCY_MS: u64 = 100;
@@ -31,18 +33,20 @@ pub(crate) fn broker_owned_identity() -> VmIdentity {
 /// How the stack is started.
 pub(crate) fn options() -> StackOptions {
     let identity = broker_owned_identity();
-    let registry = Registry::new(BROKER_OWNED_REGISTRY, TENANT).with_role(&identity.object_id, Role::AcrPull);
-    let mut azure = State::default().with_registry(registry);
-    azure.latency_ms = [Service::Entra, Service::Imds, Service::Acr]
-        .map(|service| (service, AZURE_LATENCY_MS))
-        .into();
+    let registries = owned_registries();
+    let registry = |host: &String| Registry::new(host, TENANT).with_role(&identity.object_id, Role::AcrPull);
+    let azure = registries
+        .iter()
+        .map(registry)
+        .fold(State::default(), State::with_registry)
+        .with_latency_ms(AZURE_LATENCY_MS);
     let grant = json!({
         "name": identity.name,
         "clusters": [e2e::CLUSTER],
         "namespaces": [format!("{NAMESPACE_PREFIX}-*")],
         "serviceAccounts": ["*"],
         "identity": identity.name,
-        "registries": [BROKER_OWNED_REGISTRY],
+        "registries": registries,
         "repositories": ["team/*"],
     });
     StackOptions {
@@ -55,6 +59,20 @@ pub(crate) fn options() -> StackOptions {
         traces: false,
         ..StackOptions::default()
     }
+}
+
+/// The registries of one benchmark's own, which the broker-owned identity may pull from.
+pub(crate) fn registries(benchmark: &str, count: usize) -> Vec<String> {
+    (0..count)
+        .map(|number| format!("{NAMESPACE_PREFIX}{benchmark}{number}.azurecr.io"))
+        .collect()
+}
+
+/// All registries of the broker-owned identity: a grant names each.
+fn owned_registries() -> Vec<String> {
+    let own = [isolation::registries(), stall::registries(), herd::registries()];
+    let shared = [BROKER_OWNED_REGISTRY.to_owned()];
+    shared.into_iter().chain(own.into_iter().flatten()).collect()
 }
 
 /// A team with everything that so many bindings refer to: a `ServiceAccount` to be linked for each, ten federated

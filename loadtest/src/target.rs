@@ -6,17 +6,25 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
+use e2e::Stack;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use proto::v1::credential_service_client::CredentialServiceClient;
 use proto::v1::{GetDockerConfigRequest, GetDockerConfigResponse};
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
+use crate::questions::Question;
+use crate::tokens::caller_token;
+
 /// Connections over which the load is spread: a few, as from a few clusters.
 const CONNECTIONS: usize = 4;
 
-/// The longest wait for one answer. A hit that takes that long has found a fault.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest wait for one answer: a little more than the broker lets anybody wait.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
+
+/// Questions that are asked at a time where only the answers matter.
+const LEARNING: usize = 32;
 
 /// Something that can be asked.
 pub(crate) trait Ask: Clone + Send + Sync + 'static {
@@ -50,14 +58,23 @@ pub(crate) struct HttpConnection {
 }
 
 impl Target {
+    /// The broker of a stack, asked by the syncer's ServiceAccount.
+    ///
+    /// # Errors
+    /// It is stopped, or the API server grants no token.
+    pub(crate) async fn broker(stack: &Stack) -> anyhow::Result<Self> {
+        let pid = stack.broker().pid().context("the broker is stopped")?;
+        let token = caller_token(stack).await?;
+        Self::new(pid, &stack.broker_url()?, stack.broker_ca_pem(), &token)
+    }
+
     /// Prepares connections; each is made with its first question.
     ///
     /// # Errors
     /// The URL, the certificate or the token cannot be used.
     pub(crate) fn new(pid: u32, url: &str, ca_pem: &str, caller_token: &str) -> anyhow::Result<Self> {
-        let bearer = format!("Bearer {caller_token}");
-        let grpc = (0..CONNECTIONS).map(|_| GrpcConnection::new(url, ca_pem, &bearer));
-        let http = (0..CONNECTIONS).map(|_| HttpConnection::new(url, ca_pem, &bearer));
+        let grpc = (0..CONNECTIONS).map(|_| GrpcConnection::new(url, ca_pem, caller_token));
+        let http = (0..CONNECTIONS).map(|_| HttpConnection::new(url, ca_pem, caller_token));
         Ok(Self {
             pid,
             grpc: grpc.collect::<Result<_, _>>()?,
@@ -66,13 +83,38 @@ impl Target {
     }
 }
 
+/// Asks each question once, which fills the broker's caches, and notes the payloads. Returns the answers.
+///
+/// # Errors
+/// One is refused.
+pub(crate) async fn learn(
+    broker: &Target,
+    questions: &mut [Question],
+) -> anyhow::Result<Vec<GetDockerConfigResponse>> {
+    let connection = broker.grpc.first().context("there is no connection")?;
+    let asked: Vec<_> = questions
+        .iter()
+        .map(|question| connection.ask(question.message.clone()))
+        .collect();
+    let answers: Vec<_> = stream::iter(asked).buffered(LEARNING).try_collect().await?;
+    for (question, answer) in questions.iter_mut().zip(&answers) {
+        question.payload = answer.docker_config_json.clone();
+    }
+    Ok(answers)
+}
+
 impl GrpcConnection {
-    fn new(url: &str, ca_pem: &str, bearer: &str) -> anyhow::Result<Self> {
+    /// Prepares a connection; it is made with its first question.
+    ///
+    /// # Errors
+    /// The URL, the certificate or the token cannot be used.
+    pub(crate) fn new(url: &str, ca_pem: &str, caller_token: &str) -> anyhow::Result<Self> {
         let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca_pem));
         let channel = Endpoint::from_shared(url.to_owned())?
             .tls_config(tls)?
             .timeout(ANSWER_TIMEOUT)
             .connect_lazy();
+        let bearer = format!("Bearer {caller_token}");
         let bearer = bearer.parse().context("the caller's token is not ASCII")?;
         Ok(Self {
             service: CredentialServiceClient::new(channel),
@@ -93,7 +135,7 @@ impl Ask for GrpcConnection {
 }
 
 impl HttpConnection {
-    fn new(url: &str, ca_pem: &str, bearer: &str) -> anyhow::Result<Self> {
+    fn new(url: &str, ca_pem: &str, caller_token: &str) -> anyhow::Result<Self> {
         let client = reqwest::Client::builder()
             .timeout(ANSWER_TIMEOUT)
             .no_proxy()
@@ -102,7 +144,7 @@ impl HttpConnection {
         Ok(Self {
             client,
             url: format!("{url}/v1/docker-config"),
-            bearer: bearer.to_owned(),
+            bearer: format!("Bearer {caller_token}"),
         })
     }
 }

@@ -75,7 +75,7 @@ async fn s4_entra_dark_for_an_hour_everybody_whose_chain_holds_is_served() {
         // A scope that nobody asked for yet costs one call to the registry and none to Entra; a registry that nobody used
         // yet needs the Entra token, for as long as that lives.
         for (n, holder) in holders.iter().enumerate() {
-            let minute = (rig.clock.elapsed() - dark_at).as_secs() / 60;
+            let minute = rig.clock.elapsed().saturating_sub(dark_at).as_secs() / 60;
             let scope = format!("repository:team/other-{minute}:pull");
             let second_scope = Ask {
                 scope: scope.clone(),
