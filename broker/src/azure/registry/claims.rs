@@ -134,6 +134,18 @@ mod tests {
     }
 
     #[test]
+    fn s7_registry_whose_clock_is_ahead_shortens_the_life_unless_its_date_makes_no_sense() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        for (ahead_s, left_s) in [(0, 4500), (3600, 900), (4500, 4500), (86_400, 4500)] {
+            let token = token(r#"{"exp":1004500}"#).into();
+            let issued = issued(token, &host(), now, Duration::from_secs(ahead_s))
+                .ok()
+                .unwrap();
+            assert_eq!(issued.expires_at, now + Duration::from_secs(left_s));
+        }
+    }
+
+    #[test]
     fn registry_token_expires_by_its_own_exp() {
         let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
         let issued = issued(
