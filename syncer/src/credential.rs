@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn answer_that_expires_earlier_than_the_secret_is_left() {
+    fn s8_answer_that_expires_earlier_than_the_secret_is_left() {
         let answer = read(response(b"older", 20), &issue(Some(held())), now(), 0.0).unwrap();
         assert!(answer.payload.is_none());
         assert_eq!(answer.credential.expires_at, held().expires_at);
