@@ -36,6 +36,8 @@ pub const SCOPE: &str = "repository:team/web:pull";
 
 /// The syncer's ServiceAccount.
 const SYNCER: (&str, &str) = ("acrpull-system", "acrpull-syncer");
+/// The ServiceAccount of somebody who looks after the brokers.
+const OPERATOR: (&str, &str) = ("acrpull-system", "operator");
 /// Names and addresses of the brokers' certificate. A client that knows the replicas by one name verifies that name.
 const NAMES: [&str; 4] = [Rig::HOST, "127.0.0.1", "127.0.0.2", "127.0.0.3"];
 
@@ -222,6 +224,19 @@ impl Rig {
     pub fn token_file(&self) -> anyhow::Result<PathBuf> {
         let path = self.supervisor.directory().join("token");
         std::fs::write(&path, &self.bearer).context("failed to write the syncer's token")?;
+        Ok(path)
+    }
+
+    /// A file with an operator's token.
+    ///
+    /// # Errors
+    /// It cannot be written, or the key cannot be made.
+    pub fn operator_token_file(&self) -> anyhow::Result<PathBuf> {
+        let (namespace, account) = OPERATOR;
+        let wanted = ServiceAccountToken::new(ISSUER, namespace, account, BROKER_AUDIENCE);
+        let path = self.supervisor.directory().join("operator-token");
+        std::fs::write(&path, self.azure.service_account_token(&wanted)?)
+            .context("failed to write the operator's token")?;
         Ok(path)
     }
 

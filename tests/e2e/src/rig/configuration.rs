@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use azure_simulator::{Addresses, Handle};
 use serde_json::{Value, json};
 
-use super::{ACCOUNT, ISSUER, Site, TEAM};
+use super::{ACCOUNT, ISSUER, OPERATOR, Site, TEAM};
 use crate::{BROKER_AUDIENCE, CLUSTER, FEDERATION_AUDIENCE, SYNCER_SUBJECT, ServerCertificate};
 
 /// The cluster's keys.
@@ -61,6 +61,7 @@ pub(super) fn write(
             "callerAudiences": [BROKER_AUDIENCE],
             "subjectAudiences": [FEDERATION_AUDIENCE],
             "syncers": [SYNCER_SUBJECT],
+            "operators": [format!("system:serviceaccount:{}:{}", OPERATOR.0, OPERATOR.1)],
         }],
         "clouds": sites.iter().filter(|site| !site.is_in_built_in_cloud()).map(cloud).collect::<Vec<_>>(),
         "identities": sites.iter().map(identity).collect::<Vec<_>>(),

@@ -6,6 +6,7 @@ mod churn;
 mod clouds;
 mod keys;
 mod metadata_service;
+mod methods;
 mod play;
 mod replicas;
 mod row;
