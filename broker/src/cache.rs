@@ -35,8 +35,13 @@ use landing::Journey;
 pub use store::Bounds;
 use store::{Entry, Store};
 
-/// Fetches in flight per cache at most; more is an overload that waiting would make worse.
+/// Fetches in flight per cache at most; more is an overload that waiting would make worse. A syncer asks 512 questions at
+/// a time at most, so its namespaces do not meet the bound of one tenant (guarantee U6).
 const MAX_FLIGHTS: usize = 4096;
+const MAX_FLIGHTS_PER_TENANT: usize = MAX_FLIGHTS / 5;
+/// Who is turned away comes back after this long, at random, and not all at once.
+const OVERLOAD_PAUSE: Duration = Duration::from_secs(1);
+const OVERLOAD_SPREAD: Duration = Duration::from_secs(4);
 /// A renewal is waited for this long where the old token is still good: an Azure that hangs must not cost a caller its
 /// deadline.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -71,6 +76,8 @@ pub struct Departure {
     pub is_retry: bool,
     /// Why the fetch before it failed, if it did.
     pub failed_before: Option<Reason>,
+    /// There was a token for this key once: it has worked.
+    pub has_worked: bool,
 }
 
 /// What is known of a key, for people.
@@ -87,7 +94,7 @@ pub struct TokenCache<K, V>(Arc<Inner<K, V>>);
 
 struct Inner<K, V> {
     store: Store<K, V>,
-    flights: Arc<Flights<K, Outcome<V>>>,
+    flights: Arc<Flights<K, Tenant, Outcome<V>>>,
     clock: Arc<dyn Clock>,
     metrics: CacheMetrics,
 }
@@ -96,10 +103,21 @@ type Outcome<V> = Result<Arc<Token<V>>, CredentialError>;
 
 /// What a request does next.
 enum Step<V> {
-    Serve(Arc<Token<V>>),
+    Serve(Arc<Token<V>>, Again),
     Remembered(Arc<Entry<V>>),
     Wait(Flight<Outcome<V>>),
     Refuse(CredentialError),
+}
+
+/// When a caller that is served from memory should ask again.
+#[derive(Clone, Copy)]
+enum Again {
+    /// When the token is due.
+    WhenDue,
+    /// Not before this, on the monotonic clock: until then there is nothing newer to be had.
+    NotBefore(Duration),
+    /// As soon as a caller can cause a renewal: this is the token that it reported.
+    Soon,
 }
 
 /// A decision and what it was made of.
@@ -125,7 +143,7 @@ where
     pub fn new(bounds: Bounds, weigh: fn(&V) -> usize, clock: Arc<dyn Clock>, metrics: CacheMetrics) -> Self {
         Self(Arc::new(Inner {
             store: Store::new(bounds, weigh),
-            flights: Flights::new(MAX_FLIGHTS),
+            flights: Flights::new(MAX_FLIGHTS, MAX_FLIGHTS_PER_TENANT),
             clock,
             metrics,
         }))
@@ -149,13 +167,13 @@ where
         F: Future<Output = Result<Token<V>, CredentialError>> + Send + 'static,
     {
         let outcome = match self.next_step(key, tenant, &need, fetch) {
-            Step::Serve(token) => Ok(token),
+            Step::Serve(token, again) => return Ok(self.served(token, again)),
             Step::Remembered(entry) => return self.serve_remembered(&entry),
             Step::Wait(flight) => self.arrival(key, flight).await,
             Step::Refuse(error) => Err(error),
         };
         match outcome {
-            Ok(token) => Ok(self.served(token)),
+            Ok(token) => Ok(self.served(token, Again::WhenDue)),
             Err(error) => self.serve_despite(key, error),
         }
     }
@@ -231,7 +249,7 @@ where
         }
         // Again under the lock, now that no flight can land unseen: one may just have brought the token.
         let mut last = first;
-        let boarding = self.0.flights.board(key, || {
+        let boarding = self.0.flights.board(key, tenant, || {
             last = self.judge(key, need);
             self.settled(&last)
                 .or_else(|| self.refused_by_quota(&last, tenant))
@@ -242,16 +260,14 @@ where
             .as_ref()
             .filter(|_entry| last.decision == Decision::ServeAndRefresh)
             .and_then(|entry| entry.token.clone())
-            .map(Step::Serve);
+            .map(|token| Step::Serve(token, Again::WhenDue));
         match boarding {
             Boarding::Settled(step) => step,
             Boarding::Joined(flight) => {
                 self.0.metrics.count(CacheResult::Coalesced);
                 at_once.unwrap_or(Step::Wait(flight))
             }
-            Boarding::Full => {
-                at_once.unwrap_or_else(|| Step::Refuse(CredentialError::titled(Reason::Overloaded)))
-            }
+            Boarding::Full => at_once.unwrap_or_else(|| refused(CredentialError::titled(Reason::Overloaded))),
             Boarding::Leads(lead, flight) => {
                 let departure = Departure {
                     is_retry: last
@@ -262,6 +278,7 @@ where
                         .entry
                         .as_ref()
                         .and_then(|entry| Some(entry.error.as_ref()?.reason)),
+                    has_worked: last.entry.as_ref().is_some_and(|entry| entry.token.is_some()),
                 };
                 if last.decision == Decision::FetchCaused
                     && let Some(entry) = &last.entry
@@ -305,7 +322,7 @@ where
     fn refused_by_quota(&self, judgement: &Judgement<V>, tenant: &Tenant) -> Option<Step<V>> {
         let is_one_too_many = judgement.entry.is_none() && self.0.store.is_at_quota(tenant);
         is_one_too_many.then(|| {
-            Step::Refuse(CredentialError::new(
+            refused(CredentialError::new(
                 Reason::Overloaded,
                 format!(
                     "namespace {} has too many different credentials in use",
@@ -322,7 +339,13 @@ where
             Decision::Serve => {
                 let token = entry.token.clone()?;
                 self.0.metrics.count(CacheResult::Hit);
-                Some(Step::Serve(token))
+                let is_due = token.lifetime.is_due(judgement.now);
+                let again = match entry.record.not_before() {
+                    _ if judgement.need.rejected_current => Again::Soon,
+                    Some(at) if is_due => Again::NotBefore(at),
+                    _ => Again::WhenDue,
+                };
+                Some(Step::Serve(token, again))
             }
             Decision::Remembered => {
                 self.0.metrics.count(CacheResult::Remembered);
@@ -331,6 +354,15 @@ where
             Decision::ServeAndRefresh | Decision::Fetch | Decision::FetchCaused => None,
         }
     }
+}
+
+/// Turned away without a fetch: nothing is learnt of the key, here or in a cache above.
+fn refused<V>(error: CredentialError) -> Step<V> {
+    let pause = OVERLOAD_PAUSE + OVERLOAD_SPREAD.mul_f64(rand::random());
+    Step::Refuse(CredentialError {
+        is_remembered: true,
+        ..error.retry_after(pause)
+    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! The bytes of `.dockerconfigjson`. Pure.
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use std::io::Write as _;
+
+use base64::{engine::general_purpose::STANDARD, write::EncoderWriter};
 use bytes::Bytes;
 use proto::types::RegistryHost;
 use runtime::Secret;
@@ -14,15 +16,38 @@ const USERNAME: &str = "00000000-0000-0000-0000-000000000000";
 /// `auth` overrides the other two for a kubelet; clients that read only `username` and `password` exist, so both are there.
 /// Field order and spacing are fixed: equal tokens give equal bytes on every replica.
 pub fn render(registry: &RegistryHost, token: &Secret) -> Bytes {
-    let password = Zeroizing::new(serde_json::Value::from(token.expose()).to_string());
-    let pair = Zeroizing::new(format!("{USERNAME}:{}", token.expose()));
-    let auth = Zeroizing::new(STANDARD.encode(pair.as_bytes()));
-    let payload = format!(
-        r#"{{"auths":{{"{registry}":{{"username":"{USERNAME}","password":{},"auth":"{}"}}}}}}"#,
-        password.as_str(),
-        auth.as_str()
-    );
-    Bytes::from_owner(Zeroizing::new(payload.into_bytes()))
+    const FRAME: usize = 160;
+    let (host, token) = (registry.as_str(), token.expose());
+    let pair = USERNAME.len() + 1 + token.len();
+    // Once and for all: a buffer that grows leaves pieces of the token behind.
+    let bytes = FRAME + host.len() + token.len() + pair.div_ceil(3) * 4;
+    let mut payload = Zeroizing::new(Vec::with_capacity(bytes));
+    payload.extend_from_slice(br#"{"auths":{""#);
+    payload.extend_from_slice(host.as_bytes());
+    payload.extend_from_slice(br#"":{"username":""#);
+    payload.extend_from_slice(USERNAME.as_bytes());
+    payload.extend_from_slice(br#"","password":"#);
+    write_json_string(&mut payload, token);
+    payload.extend_from_slice(br#","auth":""#);
+    write_base64(&mut payload, &[USERNAME, ":", token]);
+    payload.extend_from_slice(br#""}}}"#);
+    Bytes::from_owner(payload)
+}
+
+/// Writing to memory does not fail, and text is always JSON.
+fn write_json_string(payload: &mut Vec<u8>, text: &str) {
+    let written = serde_json::to_writer(payload, text);
+    debug_assert!(written.is_ok(), "a string is JSON");
+}
+
+/// The same for base64: without a copy of what is encoded.
+fn write_base64(payload: &mut Vec<u8>, parts: &[&str]) {
+    let mut writer = EncoderWriter::new(payload, &STANDARD);
+    let written = parts
+        .iter()
+        .try_for_each(|part| writer.write_all(part.as_bytes()))
+        .and_then(|()| writer.finish().map(drop));
+    debug_assert!(written.is_ok(), "memory takes every byte");
 }
 
 #[cfg(test)]

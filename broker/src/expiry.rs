@@ -16,7 +16,7 @@ pub const FLOOR: Duration = Duration::from_secs(60);
 /// A token this young satisfies any wish: there is no better one to be had.
 pub const YOUNG: Duration = Duration::from_secs(60);
 /// Callers can cause one renewal of a key in this time, whatever they report (guarantee C5).
-const CAUSED_PERIOD: Duration = Duration::from_secs(60);
+pub const CAUSED_PERIOD: Duration = Duration::from_secs(60);
 /// Least share of the lifetime that must remain, unless the caller says otherwise.
 const DEFAULT_MIN_REMAINING: f64 = 0.33;
 /// Largest share that a caller may ask for; more would renew tokens that have just been renewed.
@@ -57,8 +57,18 @@ pub struct Record {
     pub negative: Option<Negative>,
     /// When a caller last caused a fetch that would not have been made otherwise. Monotonic.
     pub caused_at: Option<Duration>,
-    /// No renewal in the background before this: the last one failed, here or in a cache below. Monotonic.
+    /// No renewal before this unless a caller needs or causes one: the last one brought nothing newer, or failed in a
+    /// cache below. Monotonic.
     pub quiet_until: Option<Duration>,
+}
+
+impl Record {
+    /// Until when Azure is not asked for a newer token, if anything stands in the way.
+    pub fn not_before(&self) -> Option<Duration> {
+        self.negative
+            .map(|negative| negative.retry_at)
+            .max(self.quiet_until)
+    }
 }
 
 /// What to do.
@@ -151,15 +161,16 @@ impl Lifetime {
         left >= needed
     }
 
-    /// The same token after a renewal that brought nothing newer: due again in a while, and never before half of what
-    /// is left has passed.
+    /// The same token after a renewal that brought nothing newer, and how long none is tried: never longer than half of
+    /// what is left.
     #[must_use]
-    pub fn not_renewed(self, now: Moment) -> Self {
+    pub fn not_renewed(self, now: Moment) -> (Self, Duration) {
         let pause = NO_NEWER_TOKEN.max(self.total() / 20).min(self.remaining(now) / 2);
-        Self {
+        let lifetime = Self {
             refresh_age: self.age(now) + pause,
             ..self
-        }
+        };
+        (lifetime, pause)
     }
 
     fn is_young(&self, now: Moment) -> bool {
@@ -187,7 +198,12 @@ pub fn decide(token: Option<&Lifetime>, record: &Record, need: &Need, now: Momen
         return blocked_or(Decision::FetchCaused);
     }
     if !token.satisfies(need.min_remaining, now) {
-        return blocked_or(Decision::Fetch);
+        // Nothing newer was to be had a moment ago.
+        return if is_ahead(record.quiet_until) {
+            Decision::Serve
+        } else {
+            blocked_or(Decision::Fetch)
+        };
     }
     if !token.is_due(now) {
         return Decision::Serve;

@@ -29,7 +29,7 @@ const SCHEDULES: usize = 2_000;
 
 #[derive(Clone)]
 struct Rig {
-    flights: Arc<Flights<&'static str, u32>>,
+    flights: Arc<Flights<&'static str, &'static str, u32>>,
     store: Arc<Mutex<Option<u32>>>,
     fetches: Arc<AtomicU32>,
     in_flight: Arc<Mutex<Vec<future::JoinHandle<()>>>>,
@@ -38,7 +38,7 @@ struct Rig {
 impl Rig {
     fn new(limit: usize) -> Self {
         Self {
-            flights: Flights::new(limit),
+            flights: Flights::new(limit, 8),
             store: Arc::new(Mutex::new(None)),
             fetches: Arc::new(AtomicU32::new(0)),
             in_flight: Arc::default(),
@@ -51,7 +51,7 @@ impl Rig {
         if let Some(token) = look() {
             return Some(token);
         }
-        let flight = match self.flights.board(&"key", look) {
+        let flight = match self.flights.board(&"key", &"party", look) {
             Boarding::Settled(token) => return Some(token),
             Boarding::Joined(flight) => flight,
             Boarding::Full => return None,

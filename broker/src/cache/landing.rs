@@ -24,7 +24,7 @@ where
     V: Clone + Send + Sync + 'static,
 {
     cache: TokenCache<K, V>,
-    lead: Option<Lead<K, Outcome<V>>>,
+    lead: Option<Lead<K, Tenant, Outcome<V>>>,
     key: K,
     tenant: Tenant,
     need: Need,
@@ -37,7 +37,7 @@ where
 {
     pub(super) fn new(
         cache: TokenCache<K, V>,
-        lead: Lead<K, Outcome<V>>,
+        lead: Lead<K, Tenant, Outcome<V>>,
         key: K,
         tenant: Tenant,
         need: Need,
@@ -112,10 +112,11 @@ fn landed<V: Clone>(
     });
     let error = match fetched {
         Ok(fetched) => {
-            let token = newer_of(old, fetched, need, now);
+            let (token, quiet_until) = newer_of(old, fetched, need, now);
             let record = Record {
                 caused_at: record.caused_at,
-                ..Record::default()
+                quiet_until,
+                negative: None,
             };
             let entry = Entry::new(Some(Arc::clone(&token)), None, record, now).asked_as(before);
             return (Some(entry), Ok(token));
@@ -159,24 +160,24 @@ fn landed<V: Clone>(
     (Some(entry), Err(error.retry_after(wait)))
 }
 
-/// A token replaces an older one only if it expires later, unless the older one was refused by the registry.
+/// A token replaces an older one only if it has more left, unless the older one was refused by the registry. If it has
+/// not, nobody asks for another for a while (the second value).
 fn newer_of<V: Clone>(
     old: Option<&Arc<Token<V>>>,
     fetched: Token<V>,
     need: &Need,
     now: Moment,
-) -> Arc<Token<V>> {
+) -> (Arc<Token<V>>, Option<Duration>) {
     match old.filter(|old| old.lifetime.is_usable(now)) {
         // By what is left and not by the time of day at its end: the clock may have been set in between.
         Some(old)
             if !need.rejected_current
                 && fetched.lifetime.remaining(now) <= old.lifetime.remaining(now) + NEWER_BY =>
         {
-            Arc::new(Token {
-                value: old.value.clone(),
-                lifetime: old.lifetime.not_renewed(now),
-            })
+            let (lifetime, pause) = old.lifetime.not_renewed(now);
+            let value = old.value.clone();
+            (Arc::new(Token { value, lifetime }), Some(now.monotonic + pause))
         }
-        _ => Arc::new(fetched),
+        _ => (Arc::new(fetched), None),
     }
 }

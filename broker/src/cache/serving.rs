@@ -1,12 +1,21 @@
 //! What a caller gets out of what is there: a token with the time to ask again, the old one flagged, or the failure.
 
-use std::{fmt::Debug, hash::Hash, sync::Arc, time::Duration};
+use std::{
+    fmt::Debug,
+    hash::Hash,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use proto::Reason;
 use runtime::Moment;
 
-use super::{Entry, Served, Token, TokenCache, UNDER_WAY};
-use crate::{error::CredentialError, metrics::CacheResult};
+use super::{Again, Entry, Served, Token, TokenCache, UNDER_WAY};
+use crate::{
+    error::CredentialError,
+    expiry::{CAUSED_PERIOD, FLOOR, Lifetime},
+    metrics::CacheResult,
+};
 
 /// Least time between two tries of one caller, however soon Azure may be asked again ...
 const PAUSE: Duration = Duration::from_secs(10);
@@ -18,15 +27,19 @@ where
     K: Clone + Debug + Eq + Hash + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    pub(super) fn served(&self, token: Arc<Token<V>>) -> Served<V> {
+    pub(super) fn served(&self, token: Arc<Token<V>>, again: Again) -> Served<V> {
         let now = self.0.clock.moment();
-        let refresh_at = token.lifetime.refresh_at(now).max(now.wall + UNDER_WAY);
+        let refresh_at = match again {
+            Again::WhenDue => token.lifetime.refresh_at(now).max(now.wall + UNDER_WAY),
+            Again::NotBefore(at) => now.wall + at.saturating_sub(now.monotonic),
+            Again::Soon => now.wall + CAUSED_PERIOD,
+        };
         // A renewal may have brought nothing newer; then less is left than a caller may expect.
-        let degraded = !token.lifetime.satisfies(None, now);
+        let degraded = matches!(again, Again::Soon) || !token.lifetime.satisfies(None, now);
         Served {
+            refresh_at: in_time(refresh_at, &token.lifetime, now),
             token,
             degraded,
-            refresh_at,
         }
     }
 
@@ -67,7 +80,14 @@ where
         Served {
             token: Arc::clone(token),
             degraded: true,
-            refresh_at: now.wall + wait.max(pause),
+            refresh_at: in_time(now.wall + wait.max(pause), &token.lifetime, now),
         }
     }
+}
+
+/// However long Azure is not to be asked: a caller comes back while its token still counts for something, for another
+/// replica may have a newer one.
+fn in_time(refresh_at: SystemTime, lifetime: &Lifetime, now: Moment) -> SystemTime {
+    let last_call = now.wall + lifetime.remaining(now).saturating_sub(FLOOR);
+    refresh_at.min(last_call).max(now.wall + PAUSE)
 }

@@ -12,6 +12,7 @@ use tokio::sync::{Barrier, Notify};
 use super::*;
 use crate::metrics::Metrics;
 
+mod again;
 mod bounds;
 
 type Cache = TokenCache<u32, &'static str>;

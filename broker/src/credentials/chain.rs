@@ -31,8 +31,10 @@ const MAX_PAYLOAD_BYTES: u64 = 96 * 1024 * 1024;
 const MAX_TOKEN_BYTES: u64 = 48 * 1024 * 1024;
 
 /// A registry says the same 401 to a token that has died and to a scope or an identity that has no rights. A token is only
-/// suspected once it is this old, so that what is simply not granted costs few calls more (guarantee U5).
-const OLD_ENOUGH_TO_BLAME: Duration = Duration::from_secs(30 * 60);
+/// suspected once it is this old: sooner where what is made of it has worked before, and late where it never has, so that
+/// what is simply not granted costs few calls more (guarantee U5).
+const OLD_ENOUGH_TO_BLAME: Duration = Duration::from_secs(15 * 60);
+const OLD_ENOUGH_TO_BLAME_FOR_WHAT_NEVER_WORKED: Duration = Duration::from_secs(60 * 60);
 
 /// What a fetch further down needs: a token before its refresh point, or the best there is if there is no newer one. What
 /// is made of an Entra token inherits its rights of the moment, so a newer one is worth waiting for.
@@ -146,8 +148,8 @@ impl Chain {
     ) -> Result<Token<Payload>, CredentialError> {
         let registry = &key.registry.registry;
         let attempt = errand.attempt(departure);
-        let blames = departure.failed_before == Some(Reason::ScopeRejected);
-        let need = |current: Option<&Token<Secret>>| self.need_of(GOOD, current, blames, errand);
+        let blamed_at = blamed_at(departure, Reason::ScopeRejected);
+        let need = |current: Option<&Token<Secret>>| self.need_of(GOOD, current, blamed_at, errand);
         let refresh_token = self.registry_token(&key.registry, errand, need).await?.token;
         let access_token = |token: Secret| {
             let attempt = &attempt;
@@ -163,7 +165,9 @@ impl Chain {
             Err(error)
                 if error.reason == Reason::ScopeRejected
                     && (errand.suspects
-                        || (departure.failed_before.is_none() && self.is_old(&refresh_token))) =>
+                        || (departure.has_worked
+                            && departure.failed_before.is_none()
+                            && self.age(&refresh_token) >= OLD_ENOUGH_TO_BLAME)) =>
             {
                 let another = Need {
                     rejected_current: true,
@@ -211,8 +215,8 @@ impl Chain {
     ) -> Result<Token<Secret>, CredentialError> {
         let attempt = errand.attempt(departure);
         // What an identity may do can follow from groups, and those are written into its token.
-        let blames = departure.failed_before == Some(Reason::RegistryUnauthorized);
-        let need = |current: Option<&Token<Secret>>| self.need_of(FRESH, current, blames, errand);
+        let blamed_at = blamed_at(departure, Reason::RegistryUnauthorized);
+        let need = |current: Option<&Token<Secret>>| self.need_of(FRESH, current, blamed_at, errand);
         let entra_token = self.entra_token(&key.entra, errand, need).await?;
         let issued = self
             .azure
@@ -239,17 +243,26 @@ impl Chain {
         Ok(served.token)
     }
 
-    /// What is asked of a token further down. One that is old is replaced if what was made of it `blames` it.
-    fn need_of(&self, need: Need, current: Option<&Token<Secret>>, blames: bool, errand: &Errand) -> Need {
+    /// What is asked of a token further down: another one, if it is blamed at its age.
+    fn need_of(
+        &self,
+        need: Need,
+        current: Option<&Token<Secret>>,
+        blamed_at: Option<Duration>,
+        errand: &Errand,
+    ) -> Need {
+        let is_blamed = current
+            .zip(blamed_at)
+            .is_some_and(|(token, age)| self.age(token) >= age);
         Need {
-            rejected_current: blames && current.is_some_and(|token| self.is_old(token)),
+            rejected_current: is_blamed,
             force: errand.force,
             ..need
         }
     }
 
-    fn is_old(&self, token: &Token<Secret>) -> bool {
-        token.lifetime.age(self.clock.moment()) >= OLD_ENOUGH_TO_BLAME
+    fn age(&self, token: &Token<Secret>) -> Duration {
+        token.lifetime.age(self.clock.moment())
     }
 
     fn token(&self, issued: Issued) -> Token<Secret> {
@@ -262,4 +275,14 @@ impl Chain {
             lifetime: Lifetime::new(self.clock.moment(), expires_at, rand::random()),
         }
     }
+}
+
+/// From which age on a token is blamed for what was made of it, if that failed for this reason.
+fn blamed_at(departure: Departure, reason: Reason) -> Option<Duration> {
+    let age = if departure.has_worked {
+        OLD_ENOUGH_TO_BLAME
+    } else {
+        OLD_ENOUGH_TO_BLAME_FOR_WHAT_NEVER_WORKED
+    };
+    (departure.failed_before == Some(reason)).then_some(age)
 }

@@ -161,10 +161,10 @@ fn satisfies_clamps_what_a_caller_may_ask_for() {
 #[test]
 fn s3_a_token_that_could_not_be_bettered_is_due_again_later_and_in_time() {
     let token = token();
-    let again = token.not_renewed(at(600));
+    let (again, _pause) = token.not_renewed(at(600));
     assert!(!again.is_due(at(659)) && again.is_due(at(660)));
     // With little left, after half of it.
-    let again = token.not_renewed(at(980));
+    let (again, _pause) = token.not_renewed(at(980));
     assert!(!again.is_due(at(989)) && again.is_due(at(990)));
 }
 

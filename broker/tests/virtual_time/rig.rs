@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -194,6 +194,7 @@ pub(crate) struct Rig {
     clouds: Clouds,
     policy: Policy,
     assertions: Mutex<BTreeMap<String, String>>,
+    maintained_at_s: AtomicU64,
 }
 
 impl Rig {
@@ -224,6 +225,7 @@ impl Rig {
             clouds,
             policy,
             assertions: Mutex::default(),
+            maintained_at_s: AtomicU64::new(0),
         }
     }
 
@@ -255,6 +257,11 @@ impl Rig {
         );
         let left = credential.expires_at.duration_since(now).unwrap();
         assert!(left >= FLOOR, "{left:?} left");
+        let last_call = credential.expires_at - FLOOR + Duration::from_secs(10);
+        assert!(
+            credential.refresh_at <= last_call,
+            "asked again only when it is too late"
+        );
         if let (Some(payload), false) = (&credential.payload, credential.degraded) {
             let claims = claims(payload.token().expose());
             let number = |name: &str| claims[name].as_u64().unwrap();
@@ -269,11 +276,15 @@ impl Rig {
         }
     }
 
-    /// Lets time pass; maintenance runs meanwhile as it does in the process.
+    /// Lets time pass; maintenance runs every ten seconds, as it does in the process.
     pub(crate) async fn pass(&self, seconds: u64) {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
-        for replica in &self.replicas {
-            replica.maintain();
+        let now_s = self.clock.elapsed().as_secs();
+        if now_s >= self.maintained_at_s.load(Ordering::Relaxed) + 10 {
+            self.maintained_at_s.store(now_s, Ordering::Relaxed);
+            for replica in &self.replicas {
+                replica.maintain();
+            }
         }
     }
 

@@ -109,3 +109,57 @@ async fn u3_two_hundred_identities_at_once_stay_within_the_metadata_services_lim
     assert_eq!(burst, 0, "more than 10 in some second");
     assert_eq!(calls.status(429).count(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn u8_five_thousand_cold_keys_at_once_stay_within_the_budget_of_their_registry() {
+    const KEYS: usize = 5_000;
+    const TEAMS: usize = 50;
+    let rig = Rig::new(azure_with_owned(1, &["one.azurecr.io"]).with_latency_ms(20));
+    let mut waiting: Vec<_> = (0..KEYS)
+        .map(|n| Ask {
+            namespace: format!("team-{}", n % TEAMS),
+            scope: format!("repository:team/app-{n}:pull"),
+            ..Ask::broker_owned(0, "one.azurecr.io")
+        })
+        .collect();
+    // Whoever finds no place is told when to come back, and is served then.
+    while !waiting.is_empty() {
+        assert!(
+            rig.clock.elapsed() < Duration::from_secs(180),
+            "{} left",
+            waiting.len()
+        );
+        let wish = Wish::default();
+        let asked = waiting
+            .iter()
+            .map(|ask| async { (ask.clone(), rig.ask(ask, &wish).await) });
+        let answers = futures::future::join_all(asked).await;
+        waiting = Vec::new();
+        for (ask, answer) in answers {
+            if let Err(error) = answer {
+                assert_eq!(error.reason, Reason::Overloaded, "{error}");
+                assert!(error.retry_after.is_some_and(|wait| !wait.is_zero()));
+                waiting.push(ask);
+            }
+        }
+        rig.pass(5).await;
+    }
+    let calls = rig.calls().of(Service::Acr, Operation::Token);
+    assert_eq!(calls.count(), KEYS, "one call per key");
+    assert!(
+        calls.max_concurrency() <= 32,
+        "{} in flight",
+        calls.max_concurrency()
+    );
+    // 2,000 at once, then 100 in each second.
+    let mut starts: Vec<_> = calls
+        .entries()
+        .iter()
+        .map(|call| call.at_sim.as_second())
+        .collect();
+    starts.sort_unstable();
+    for (n, second) in starts.iter().enumerate() {
+        let since_s = usize::try_from(second - starts[0]).unwrap() + 1;
+        assert!(n < 2_000 + 100 * since_s, "the {n}th after {since_s} s");
+    }
+}

@@ -23,7 +23,13 @@ fn fuzz_retry_after_u1_is_bounded() {
         header("date", &date, &mut headers);
         let read = retry_after(&headers, UNIX_EPOCH);
         assert!(read.is_none_or(|read| read <= LONGEST));
-        if let (Ok(seconds), true) = (wait.parse::<u64>(), headers.contains_key(RETRY_AFTER)) {
+        let digits = wait.trim();
+        let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+        if let (Ok(seconds), true, true) = (
+            digits.parse::<u64>(),
+            is_number,
+            headers.contains_key(RETRY_AFTER),
+        ) {
             assert_eq!(read, Some(Duration::from_secs(seconds).min(LONGEST)));
         }
     });
