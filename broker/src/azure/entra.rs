@@ -58,6 +58,7 @@ pub(super) async fn token_for_assertion(
         Endpoint::Entra,
         PauseScope::Client(tenant.clone(), client.clone()),
         attempt.clone(),
+        Box::new(move |error| classify::entra(error, &presented)),
     );
     let mut client_options = transport.client_options();
     let mut custom = CustomConfiguration::default();
@@ -74,9 +75,7 @@ pub(super) async fn token_for_assertion(
         Err(error) => Err(error),
     };
     // The transport has seen the wire; the SDK's own error says less.
-    let lifetime = transport
-        .observed()
-        .map_err(|error| classify::entra(&error, &presented))?;
+    let lifetime = transport.observed()?;
     let token = token.map_err(|_sdk_error| CredentialError::titled(proto::Reason::UpstreamMalformed))?;
     Ok(Issued {
         token: Secret::from(token.token.secret().to_owned()),

@@ -44,8 +44,10 @@ pub(super) struct Visit {
 /// How a call ended.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// With an answer, whatever it said.
+    /// With an answer that settles the matter: what was asked for, or a refusal that stands.
     Answered,
+    /// With an answer, so the host is alive; but with one that helped nobody, and may be another next time.
+    Useless(UpstreamError),
     /// With an answer that asks for fewer calls.
     Throttled {
         /// For how long.
@@ -76,7 +78,7 @@ pub(super) enum Why {
     CircuitOpen(Arc<UpstreamError>),
     /// Too many are in flight, and too many wait.
     NoPlace,
-    /// Too many second tries; the last call failed like this, if it did.
+    /// Too many second tries; the last call that failed, failed like this.
     RetryBudget(Option<Arc<UpstreamError>>),
 }
 
@@ -152,12 +154,12 @@ impl Gate {
         }
     }
 
-    /// How many hosts of a kind are not called because calls to them fail.
-    pub(super) fn open_circuits(&self, kind: HostKind) -> usize {
+    /// How many hosts of each kind are not called because calls to them fail.
+    pub(super) fn open_circuits(&self) -> [(HostKind, usize); HostKind::ALL.len()] {
         self.floor
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .open_circuits(kind)
+            .open_circuits(Instant::now())
     }
 
     /// Changes the state, starts whom that lets start, and tells everybody once the lock is released.

@@ -89,7 +89,13 @@ fn check_headers(headers: &HeaderMap) -> Result<(), TransportError> {
 }
 
 async fn read_bounded(response: &mut reqwest::Response) -> Result<Zeroizing<Vec<u8>>, TransportError> {
-    let mut body = Zeroizing::new(Vec::new());
+    let announced = response
+        .content_length()
+        .and_then(|bytes| usize::try_from(bytes).ok());
+    // Never grows: that would leave what it holds behind in memory that nobody wipes.
+    let mut body = Zeroizing::new(Vec::with_capacity(
+        announced.unwrap_or(MAX_BODY_BYTES).min(MAX_BODY_BYTES),
+    ));
     while let Some(chunk) = response.chunk().await.map_err(|error| failure(&error))? {
         if body.len() + chunk.len() > MAX_BODY_BYTES {
             return Err(TransportError::Oversized(Part::Body));

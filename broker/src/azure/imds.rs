@@ -24,11 +24,13 @@ pub(super) async fn token_for_identity(
         (None, Some(resource_id)) => UserAssignedId::ResourceId(resource_id.to_string()),
         (None, None) => return Err(CredentialError::titled(proto::Reason::Internal)),
     };
+    let name = format!("identity {}", identity.name);
     let transport = SdkTransport::new(
         Arc::clone(upstream),
         Endpoint::Imds,
         PauseScope::Host,
         attempt.clone(),
+        Box::new(move |error| classify::imds(error, &name)),
     );
     let options = ManagedIdentityCredentialOptions {
         user_assigned_id: Some(user_assigned_id),
@@ -39,10 +41,7 @@ pub(super) async fn token_for_identity(
         Ok(credential) => credential.get_token(&[&scope], None).await,
         Err(error) => Err(error),
     };
-    let name = format!("identity {}", identity.name);
-    let lifetime = transport
-        .observed()
-        .map_err(|error| classify::imds(&error, &name))?;
+    let lifetime = transport.observed()?;
     let token = token.map_err(|_sdk_error| CredentialError::titled(proto::Reason::UpstreamMalformed))?;
     Ok(Issued {
         token: Secret::from(token.token.secret().to_owned()),

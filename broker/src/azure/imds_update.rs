@@ -40,7 +40,7 @@ impl ImdsUpdate {
         (now.saturating_duration_since(row.first) < LONGEST).then_some(ASK_EVERY)
     }
 
-    /// Any other answer ends it.
+    /// A success ends it; other refusals are said in the course of an update too.
     pub(super) fn over(&mut self) {
         self.row = None;
     }

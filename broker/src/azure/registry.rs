@@ -18,7 +18,7 @@ use super::{
     Attempt, Issued, classify,
     gate::PauseScope,
     transport::{Endpoint, TransportError},
-    upstream::{Call, Received, Upstream, UpstreamError},
+    upstream::{Call, Upstream, UpstreamError},
 };
 use crate::error::CredentialError;
 use claims::{granted, issued};
@@ -45,13 +45,21 @@ pub(super) async fn refresh_token(
         ("service", host.as_str()),
         ("access_token", entra_token.expose()),
     ];
-    post(upstream, Endpoint::Exchange, host, &form, attempt)
-        .await
-        .and_then(|received| {
+    let explain = explain_with(classify::exchange, host);
+    let call = Call {
+        endpoint: Endpoint::Exchange,
+        host: host.as_str(),
+        scope: PauseScope::Host,
+        attempt,
+        request: post(host, "exchange", &form).map_err(|error| explain(&error))?,
+        explain: &explain,
+    };
+    upstream
+        .send(call, |received| {
             let answer: RefreshTokenAnswer = parse(&received.body)?;
-            issued(answer.refresh_token, host, now, received.clock_ahead)
+            issued(answer.refresh_token, host, now, received.skew)
         })
-        .map_err(|error| classify::exchange(&error, host))
+        .await
 }
 
 pub(super) async fn access_token(
@@ -70,46 +78,57 @@ pub(super) async fn access_token(
         ("scope", scope.as_str()),
         ("refresh_token", refresh_token.expose()),
     ];
-    post(upstream, Endpoint::Token, host, &form, attempt)
-        .await
-        .and_then(|received| {
+    let explain = explain_with(classify::token, host);
+    let call = Call {
+        endpoint: Endpoint::Token,
+        host: host.as_str(),
+        scope: PauseScope::Host,
+        attempt,
+        request: post(host, "token", &form).map_err(|error| explain(&error))?,
+        explain: &explain,
+    };
+    upstream
+        .send(call, |received| {
             let answer: AccessTokenAnswer = parse(&received.body)?;
-            let issued = issued(answer.access_token, host, now, received.clock_ahead)?;
+            let issued = issued(answer.access_token, host, now, received.skew)?;
             let granted = granted(&issued.token, scopes)?;
             Ok((issued, granted))
         })
-        .map_err(|error| classify::token(&error, host))
+        .await
 }
 
-async fn post(
-    upstream: &Upstream,
-    endpoint: Endpoint,
+fn explain_with(
+    classify: fn(&UpstreamError, &RegistryHost) -> CredentialError,
     host: &RegistryHost,
-    form: &[(&str, &str)],
-    attempt: &Attempt,
-) -> Result<Received, UpstreamError> {
-    let path = match endpoint {
-        Endpoint::Exchange => "exchange",
-        Endpoint::Token | Endpoint::Entra | Endpoint::Imds => "token",
-    };
-    let body = form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(form)
-        .finish();
-    let request = Request::builder()
+) -> impl Fn(&UpstreamError) -> CredentialError + Send + Sync + 'static {
+    let host = host.clone();
+    move |error| classify(error, &host)
+}
+
+fn post(host: &RegistryHost, path: &str, form: &[(&str, &str)]) -> Result<Request<Bytes>, UpstreamError> {
+    Request::builder()
         .method(Method::POST)
         .uri(format!("https://{host}/oauth2/{path}"))
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         // Holds a token: wiped when the last part of the stack has let go of it.
-        .body(Bytes::from_owner(Zeroizing::new(body.into_bytes())))
-        .map_err(|_error| UpstreamError::Transport(TransportError::Request))?;
-    let call = Call {
-        endpoint,
-        host: host.as_str(),
-        scope: PauseScope::Host,
-        attempt,
-        request,
-    };
-    upstream.send(call).await
+        .body(Bytes::from_owner(form_body(form)))
+        .map_err(|_error| UpstreamError::Transport(TransportError::Request))
+}
+
+/// In memory that is as large as it can get from the start: growing would leave parts of a token behind.
+fn form_body(form: &[(&str, &str)]) -> Zeroizing<Vec<u8>> {
+    /// `%XX`.
+    const LONGEST_ESCAPE: usize = 3;
+    /// `=` and `&`.
+    const SIGNS: usize = 2;
+    let most: usize = form
+        .iter()
+        .map(|(name, value)| LONGEST_ESCAPE * (name.len() + value.len()) + SIGNS)
+        .sum();
+    let body = form_urlencoded::Serializer::new(String::with_capacity(most))
+        .extend_pairs(form)
+        .finish();
+    Zeroizing::new(body.into_bytes())
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, UpstreamError> {
@@ -118,3 +137,21 @@ fn parse<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, UpstreamError> 
 
 #[cfg(test)]
 mod fuzz;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn l2_form_is_written_into_memory_that_never_moves() {
+        let value = "%".repeat(5000);
+        let body = form_body(&[("access_token", "t"), ("refresh_token", &value)]);
+        assert_eq!(
+            body.len(),
+            "access_token=t&refresh_token=".len() + 3 * value.len()
+        );
+        assert_eq!(
+            body.capacity(),
+            3 * ("access_token".len() + 1 + "refresh_token".len() + 5000) + 4
+        );
+    }
+}

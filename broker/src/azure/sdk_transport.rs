@@ -22,14 +22,16 @@ use bytes::Bytes;
 use runtime::Secret;
 use serde::Deserialize;
 use serde_json::json;
+use url::Url;
 
 use super::{
     Attempt,
     gate::PauseScope,
     token_text,
     transport::Endpoint,
-    upstream::{Call, Upstream, UpstreamError},
+    upstream::{Call, Explain, Upstream, UpstreamError},
 };
+use crate::error::CredentialError;
 
 /// Tokens live 10 minutes to 28 hours; anything longer than this is a mistake (guarantee E3 sets 24 h for a registry's).
 const MAX_LIFETIME: Duration = Duration::from_secs(30 * 3600);
@@ -40,7 +42,8 @@ pub(super) struct SdkTransport {
     endpoint: Endpoint,
     scope: PauseScope,
     attempt: Attempt,
-    observed: Mutex<Option<Result<Duration, UpstreamError>>>,
+    explain: Box<Explain>,
+    observed: Mutex<Option<Result<Duration, CredentialError>>>,
 }
 
 /// The parts of a token answer that are used. Numbers come as numbers from Entra and as strings from IMDS.
@@ -64,12 +67,14 @@ impl SdkTransport {
         endpoint: Endpoint,
         scope: PauseScope,
         attempt: Attempt,
+        explain: Box<Explain>,
     ) -> Arc<Self> {
         Arc::new(Self {
             upstream,
             endpoint,
             scope,
             attempt,
+            explain,
             observed: Mutex::default(),
         })
     }
@@ -84,29 +89,42 @@ impl SdkTransport {
     }
 
     /// What the wire said: the token's lifetime, or why there is none. An SDK that never called is a refusal of its own.
-    pub(super) fn observed(&self) -> Result<Duration, UpstreamError> {
-        self.observed
+    pub(super) fn observed(&self) -> Result<Duration, CredentialError> {
+        let observed = self
+            .observed
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .take()
-            .unwrap_or(Err(UpstreamError::Malformed(
+            .take();
+        observed.unwrap_or_else(|| {
+            Err((self.explain)(&UpstreamError::Malformed(
                 "was not asked for: the request could not be built",
             )))
+        })
     }
 
-    async fn fetch(&self, request: &Request) -> Result<(Vec<u8>, Duration), UpstreamError> {
-        let mut url = request.url().clone();
-        if self.endpoint == Endpoint::Imds {
-            // The SDK knows one address. Scheme, host and port are the operator's; path and query are the SDK's.
-            let base = &self.upstream.imds_endpoint;
-            let rewritten =
-                url.set_host(base.host_str()).and(Ok(())).is_ok() && url.set_port(base.port()).is_ok();
-            if !rewritten {
-                return Err(UpstreamError::Malformed(
-                    "was not asked for: egress.imdsEndpoint cannot be used",
-                ));
-            }
-        }
+    async fn fetch(&self, request: &Request) -> Result<(Vec<u8>, Duration), CredentialError> {
+        let (url, request) = self.outgoing(request).map_err(|error| (self.explain)(&error))?;
+        let call = Call {
+            endpoint: self.endpoint,
+            host: url.authority(),
+            scope: self.scope.clone(),
+            attempt: &self.attempt,
+            request,
+            explain: &*self.explain,
+        };
+        self.upstream
+            .send(call, |received| normalized(self.endpoint, &received.body))
+            .await
+    }
+
+    /// The SDK's request, as it is sent, and where to.
+    fn outgoing(&self, request: &Request) -> Result<(Url, http::Request<Bytes>), UpstreamError> {
+        let url = match self.endpoint {
+            Endpoint::Imds => rebased(request.url(), &self.upstream.imds_endpoint).ok_or(
+                UpstreamError::Malformed("was not asked for: egress.imdsEndpoint cannot be used"),
+            )?,
+            Endpoint::Entra | Endpoint::Exchange | Endpoint::Token => request.url().clone(),
+        };
         let mut outgoing = http::Request::builder()
             .method(request.method().as_str())
             .uri(url.as_str());
@@ -120,16 +138,17 @@ impl SdkTransport {
         let request = outgoing
             .body(body)
             .map_err(|_error| UpstreamError::Malformed("was not asked for: the request is no HTTP"))?;
-        let call = Call {
-            endpoint: self.endpoint,
-            host: url.authority(),
-            scope: self.scope.clone(),
-            attempt: &self.attempt,
-            request,
-        };
-        let body = self.upstream.send(call).await?.body;
-        normalized(self.endpoint, &body)
+        Ok((url, request))
     }
+}
+
+/// The SDK knows one address. Scheme, host and port are the operator's; path and query are the SDK's.
+fn rebased(url: &Url, base: &Url) -> Option<Url> {
+    let mut url = url.clone();
+    url.set_scheme(base.scheme()).ok()?;
+    url.set_host(base.host_str()).ok()?;
+    url.set_port(base.port()).ok()?;
+    Some(url)
 }
 
 /// Checks a success answer and writes it again in the one form that the SDK reads.
@@ -207,6 +226,23 @@ mod tests {
         ] {
             let (_, lifetime) = normalized(Endpoint::Entra, body.as_bytes()).unwrap();
             assert_eq!(lifetime, Duration::from_secs(3599));
+        }
+    }
+
+    #[test]
+    fn sdk_transport_asks_where_the_operator_says() {
+        let asked = Url::parse("http://169.254.169.254/metadata/identity/oauth2/token?resource=r").unwrap();
+        for (base, expected) in [
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("https://imds.example", "https://imds.example"),
+            ("https://imds.example:80/ignored", "https://imds.example:80"),
+            ("http://169.254.169.254", "http://169.254.169.254"),
+        ] {
+            let url = rebased(&asked, &Url::parse(base).unwrap()).unwrap();
+            assert_eq!(
+                url.as_str(),
+                format!("{expected}/metadata/identity/oauth2/token?resource=r")
+            );
         }
     }
 

@@ -3,4 +3,5 @@
 mod fairness;
 mod one_call;
 mod rig;
+mod second_tries;
 mod throttling;

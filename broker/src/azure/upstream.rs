@@ -1,6 +1,6 @@
 //! Sends one request to Azure: past the gate, with its span and its metrics, and one typed error for all that can fail.
 //!
-//! Never sends twice. What an error means for a person is [`super::classify`]'s to say.
+//! Never sends twice. What an error means for a person is [`super::classify`]'s to say; each call brings its own.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -9,6 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, Request};
+use proto::catalogue::RetryClass;
 use runtime::Clock;
 use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
@@ -20,10 +21,10 @@ use super::{
     gate::{Gate, HostKind, Outcome, PauseScope, Place, Visit, Withheld},
     imds_update::ImdsUpdate,
     refusal::Refusal,
-    skew::{SkewLog, ahead, skew_seconds},
+    skew::{Skew, SkewLog},
     transport::{Answer, Endpoint, Stage, Transport, TransportError},
 };
-use crate::metrics::UpstreamMetrics;
+use crate::{error::CredentialError, metrics::UpstreamMetrics};
 
 /// Bound on one call. The transport has bounds for each stage that add up to the same; this one holds whatever it does.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
@@ -50,13 +51,16 @@ pub(super) struct Call<'a> {
     pub(super) scope: PauseScope,
     pub(super) attempt: &'a Attempt,
     pub(super) request: Request<Bytes>,
+    pub(super) explain: &'a Explain,
 }
+
+/// What an error of the call means: one of [`super::classify`].
+pub(super) type Explain = dyn Fn(&UpstreamError) -> CredentialError + Send + Sync;
 
 /// A 2xx answer.
 pub(super) struct Received {
     pub(super) body: Zeroizing<Vec<u8>>,
-    /// By how much the clock of the host is ahead of ours, as far as that matters.
-    pub(super) clock_ahead: Duration,
+    pub(super) skew: Skew,
 }
 
 /// Why there is no answer that can be used.
@@ -106,14 +110,19 @@ impl Upstream {
         }
     }
 
-    /// Sends a request and reads the answer.
+    /// Sends a request, and lets `read` make what was asked for of a 2xx answer.
     ///
     /// # Errors
-    /// Everything but a 2xx answer of bounded size.
+    /// Everything but a 2xx answer of bounded size that `read` accepts.
     ///
     /// # Cancel safety
     /// Dropping the future gives the call up, and its place.
-    pub(super) async fn send(&self, call: Call<'_>) -> Result<Received, UpstreamError> {
+    pub(super) async fn send<T>(
+        &self,
+        call: Call<'_>,
+        read: impl FnOnce(Received) -> Result<T, UpstreamError>,
+    ) -> Result<T, CredentialError> {
+        let explain = call.explain;
         let span = tracing::info_span!(
             "azure",
             otel.name = call.endpoint.span_name(),
@@ -123,9 +132,9 @@ impl Upstream {
             azure.request_id = tracing::field::Empty,
             error.r#type = tracing::field::Empty,
         );
-        let result = self.send_through_gate(call).instrument(span.clone()).await;
+        let result = self.send_through_gate(call, read).instrument(span.clone()).await;
         match &result {
-            Ok(_received) => {}
+            Ok(_read) => {}
             Err(UpstreamError::Refused(refusal)) => {
                 if let Some(id) = &refusal.request_id {
                     span.record("azure.request_id", id.as_str());
@@ -140,16 +149,21 @@ impl Upstream {
                 span.record("error.type", error.as_str());
             }
         }
-        result
+        result.map_err(|error| explain(&error))
     }
 
-    async fn send_through_gate(&self, call: Call<'_>) -> Result<Received, UpstreamError> {
+    async fn send_through_gate<T>(
+        &self,
+        call: Call<'_>,
+        read: impl FnOnce(Received) -> Result<T, UpstreamError>,
+    ) -> Result<T, UpstreamError> {
         let Call {
             endpoint,
             host,
             scope,
             attempt,
             request,
+            explain,
         } = call;
         let kind = HostKind::of(endpoint);
         let visit = Visit::new(kind, host, scope, attempt.clone());
@@ -167,56 +181,67 @@ impl Upstream {
         let status = answer.as_ref().ok().map(|answer| answer.status().as_u16());
         self.metrics
             .observe_call(endpoint.as_str(), status, started.elapsed());
-        let result = self.judge(endpoint, place, answer, sent_at);
-        self.metrics
-            .set_open_circuits(kind.as_str(), self.gate.open_circuits(kind));
-        result
-    }
-
-    /// Tells the gate how it went, and what came of it.
-    fn judge(
-        &self,
-        endpoint: Endpoint,
-        place: Place,
-        answer: Result<Answer, TransportError>,
-        sent_at: SystemTime,
-    ) -> Result<Received, UpstreamError> {
-        let answer = match answer {
-            Ok(answer) => answer,
+        let result = match answer {
+            Ok(answer) => self.judge(endpoint, place, answer, sent_at, read, explain),
             Err(error) => {
                 let error = UpstreamError::Transport(error);
                 if let Some(outcome) = outcome_without_answer(&error) {
                     place.leave(outcome);
                 }
-                return Err(error);
+                Err(error)
             }
         };
-        let (parts, body) = answer.into_parts();
-        let clock_ahead = self.observe_skew(endpoint, &parts.headers, sent_at);
-        if parts.status.is_success() {
-            place.leave(Outcome::Answered);
-            if endpoint == Endpoint::Imds {
-                self.imds_update().over();
-            }
-            return Ok(Received { body, clock_ahead });
+        // Of all kinds: one that nobody calls any more is only put right here.
+        for (kind, hosts) in self.gate.open_circuits() {
+            self.metrics.set_open_circuits(kind.as_str(), hosts);
         }
-        let status = parts.status.as_u16();
-        let refusal = Refusal::read(endpoint, status, &parts.headers, &body, self.clock.now());
-        Err(UpstreamError::Refused(self.settle(endpoint, place, refusal)))
+        result
+    }
+
+    /// Tells the gate how it went, and what came of it.
+    fn judge<T>(
+        &self,
+        endpoint: Endpoint,
+        place: Place,
+        answer: Answer,
+        sent_at: SystemTime,
+        read: impl FnOnce(Received) -> Result<T, UpstreamError>,
+        explain: &Explain,
+    ) -> Result<T, UpstreamError> {
+        let (parts, body) = answer.into_parts();
+        let skew = self.observe_skew(endpoint, &parts.headers, sent_at);
+        if !parts.status.is_success() {
+            let status = parts.status.as_u16();
+            let refusal = Refusal::read(endpoint, status, &parts.headers, &body, self.clock.now());
+            let refusal = self.settle(endpoint, place, refusal, explain);
+            return Err(UpstreamError::Refused(refusal));
+        }
+        if endpoint == Endpoint::Imds {
+            self.imds_update().over();
+        }
+        let result = read(Received { body, skew });
+        place.leave(match &result {
+            Ok(_read) => Outcome::Answered,
+            Err(error) => Outcome::Useless(error.clone()),
+        });
+        result
     }
 
     /// Puts the time into a refusal at which asking again makes sense.
-    fn settle(&self, endpoint: Endpoint, place: Place, refusal: Refusal) -> Refusal {
-        let failure = refusal
-            .is_failure()
-            .then(|| UpstreamError::Refused(refusal.clone()));
+    fn settle(&self, endpoint: Endpoint, place: Place, refusal: Refusal, explain: &Explain) -> Refusal {
+        let error = UpstreamError::Refused(refusal.clone());
+        let is_failure = refusal.is_failure();
         let outcome = if refusal.asks_for_fewer() || refusal.retry_after.is_some() {
             Outcome::Throttled {
                 wait: refusal.retry_after,
-                failure,
+                failure: is_failure.then_some(error),
             }
+        } else if is_failure {
+            Outcome::Failed(error)
+        } else if explain(&error).reason.retry_class() == RetryClass::Transient {
+            Outcome::Useless(error)
         } else {
-            failure.map_or(Outcome::Answered, Outcome::Failed)
+            Outcome::Answered
         };
         let retry_after = match place.leave(outcome) {
             Some((pause, withheld)) => {
@@ -246,17 +271,17 @@ impl Upstream {
     }
 
     /// The metadata service has no clock of its own: it is this machine's.
-    fn observe_skew(&self, endpoint: Endpoint, headers: &HeaderMap, sent_at: SystemTime) -> Duration {
+    fn observe_skew(&self, endpoint: Endpoint, headers: &HeaderMap, sent_at: SystemTime) -> Skew {
         let kind = HostKind::of(endpoint);
         if kind == HostKind::Imds {
-            return Duration::ZERO;
+            return Skew::default();
         }
-        let Some(skew) = skew_seconds(headers, sent_at, self.clock.now()) else {
-            return Duration::ZERO;
+        let Some(skew) = Skew::measure(headers, sent_at, self.clock.now()) else {
+            return Skew::default();
         };
-        self.metrics.set_clock_skew(kind.as_str(), skew);
+        self.metrics.set_clock_skew(kind.as_str(), skew.0);
         self.skew_log.observe(kind, skew, Instant::now());
-        ahead(skew)
+        skew
     }
 }
 
@@ -264,7 +289,7 @@ impl Upstream {
 fn outcome_without_answer(error: &UpstreamError) -> Option<Outcome> {
     match error {
         // It did answer.
-        UpstreamError::Transport(TransportError::Oversized(_)) => Some(Outcome::Answered),
+        UpstreamError::Transport(TransportError::Oversized(_)) => Some(Outcome::Useless(error.clone())),
         // Nothing was sent, and nothing is known.
         UpstreamError::Transport(TransportError::Request) => None,
         UpstreamError::Transport(_)

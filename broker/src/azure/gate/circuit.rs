@@ -15,6 +15,9 @@ const FAILURES: u32 = 5;
 /// Shortest and longest time that it stays open.
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
+/// A host that nobody has tried for so long after it might have been is one that nobody wants any more. Whoever wants it
+/// after all still goes first and alone.
+const ABANDONED_AFTER: Duration = Duration::from_secs(2 * LONGEST.as_secs());
 
 /// The circuit of one host.
 #[derive(Debug, Default)]
@@ -34,13 +37,11 @@ pub(super) struct Open {
 }
 
 impl Circuit {
-    pub(super) fn is_open(&self) -> bool {
-        self.barrier.is_some()
-    }
-
-    /// Why the last call failed, if it did.
-    pub(super) fn last_failure(&self) -> Option<Arc<UpstreamError>> {
-        self.last.clone()
+    /// Whether callers are kept from the host, and there are any.
+    pub(super) fn is_open(&self, now: Instant) -> bool {
+        self.barrier
+            .as_ref()
+            .is_some_and(|barrier| now < barrier.ends_at() + ABANDONED_AFTER)
     }
 
     /// Whether a call may be made, and whether it is the one that tries.
@@ -77,8 +78,14 @@ impl Circuit {
     }
 
     /// A call failed; true if the circuit opens by that. `chance` in [0, 1) spreads the trials of replicas.
-    pub(super) fn failed(&mut self, is_trial: bool, error: UpstreamError, now: Instant, chance: f64) -> bool {
-        self.last = Some(Arc::new(error));
+    pub(super) fn failed(
+        &mut self,
+        is_trial: bool,
+        error: Arc<UpstreamError>,
+        now: Instant,
+        chance: f64,
+    ) -> bool {
+        self.last = Some(error);
         self.failures = self.failures.saturating_add(1);
         let opens = match &self.barrier {
             None => self.failures >= FAILURES,
@@ -99,8 +106,8 @@ mod tests {
     use super::*;
     use crate::azure::transport::{Stage, TransportError};
 
-    fn error() -> UpstreamError {
-        UpstreamError::Transport(TransportError::Timeout(Stage::Headers))
+    fn error() -> Arc<UpstreamError> {
+        Arc::new(UpstreamError::Transport(TransportError::Timeout(Stage::Headers)))
     }
 
     /// A circuit that has just opened.
@@ -122,8 +129,21 @@ mod tests {
             }
             circuit.succeeded(false);
         }
-        assert!(!circuit.is_open());
-        assert!(opened(now).is_open());
+        assert!(!circuit.is_open(now));
+        assert!(opened(now).is_open(now));
+    }
+
+    #[test]
+    fn circuit_that_nobody_tries_any_more_is_not_open_and_still_lets_only_one_through() {
+        let now = Instant::now();
+        let mut circuit = opened(now);
+        let abandoned = now + SHORTEST + ABANDONED_AFTER;
+        assert!(circuit.is_open(abandoned - SHORTEST) && !circuit.is_open(abandoned));
+        assert!(circuit.check(abandoned).unwrap());
+        circuit.start_trial();
+        circuit.check(abandoned).unwrap_err();
+        assert!(circuit.failed(true, error(), abandoned, 0.0));
+        assert!(circuit.is_open(abandoned));
     }
 
     #[test]
@@ -131,7 +151,7 @@ mod tests {
         let now = Instant::now();
         let mut circuit = opened(now);
         assert_eq!(circuit.check(now).unwrap_err().wait, SHORTEST);
-        assert_eq!(*circuit.check(now).unwrap_err().last, error());
+        assert_eq!(circuit.check(now).unwrap_err().last, error());
         let later = now + SHORTEST;
         assert!(circuit.check(later).unwrap());
         circuit.start_trial();

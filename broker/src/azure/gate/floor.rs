@@ -1,10 +1,11 @@
 //! All hosts, and what they share: the total of calls in flight, and a bound on what is remembered. Pure but for chance.
 //!
 //! Where several hosts could use a freed place, the tenant with the fewest calls in flight gets it, so that one with
-//! many hosts has no more of the total than one with few.
+//! many hosts has no more of the total than one with few. Among equals it goes to the host with the fewest, so that slow
+//! hosts do not keep all places among themselves; and then to the one that has waited longest.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     time::Duration,
 };
 
@@ -49,7 +50,10 @@ pub(super) struct Floor<W> {
     waiting: BTreeSet<HostKey>,
     in_flight: u32,
     by_tenant: HashMap<Tenant, u32>,
-    open_circuits: BTreeMap<HostKind, usize>,
+    /// Those whose circuit was open when last seen.
+    failing: BTreeSet<HostKey>,
+    /// Calls started so far.
+    turns: u64,
     /// In [0, 1).
     chance: fn() -> f64,
 }
@@ -61,7 +65,8 @@ impl<W> Floor<W> {
             waiting: BTreeSet::new(),
             in_flight: 0,
             by_tenant: HashMap::new(),
-            open_circuits: BTreeMap::new(),
+            failing: BTreeSet::new(),
+            turns: 0,
             chance,
         }
     }
@@ -111,9 +116,10 @@ impl<W> Floor<W> {
             let Some(host) = self.hosts.get_mut(&key) else {
                 return;
             };
-            if let Some((waiter, decision)) = host.start(&tenant, now) {
+            if let Some((waiter, decision)) = host.start(&tenant, now, self.turns) {
                 let decision = match decision {
                     Ok(spent) => {
+                        self.turns += 1;
                         self.in_flight += 1;
                         *self.by_tenant.entry(tenant).or_default() += 1;
                         Ok(Admission {
@@ -139,11 +145,12 @@ impl<W> Floor<W> {
         self.waiting
             .iter()
             .filter_map(|key| {
-                let tenant = self.hosts.get(key)?.next(now, |tenant| self.may(tenant))?;
-                Some((key, tenant))
+                let host = self.hosts.get(key)?;
+                let tenant = host.next(now, |tenant| self.may(tenant))?;
+                Some((key, host, tenant))
             })
-            .min_by_key(|(_, tenant)| self.held_by(tenant))
-            .map(|(key, tenant)| (key.clone(), tenant.clone()))
+            .min_by_key(|(_, host, tenant)| (self.held_by(tenant), host.share()))
+            .map(|(key, _, tenant)| (key.clone(), tenant.clone()))
     }
 
     fn held_by(&self, tenant: &Tenant) -> u32 {
@@ -190,14 +197,10 @@ impl<W> Floor<W> {
         let chance = self.chance;
         let host = self.hosts.get_mut(&visit.host)?;
         host.used_at = now;
-        let was_open = host.circuit_is_open();
         let changes = host.leave(&visit, pass, spent, outcome, now, chance());
-        count_circuit(
-            &mut self.open_circuits,
-            visit.host.0,
-            was_open,
-            host.circuit_is_open(),
-        );
+        if host.circuit_is_open(now) {
+            self.failing.insert(visit.host.clone());
+        }
         for (waiter, why, wait) in changes.turned_away {
             replies.push((waiter.reply, Err(withheld(why, wait, chance()))));
         }
@@ -244,12 +247,15 @@ impl<W> Floor<W> {
         host.wait_for_rate(now, |tenant| self.may(tenant))
     }
 
-    /// How many hosts of a kind are not called because calls to them fail.
-    pub(super) fn open_circuits(&self, kind: HostKind) -> usize {
-        self.open_circuits.get(&kind).copied().unwrap_or_default()
+    /// How many hosts of each kind are not called because calls to them fail.
+    pub(super) fn open_circuits(&mut self, now: Instant) -> [(HostKind, usize); HostKind::ALL.len()] {
+        self.failing
+            .retain(|key| self.hosts.get(key).is_some_and(|host| host.circuit_is_open(now)));
+        HostKind::ALL.map(|kind| (kind, self.failing.iter().filter(|key| key.0 == kind).count()))
     }
 
-    /// Forgets a host for a new one: of those where nobody is, one without a restraint, the longest unused.
+    /// Forgets a host for a new one: of those where nobody is, a registry, one without a restraint, the longest unused.
+    /// There are few others, and what they have been asked lately counts, since a new bucket is a full one.
     fn make_room(&mut self, now: Instant) -> bool {
         if self.hosts.len() < HOSTS {
             return true;
@@ -258,22 +264,15 @@ impl<W> Floor<W> {
             .hosts
             .iter()
             .filter(|(_, host)| host.is_empty())
-            .min_by_key(|(_, host)| (host.is_restrained(now), host.used_at))
+            .min_by_key(|(key, host)| {
+                let is_registry = key.0 == HostKind::Registry;
+                (!is_registry, host.is_restrained(now), host.used_at)
+            })
             .map(|(key, _)| key.clone());
-        let Some((key, host)) = oldest.and_then(|key| self.hosts.remove_entry(&key)) else {
-            return false;
-        };
-        count_circuit(&mut self.open_circuits, key.0, host.circuit_is_open(), false);
-        true
-    }
-}
-
-fn count_circuit(counts: &mut BTreeMap<HostKind, usize>, kind: HostKind, was_open: bool, is_open: bool) {
-    let count = counts.entry(kind).or_default();
-    match (was_open, is_open) {
-        (false, true) => *count += 1,
-        (true, false) => *count = count.saturating_sub(1),
-        (true, true) | (false, false) => {}
+        oldest.is_some_and(|key| {
+            self.failing.remove(&key);
+            self.hosts.remove(&key).is_some()
+        })
     }
 }
 

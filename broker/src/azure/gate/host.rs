@@ -13,7 +13,7 @@ use super::{
     pauses::{PauseScope, Pauses},
     retry_budget::{RetryBudget, Spent},
 };
-use crate::tenant::Tenant;
+use crate::{azure::upstream::UpstreamError, tenant::Tenant};
 
 /// Which barriers a call has been let through to try.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,9 +36,13 @@ pub(super) struct Host<W> {
     circuit: Circuit,
     pauses: Pauses,
     retries: RetryBudget,
+    /// Of the calls that helped nobody the last.
+    last_failure: Option<Arc<UpstreamError>>,
     queue: FairQueue<Waiter<W>>,
     in_flight: u32,
     by_tenant: HashMap<Tenant, u32>,
+    /// When it last started a call, in calls to all hosts.
+    last_turn: u64,
     /// For the choice of whom to forget.
     pub(super) used_at: Instant,
     /// Somebody waits for the next token of the bucket.
@@ -62,9 +66,11 @@ impl<W> Host<W> {
             circuit: Circuit::default(),
             pauses: Pauses::default(),
             retries: RetryBudget::new(now),
+            last_failure: None,
             queue: FairQueue::new(WAITING_PER_HOST),
             in_flight: 0,
             by_tenant: HashMap::new(),
+            last_turn: 0,
             used_at: now,
             is_pumped: false,
         }
@@ -79,13 +85,18 @@ impl<W> Host<W> {
         !self.queue.is_empty()
     }
 
-    pub(super) fn circuit_is_open(&self) -> bool {
-        self.circuit.is_open()
+    pub(super) fn circuit_is_open(&self, now: Instant) -> bool {
+        self.circuit.is_open(now)
+    }
+
+    /// How much of what all hosts share it has had: of two, the lesser goes first.
+    pub(super) fn share(&self) -> (u32, u64) {
+        (self.in_flight, self.last_turn)
     }
 
     /// Whether it has asked for calls to stop, or should not be called anyway.
     pub(super) fn is_restrained(&self, now: Instant) -> bool {
-        self.circuit.is_open() || self.pauses.last_end(now).is_some()
+        self.circuit.is_open(now) || self.pauses.last_end(now).is_some()
     }
 
     /// About how long those who wait now will keep it busy.
@@ -115,7 +126,7 @@ impl<W> Host<W> {
     fn no_retries(&self) -> (Why, Duration) {
         /// The window slides in steps of 5 s; before the next one nothing changes.
         const NEXT_CHANCE: Duration = Duration::from_secs(5);
-        (Why::RetryBudget(self.circuit.last_failure()), NEXT_CHANCE)
+        (Why::RetryBudget(self.last_failure.clone()), NEXT_CHANCE)
     }
 
     /// Queues a caller that has passed. The second part is one whom it displaced, perhaps itself.
@@ -158,12 +169,14 @@ impl<W> Host<W> {
         Some(self.bucket.wait(now))
     }
 
-    /// Starts the next call of `tenant`, unless it is a second try and there have been too many.
+    /// Starts the next call of `tenant`, unless it is a second try and there have been too many. `turn` counts the calls
+    /// to all hosts.
     #[expect(clippy::type_complexity, reason = "the waiter, and what became of it")]
     pub(super) fn start(
         &mut self,
         tenant: &Tenant,
         now: Instant,
+        turn: u64,
     ) -> Option<(Waiter<W>, Result<Option<Spent>, (Why, Duration)>)> {
         let waiter = self.queue.pop(tenant)?;
         let spent = if waiter.visit.attempt.is_retry {
@@ -178,6 +191,7 @@ impl<W> Host<W> {
         };
         self.bucket.take(now);
         self.in_flight += 1;
+        self.last_turn = turn;
         *self.by_tenant.entry(tenant.clone()).or_default() += 1;
         Some((waiter, Ok(spent)))
     }
@@ -235,6 +249,11 @@ impl<W> Host<W> {
                 }
                 None
             }
+            Some(Outcome::Useless(error)) => {
+                self.pauses.answered(&visit.scope, pass.tries_pause, now);
+                self.last_failure = Some(Arc::new(error));
+                None
+            }
             Some(Outcome::Throttled { wait, failure }) => {
                 let end = self
                     .pauses
@@ -260,6 +279,8 @@ impl<W> Host<W> {
             self.circuit.succeeded(pass.tries_circuit);
             return changes;
         };
+        let failure = Arc::new(failure);
+        self.last_failure = Some(Arc::clone(&failure));
         if self.circuit.failed(pass.tries_circuit, failure, now, chance)
             && let Err(open) = self.circuit.check(now)
         {

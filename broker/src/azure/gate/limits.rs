@@ -48,6 +48,9 @@ pub(super) struct Limits {
 }
 
 impl HostKind {
+    /// Every kind.
+    pub(in crate::azure) const ALL: [Self; 3] = [Self::Entra, Self::Imds, Self::Registry];
+
     pub(in crate::azure) const fn of(endpoint: Endpoint) -> Self {
         match endpoint {
             Endpoint::Entra => Self::Entra,

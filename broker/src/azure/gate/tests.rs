@@ -75,7 +75,7 @@ async fn u4_trial_that_is_dropped_is_the_next_ones() {
     }
     let refused = gate.enter(visit(HostKind::Registry, "a")).await.err().unwrap();
     assert_eq!(refused.why, Why::CircuitOpen(Arc::new(error.clone())));
-    assert_eq!(gate.open_circuits(HostKind::Registry), 1);
+    assert!(gate.open_circuits().contains(&(HostKind::Registry, 1)));
     advance(Duration::from_secs(60)).await;
     let trial = gate.enter(visit(HostKind::Registry, "a")).await.unwrap();
     gate.enter(visit(HostKind::Registry, "a")).await.err().unwrap();

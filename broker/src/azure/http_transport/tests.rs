@@ -222,6 +222,19 @@ async fn e3_answer_has_bounds() {
 }
 
 #[tokio::test]
+async fn l2_body_is_read_into_memory_that_never_moves() {
+    let answer = answer_of(Server::WritesLong {
+        header: 8,
+        body: 50_000,
+    });
+    assert_eq!(answer.await.unwrap().body().capacity(), 50_000);
+    let unannounced = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
+    let answer = answer_of(Server::Writes(unannounced)).await.unwrap();
+    assert_eq!(answer.body().as_slice(), b"{}");
+    assert_eq!(answer.body().capacity(), MAX_BODY_BYTES);
+}
+
+#[tokio::test]
 async fn transport_keeps_the_status_of_a_refusal_that_breaks_off() {
     let refusal = "HTTP/1.1 503 No\r\nretry-after: 7\r\ncontent-length: 100\r\n\r\npart";
     let answer = answer_of(Server::Writes(refusal)).await.unwrap();

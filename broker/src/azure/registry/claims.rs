@@ -10,7 +10,7 @@ use runtime::Secret;
 use serde::Deserialize;
 
 use crate::{
-    azure::{Issued, token_text, upstream::UpstreamError},
+    azure::{Issued, skew::Skew, token_text, upstream::UpstreamError},
     expiry::FLOOR,
 };
 
@@ -52,7 +52,7 @@ pub(super) fn issued(
     token: Secret,
     host: &RegistryHost,
     now: SystemTime,
-    clock_ahead: Duration,
+    skew: Skew,
 ) -> Result<Issued, UpstreamError> {
     token_text::check(&token).map_err(UpstreamError::Malformed)?;
     let claims: Claims = insecure_decode_claims(token.expose())
@@ -70,14 +70,20 @@ pub(super) fn issued(
         .ok_or(UpstreamError::Malformed("holds a token without an expiry"))?;
     // Nobody issues a token that is as good as dead by the issuer's own clock: then the header is wrong and not our clock.
     let expires_at = expires_at
-        .checked_sub(clock_ahead)
+        .checked_sub(skew.ahead())
         .filter(|sooner| sooner.duration_since(now).is_ok_and(|left| left >= FLOOR))
         .unwrap_or(expires_at);
+    // What is wrong with our own clock is not the registry's fault, and setting it is somebody else's task.
+    let is_dead_by_our_clock_only =
+        |expires_at: SystemTime| !skew.behind().is_zero() && expires_at + skew.behind() > now;
     match expires_at.duration_since(now) {
         Ok(Duration::ZERO) => Err(UpstreamError::Malformed("holds a token that expires at once")),
         Ok(lifetime) if lifetime <= MAX_LIFETIME => Ok(Issued { token, expires_at }),
         Ok(_too_long) => Err(UpstreamError::Malformed(
             "holds a token that lives longer than a day",
+        )),
+        Err(_past) if is_dead_by_our_clock_only(expires_at) => Err(UpstreamError::Malformed(
+            "holds a token that has expired by the broker's clock, which is ahead of the registry's",
         )),
         Err(_past) => Err(UpstreamError::Malformed("holds a token that has expired already")),
     }
@@ -138,7 +144,7 @@ mod tests {
         let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
         for (ahead_s, left_s) in [(0, 4500), (3600, 900), (4500, 4500), (86_400, 4500)] {
             let token = token(r#"{"exp":1004500}"#).into();
-            let issued = issued(token, &host(), now, Duration::from_secs(ahead_s))
+            let issued = issued(token, &host(), now, Skew(f64::from(ahead_s)))
                 .ok()
                 .unwrap();
             assert_eq!(issued.expires_at, now + Duration::from_secs(left_s));
@@ -152,7 +158,7 @@ mod tests {
             token(r#"{"exp":1004500,"iat":1,"nbf":1}"#).into(),
             &host(),
             now,
-            Duration::ZERO,
+            Skew::default(),
         )
         .ok()
         .unwrap();
@@ -164,7 +170,7 @@ mod tests {
         let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
         for (ahead_s, lives_s) in [(3600, 900), (4440, 60), (4441, 4500), (86_400 * 365, 4500)] {
             let token = token(r#"{"exp":1004500}"#);
-            let issued = issued(token.into(), &host(), now, Duration::from_secs(ahead_s));
+            let issued = issued(token.into(), &host(), now, Skew(f64::from(ahead_s)));
             assert_eq!(
                 issued.ok().unwrap().expires_at,
                 now + Duration::from_secs(lives_s),
@@ -187,11 +193,30 @@ mod tests {
         ] {
             assert!(
                 matches!(
-                    issued(text.clone().into(), &host(), now, Duration::ZERO),
+                    issued(text.clone().into(), &host(), now, Skew::default()),
                     Err(UpstreamError::Malformed(_))
                 ),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn s7_token_that_is_dead_by_our_clock_only_says_so() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let (ours, theirs) = (
+            "holds a token that has expired by the broker's clock, which is ahead of the registry's",
+            "holds a token that has expired already",
+        );
+        for (exp, skew_s, text) in [
+            (999_000, -7200.0, ours),
+            (999_000, -900.0, theirs),
+            (999_999, -60.0, theirs),
+            (999_000, 0.0, theirs),
+        ] {
+            let token = token(&format!(r#"{{"exp":{exp}}}"#)).into();
+            let refused = issued(token, &host(), now, Skew(skew_s)).err();
+            assert_eq!(refused, Some(UpstreamError::Malformed(text)), "{exp} {skew_s}");
         }
     }
 
@@ -215,7 +240,7 @@ mod tests {
             ("example.azurecr.io", r#""example.weu.geo.azurecr.io""#, false),
         ] {
             let token = token(&format!(r#"{{"exp":1004500,"aud":{aud}}}"#));
-            let issued = issued(token.into(), &host.parse().unwrap(), now, Duration::ZERO);
+            let issued = issued(token.into(), &host.parse().unwrap(), now, Skew::default());
             assert_eq!(issued.is_ok(), is_fine, "{host} {aud}");
         }
     }

@@ -24,7 +24,7 @@ fn cloud() -> Arc<Cloud> {
     })
 }
 
-fn federated(client: &str) -> TokenSource {
+pub(super) fn federated(client: &str) -> TokenSource {
     TokenSource::Federated {
         cloud: cloud(),
         tenant: "contoso.example".parse().unwrap(),

@@ -1,5 +1,7 @@
 //! Any pattern of arrivals and ends, against the promises: budgets, shares, order, and nothing left behind.
 
+mod memory;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
@@ -195,6 +197,61 @@ fn u6_freed_place_of_the_total_goes_to_the_tenant_with_the_fewest() {
     assert_eq!(next.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [1000]);
 }
 
+/// Eight slow hosts that hold all places and have as many waiting, each caller a tenant of its own.
+fn all_places_at_eight_slow_hosts(floor: &mut Floor<u32>, now: Instant) -> Started {
+    let mut running = Vec::new();
+    for id in 0..2 * PLACES {
+        let host = format!("slow{}", id % 8);
+        running.extend(
+            arrive(
+                floor,
+                visit(HostKind::Registry, &host, id as usize, None),
+                id,
+                now,
+            )
+            .unwrap(),
+        );
+    }
+    assert_eq!(running.len(), PLACES as usize);
+    running
+}
+
+#[test]
+fn u4_freed_place_of_the_total_goes_to_the_host_with_the_fewest_among_equal_tenants() {
+    let (mut floor, now) = (Floor::new(chance), Instant::now());
+    let mut running = all_places_at_eight_slow_hosts(&mut floor, now);
+    arrive(
+        &mut floor,
+        visit(HostKind::Registry, "zzz", 9999, None),
+        1000,
+        now,
+    )
+    .unwrap();
+    let (_, admission) = running.pop().unwrap();
+    let next = end(&mut floor, admission, Outcome::Answered, now);
+    assert_eq!(next.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [1000]);
+}
+
+#[test]
+fn u4_hosts_that_share_one_place_take_turns() {
+    let (mut floor, now) = (Floor::new(chance), Instant::now());
+    let mut running = all_places_at_eight_slow_hosts(&mut floor, now);
+    // More than one place may hang for good, and these two live by the one that does not.
+    for id in 0..20_u32 {
+        let host = if id < 10 { "yyy" } else { "zzz" };
+        let visit = visit(HostKind::Registry, host, 1000 + id as usize, None);
+        arrive(&mut floor, visit, 1000 + id, now).unwrap();
+    }
+    let mut order = Vec::new();
+    let (_, mut admission) = running.pop().unwrap();
+    for _ in 0..20 {
+        let (_, next) = end(&mut floor, admission, Outcome::Answered, now).pop().unwrap();
+        order.push(next.visit.host.1.to_string());
+        admission = next;
+    }
+    assert_eq!(order, ["yyy", "zzz"].repeat(10));
+}
+
 #[test]
 fn u8_cold_start_keeps_the_most_urgent_of_more_than_can_wait() {
     let (mut floor, now) = (Floor::new(chance), Instant::now());
@@ -234,70 +291,6 @@ fn u8_cold_start_keeps_the_most_urgent_of_more_than_can_wait() {
             .all(|at| *at <= Some(UNIX_EPOCH + Duration::from_secs(2100)))
     );
     assert!(floor.waiting.len() == 1 && WAITING_PER_HOST > 2000);
-}
-
-#[test]
-fn floor_that_is_full_forgets_who_is_idle_and_keeps_who_is_restrained() {
-    let (mut floor, now) = (Floor::new(chance), Instant::now());
-    let admit = |floor: &mut Floor<u32>, host: &str, at: Instant| {
-        arrive(floor, visit(HostKind::Registry, host, 1, None), 0, at)
-            .unwrap()
-            .pop()
-            .unwrap()
-            .1
-    };
-    let paused = admit(&mut floor, "paused", now);
-    let wait = Some(Duration::from_secs(3600));
-    end(
-        &mut floor,
-        paused,
-        Outcome::Throttled { wait, failure: None },
-        now,
-    );
-    for number in 0..HOSTS + 300 {
-        let at = now + MS * u32::try_from(number + 1).unwrap();
-        let admission = admit(&mut floor, &format!("host{number}"), at + Duration::from_secs(60));
-        end(
-            &mut floor,
-            admission,
-            Outcome::Answered,
-            at + Duration::from_secs(60),
-        );
-    }
-    assert_eq!(floor.hosts.len(), HOSTS);
-    let later = now + Duration::from_secs(600);
-    let refused = arrive(&mut floor, visit(HostKind::Registry, "paused", 1, None), 0, later).unwrap_err();
-    assert_eq!(refused.why, Why::Paused);
-}
-
-#[test]
-fn floor_counts_open_circuits_by_kind() {
-    let (mut floor, now) = (Floor::new(chance), Instant::now());
-    for id in 0..5 {
-        let (_, admission) = arrive(&mut floor, visit(HostKind::Entra, "login", 1, None), id, now)
-            .unwrap()
-            .pop()
-            .unwrap();
-        end(&mut floor, admission, failure(), now);
-    }
-    assert_eq!(
-        (
-            floor.open_circuits(HostKind::Entra),
-            floor.open_circuits(HostKind::Imds)
-        ),
-        (1, 0)
-    );
-    let refused = arrive(&mut floor, visit(HostKind::Entra, "login", 1, None), 9, now).unwrap_err();
-    assert!(
-        matches!(refused.why, Why::CircuitOpen(ref last) if matches!(**last, UpstreamError::Transport(_)))
-    );
-    let later = now + Duration::from_secs(60);
-    let (_, trial) = arrive(&mut floor, visit(HostKind::Entra, "login", 1, None), 10, later)
-        .unwrap()
-        .pop()
-        .unwrap();
-    end(&mut floor, trial, Outcome::Answered, later);
-    assert_eq!(floor.open_circuits(HostKind::Entra), 0);
 }
 
 #[test]
