@@ -9,7 +9,7 @@ use proto::MAX_MESSAGE_BYTES;
 use crate::{authn::Caller, metrics::WireFormat};
 
 /// A name of a service; nothing that is asked of the health service is longer.
-const MAX_HEALTH_MESSAGE_BYTES: usize = 1024;
+pub const MAX_HEALTH_MESSAGE_BYTES: usize = 1024;
 
 /// Whom the configuration of its cluster makes of a caller. One caller can have several roles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -224,12 +224,12 @@ fn find_route(method: &Method, path: &str) -> Result<&'static Rule, Unlisted> {
     })
 }
 
-/// Whether anybody may call what is at `path`: that it was answered says nothing about who asked.
-pub fn is_for_anybody(path: &str) -> bool {
-    TABLE.iter().any(|rule| {
-        let is_there = rule.grpc == Some(path) || rule.http.as_ref().is_some_and(|(_method, at)| *at == path);
-        is_there && rule.admits == Admits::Anybody
-    })
+/// What is called at `path`, if anybody may call it: that it was answered says nothing about who asked.
+pub fn for_anybody(path: &str) -> Option<Call> {
+    let is_there =
+        |rule: &&Rule| rule.grpc == Some(path) || rule.http.as_ref().is_some_and(|(_method, at)| *at == path);
+    let rule = TABLE.iter().find(is_there)?;
+    (rule.admits == Admits::Anybody).then_some(rule.call)
 }
 
 /// Whether a caller may, by its roles.

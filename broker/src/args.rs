@@ -54,7 +54,7 @@ pub struct RunArgs {
     /// Key of that certificate (PEM).
     #[arg(long, value_name = "FILE")]
     pub tls_key_file: PathBuf,
-    /// Open connections of the main listener at most. At that many, the oldest that has not been served makes room for a
+    /// Open connections of the main listener at most. At that many, the oldest without an admitted caller makes room for a
     /// new one.
     #[arg(long, value_name = "COUNT", default_value = "4096")]
     pub max_connections: NonZeroU32,

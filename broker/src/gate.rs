@@ -3,6 +3,8 @@
 //!
 //! Nothing reaches a service or a route but through here; what it lets through carries an [`Admitted`].
 
+use std::sync::Arc;
+
 use axum::{
     body::Body,
     extract::{Request, State},
@@ -22,7 +24,7 @@ use crate::{
     grpc,
     http::problem,
     metrics::WireFormat,
-    serve::Panicked,
+    serve::{Conduct, Panicked},
     service::{Admitted, Service},
 };
 
@@ -46,7 +48,13 @@ pub async fn gate(State(service): State<Service>, request: Request, next: Next) 
     propagation::continue_trace(&span, request.headers());
     let authenticated = async {
         match service.admit(wire, rule, request.headers()) {
-            Ok(admitted) => let_in(wire, admitted, request, next).await,
+            Ok(admitted) => {
+                // Now, and not when it is answered: that may take half a minute, in which the caller needs its seat.
+                if let Some(connection) = request.extensions().get::<Arc<Conduct>>() {
+                    connection.admitted(admitted.cluster());
+                }
+                let_in(wire, admitted, request, next).await
+            }
             Err(error) => refusal(wire, &error),
         }
     };

@@ -1,9 +1,10 @@
 //! The main listener: one TLS port for gRPC and HTTP JSON, bounded in connections, drained on shutdown.
 //!
 //! A connection passes these files in this order: here (accepted) -> [`seats`] (one of so many) -> [`connection`] (TLS,
-//! requests, end) -> the router.
+//! requests, end) -> [`conduct`] (what it may hold open) -> the router.
 
 mod certificate;
+mod conduct;
 mod connection;
 mod health;
 mod request_panic;
@@ -20,6 +21,7 @@ use runtime::{Failure, Shutdown, tasks::spawn_detached};
 
 use crate::{gate, grpc, http, metrics::ConnectionMetrics, service::Service};
 pub use certificate::{Certificate, TlsFiles};
+pub(crate) use conduct::Conduct;
 use connection::Terms;
 pub use health::Health;
 pub(crate) use request_panic::Panicked;

@@ -5,7 +5,7 @@
 mod answer;
 mod record;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use http::HeaderMap;
 use proto::{
@@ -16,6 +16,7 @@ use proto::{
         ListClustersRequest, ListClustersResponse, TokenKind,
     },
 };
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     access::{self, Admits, Role, Rule},
@@ -40,7 +41,8 @@ pub struct Service(Arc<Parts>);
 pub struct Admitted {
     caller: Caller,
     live: Arc<Snapshot>,
-    deadline: Duration,
+    /// From when the headers were there; the body takes of it.
+    deadline: Instant,
     record: Record,
 }
 
@@ -51,6 +53,11 @@ struct Parts {
 }
 
 impl Admitted {
+    /// The cluster of the caller.
+    pub fn cluster(&self) -> &Arc<str> {
+        &self.caller.cluster.config.name
+    }
+
     /// Where the outcome goes.
     pub fn record(&self) -> &Record {
         &self.record
@@ -79,12 +86,12 @@ impl Service {
     ) -> Result<Admitted, CredentialError> {
         let record = Record::open(self.0.metrics.clone(), wire, rule.call);
         let live = self.0.live.current();
-        let caller = authenticated(&live, headers)
-            .and_then(|caller| match rule.admits {
-                Admits::Anybody => Ok(caller),
-                Admits::Only(roles) => Ok(access::check(&caller, roles).map(|()| caller)?),
-            })
-            .inspect_err(|error| record.fail(error))?;
+        let caller = authenticated(&live, headers).inspect_err(|error| record.turn_away(error))?;
+        if let Admits::Only(roles) = rule.admits {
+            access::check(&caller, roles)
+                .map_err(CredentialError::from)
+                .inspect_err(|error| record.fail(error))?;
+        }
         let asked = match wire {
             WireFormat::Grpc => grpc::deadline(headers),
             WireFormat::Http => None,
@@ -92,7 +99,7 @@ impl Service {
         Ok(Admitted {
             caller,
             live,
-            deadline: asked.unwrap_or(MAX_DEADLINE).min(MAX_DEADLINE),
+            deadline: Instant::now() + asked.unwrap_or(MAX_DEADLINE).min(MAX_DEADLINE),
             record,
         })
     }
@@ -114,7 +121,7 @@ impl Service {
     {
         let (deadline, record) = (admitted.deadline, admitted.record.clone());
         let answered = match message {
-            Ok(message) => tokio::time::timeout(deadline, call(self, admitted, message))
+            Ok(message) => timeout_at(deadline, call(self, admitted, message))
                 .await
                 .unwrap_or_else(|_elapsed| Err(CredentialError::titled(Reason::DeadlineExceeded))),
             Err(error) => Err(error),
@@ -290,3 +297,6 @@ fn bearer_token(headers: &HeaderMap) -> Option<&str> {
         .split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,6 +46,7 @@ static WEST: LazyLock<Signer> = LazyLock::new(|| Signer::new("west-1"));
 /// Two clusters, `east` and `west`, of one issuer. East has the syncer, the operator, and a grant for namespace `web`.
 pub(crate) struct Scene {
     pub(crate) router: Router,
+    pub(crate) service: Service,
     pub(crate) azure: FakeAzure,
     registry: Registry,
 }
@@ -74,9 +75,11 @@ impl Scene {
             clouds,
             policy,
         });
-        let (router, _health) = serve::router(Service::new(live, credentials, metrics)).await;
+        let service = Service::new(live, credentials, metrics);
+        let (router, _health) = serve::router(service.clone()).await;
         Self {
             router,
+            service,
             azure,
             registry,
         }

@@ -1,5 +1,7 @@
 //! The admin listener: `/livez`, `/readyz`, `/metrics`. Plain HTTP, apart from the listener that serves callers.
 
+mod listener;
+
 use std::{
     net::TcpListener,
     sync::{
@@ -97,11 +99,7 @@ pub fn router(registry: Registry, readiness: Readiness, shutdown: Shutdown) -> R
 pub fn serve(listener: TcpListener, router: Router) -> Result<impl Future<Output = ()> + Send, Failure> {
     let listener = tokio::net::TcpListener::from_std(listener)
         .map_err(|error| Failure::runtime("cannot use the admin listener").source(error))?;
-    Ok(async move {
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!(%error, "the admin server failed");
-        }
-    })
+    Ok(listener::serve(listener, router))
 }
 
 async fn ready(State(state): State<AdminState>) -> impl IntoResponse {

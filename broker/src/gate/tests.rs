@@ -6,13 +6,16 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::Poll,
+    time::Duration,
 };
 
 use bytes::Bytes;
+use futures::StreamExt as _;
 use http::{HeaderMap, Method, Request, StatusCode};
 use prost::Message as _;
 use proto::{MAX_MESSAGE_BYTES, v1::GetDockerConfigRequest};
 use serde_json::json;
+use tokio::time::timeout;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -218,6 +221,13 @@ async fn a5_health_and_description_are_for_anybody() {
         framed(&long.encode_to_vec()),
     );
     assert_ne!(status(&scene.send(request).await).code(), Code::Ok);
+
+    // Announced as a message of 3 MiB, and nothing of it: refused before memory is set aside for it.
+    let announced = Bytes::from_static(&[0, 0, 0x30, 0, 0]);
+    let body = futures::stream::iter([Ok::<_, std::io::Error>(announced)]).chain(futures::stream::pending());
+    let request = grpc_request("/grpc.health.v1.Health/Check", None, Body::from_stream(body));
+    let refused = timeout(Duration::from_secs(10), scene.send(request)).await;
+    assert_eq!(status(&refused.unwrap()).code(), Code::OutOfRange);
 
     for method in [Method::GET, Method::HEAD] {
         let request = http_request(method, "/openapi.json", None, Body::empty());

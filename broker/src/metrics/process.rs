@@ -22,10 +22,14 @@ pub struct ConnectionMetrics {
 /// Why the broker, and not its peer, ended a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Closed {
-    /// There were too many, and all others had been served.
+    /// There were too many, and all others had been admitted.
     Full,
-    /// There were too many, and this one had not been served yet.
+    /// There were too many, and nobody had been admitted over this one.
     MadeRoom,
+    /// There were too many, and its cluster had more than its share.
+    OverShare,
+    /// It asked on and on, and nobody was admitted over it.
+    Stranger,
     /// It asked for nothing.
     Silent,
     /// It had its time: its caller finds a replica anew.
@@ -170,6 +174,8 @@ impl EncodeLabelValue for Closed {
         let name = match self {
             Self::Full => "full",
             Self::MadeRoom => "made_room",
+            Self::OverShare => "over_share",
+            Self::Stranger => "stranger",
             Self::Silent => "silent",
             Self::Old => "old",
             Self::Drained => "drained",

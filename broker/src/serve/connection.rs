@@ -5,10 +5,7 @@ use std::{
     convert::Infallible,
     io,
     pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -28,7 +25,11 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::{DRAIN, seats::Seat};
+use super::{
+    DRAIN,
+    conduct::{Conduct, Exchange},
+    seats::Seat,
+};
 use crate::{
     access,
     metrics::{Closed, ConnectionMetrics, TlsFailure},
@@ -38,7 +39,7 @@ use crate::{
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// From the handshake to the first request, and over HTTP/1 to the end of the headers of each.
 const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// For the farewell of a connection that has asked nothing.
+/// For the farewell of a connection that nobody will miss.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Requests of one connection in flight; a syncer needs a few hundred, an attacker wants more.
 const MAX_STREAMS: u32 = 512;
@@ -64,12 +65,6 @@ pub(super) struct Terms {
     pub(super) router: Router,
     pub(super) metrics: ConnectionMetrics,
     pub(super) shutdown: Shutdown,
-}
-
-/// How a connection has behaved.
-struct Conduct {
-    seat: Seat,
-    has_asked: AtomicBool,
 }
 
 /// The router, taking note of how the connection behaves.
@@ -112,10 +107,7 @@ pub(super) async fn serve<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let conduct = Arc::new(Conduct {
-        seat,
-        has_asked: AtomicBool::new(false),
-    });
+    let conduct = Arc::new(Conduct::new(seat));
     let served = async {
         match greet(stream, certificate).await {
             Ok(stream) => converse(stream, Arc::clone(&conduct), age, &terms).await,
@@ -124,7 +116,7 @@ pub(super) async fn serve<S>(
     };
     tokio::select! {
         () = served => {}
-        () = conduct.seat.displaced() => {}
+        () = conduct.displaced() => {}
     }
 }
 
@@ -162,14 +154,19 @@ where
     let mut connection = pin!(terms.protocols.serve_connection(TokioIo::new(stream), service));
     let reason = tokio::select! {
         ended = connection.as_mut() => return log_end(ended),
-        () = conduct.silent() => Closed::Silent,
+        () = silent(&conduct) => Closed::Silent,
+        () = conduct.spent() => Closed::Stranger,
         () = sleep(age) => Closed::Old,
         () = terms.shutdown.started() => Closed::Drained,
     };
     terms.metrics.count_closed(reason);
     // HTTP/2 says GOAWAY and finishes what has begun; HTTP/1 finishes the request in flight.
     connection.as_mut().graceful_shutdown();
-    let patience = if conduct.has_asked() { DRAIN } else { FAREWELL };
+    let patience = if conduct.has_asked() && reason != Closed::Stranger {
+        DRAIN
+    } else {
+        FAREWELL
+    };
     match timeout(patience, connection).await {
         Ok(ended) => log_end(ended),
         Err(_elapsed) => tracing::debug!("a connection did not end in time and was cut off"),
@@ -182,17 +179,11 @@ fn log_end(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
     }
 }
 
-impl Conduct {
-    fn has_asked(&self) -> bool {
-        self.has_asked.load(Ordering::Relaxed)
-    }
-
-    /// Waits until it is clear that nothing will be asked; for ever, if something has been.
-    async fn silent(&self) {
-        sleep(REQUEST_HEAD_TIMEOUT).await;
-        if self.has_asked() {
-            std::future::pending::<()>().await;
-        }
+/// Waits until it is clear that nothing will be asked; for ever, if something has been.
+async fn silent(conduct: &Conduct) {
+    sleep(REQUEST_HEAD_TIMEOUT).await;
+    if conduct.has_asked() {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -201,28 +192,19 @@ impl Service<Request<Incoming>> for Observed {
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        self.conduct.has_asked.store(true, Ordering::Relaxed);
-        let is_public = access::is_for_anybody(request.uri().path());
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let mut exchange = Exchange::begin(&self.conduct, request.version());
+        let public = access::for_anybody(request.uri().path());
+        request.extensions_mut().insert(Arc::clone(&self.conduct));
         let answer = self.router.call(request);
-        let conduct = Arc::clone(&self.conduct);
         Box::pin(async move {
-            let response = answer.await?;
-            if !is_public && is_success(&response) {
-                conduct.seat.keep();
+            if let Some(refusal) = public.and_then(|call| exchange.refusal(call)) {
+                return Ok(refusal);
             }
-            Ok(response)
+            let response = answer.await?;
+            Ok(exchange.answer(response))
         })
     }
-}
-
-/// gRPC says in a header of its own that a call was refused.
-fn is_success(response: &Response<Body>) -> bool {
-    response.status().is_success()
-        && response
-            .headers()
-            .get("grpc-status")
-            .is_none_or(|status| status.as_bytes() == b"0")
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use tonic_health::{
     server::HealthReporter,
 };
 
+use crate::access::MAX_HEALTH_MESSAGE_BYTES;
+
 /// The server as a whole has the empty name.
 const SERVICES: [&str; 3] = [
     "",
@@ -24,6 +26,8 @@ pub(super) async fn service() -> (Health, HealthServer<impl HealthApi>) {
     for name in SERVICES {
         reporter.set_service_status(name, ServingStatus::Serving).await;
     }
+    // Otherwise five bytes that announce a message of 4 MiB have its memory set aside.
+    let service = service.max_decoding_message_size(MAX_HEALTH_MESSAGE_BYTES);
     (Health(reporter), service)
 }
 

@@ -1,8 +1,10 @@
 //! How many connections there may be, and which one goes when there are too many.
 //!
-//! A connection that has been served stays. At the limit the oldest one that has not makes room for a new one: a flood
-//! of connections that ask nothing displaces itself, and a caller that knocks gets the milliseconds that it needs.
-//! If all have been served, the new one is closed at once, and its caller turns to another replica.
+//! A connection over which a caller was admitted stays. At the limit the oldest of the others, the strangers, makes room
+//! for a new one: a flood of connections that ask nothing displaces itself, and a caller that knocks gets the
+//! milliseconds that it needs. If there is no stranger, the cluster that has the most seats gives one up, as long as it
+//! has more than its share: no cluster keeps the others out. If all have their share, the new one is closed at once, and
+//! its caller turns to another replica.
 //!
 //! Nothing is refused below the limit, and nothing is decided by address: a load balancer hides them.
 
@@ -28,23 +30,28 @@ pub(super) struct Seat {
 struct Room {
     limit: usize,
     taken: watch::Sender<usize>,
-    /// Connections that have not been served, in the order in which they came.
-    strangers: Mutex<Strangers>,
+    guests: Mutex<Guests>,
     metrics: ConnectionMetrics,
 }
 
+/// Those who have a seat and have not been told to leave.
 #[derive(Default)]
-struct Strangers {
+struct Guests {
     next_number: u64,
-    seated: BTreeMap<u64, Arc<Notify>>,
+    strangers: InOrder,
+    /// By cluster; none is empty.
+    known: BTreeMap<Arc<str>, InOrder>,
 }
+
+/// In the order in which they came.
+type InOrder = BTreeMap<u64, Arc<Notify>>;
 
 impl Seats {
     pub(super) fn new(limit: usize, metrics: ConnectionMetrics) -> Self {
         Self(Arc::new(Room {
             limit,
             taken: watch::Sender::new(0),
-            strangers: Mutex::default(),
+            guests: Mutex::default(),
             metrics,
         }))
     }
@@ -54,16 +61,17 @@ impl Seats {
     pub(super) async fn take(&mut self) -> Option<Seat> {
         let room = &self.0;
         if *room.taken.borrow() >= room.limit {
-            let Some((_number, oldest)) = room.strangers().seated.pop_first() else {
+            let leaving = room.guests().next_to_leave(room.limit);
+            let Some((guest, reason)) = leaving else {
                 room.metrics.count_closed(Closed::Full);
                 return None;
             };
-            room.metrics.count_closed(Closed::MadeRoom);
-            oldest.notify_one();
+            room.metrics.count_closed(reason);
+            guest.notify_one();
             room.until(|taken| taken < room.limit).await;
         }
         let displaced = Arc::new(Notify::new());
-        let number = room.strangers().seat(Arc::clone(&displaced));
+        let number = room.guests().seat(Arc::clone(&displaced));
         room.count(|taken| taken + 1);
         Some(Seat {
             room: Arc::clone(room),
@@ -79,9 +87,9 @@ impl Seats {
 }
 
 impl Seat {
-    /// The connection has been served: it keeps its seat.
-    pub(super) fn keep(&self) {
-        self.room.strangers().seated.remove(&self.number);
+    /// A caller of `cluster` was admitted: the connection keeps its seat. Not if it was told to leave already.
+    pub(super) fn keep(&self, cluster: &Arc<str>) {
+        self.room.guests().keep(self.number, cluster);
     }
 
     /// Waits until the connection must make room.
@@ -92,14 +100,14 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.keep();
+        self.room.guests().remove(self.number);
         self.room.count(|taken| taken.saturating_sub(1));
     }
 }
 
 impl Room {
-    fn strangers(&self) -> MutexGuard<'_, Strangers> {
-        self.strangers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn guests(&self) -> MutexGuard<'_, Guests> {
+        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for a number of taken seats.
@@ -117,12 +125,45 @@ impl Room {
     }
 }
 
-impl Strangers {
+impl Guests {
     fn seat(&mut self, displaced: Arc<Notify>) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
-        self.seated.insert(number, displaced);
+        self.strangers.insert(number, displaced);
         number
+    }
+
+    fn keep(&mut self, number: u64, cluster: &Arc<str>) {
+        if let Some(guest) = self.strangers.remove(&number) {
+            self.known
+                .entry(Arc::clone(cluster))
+                .or_default()
+                .insert(number, guest);
+        }
+    }
+
+    fn remove(&mut self, number: u64) {
+        if self.strangers.remove(&number).is_none() {
+            self.known.retain(|_cluster, guests| {
+                guests.remove(&number);
+                !guests.is_empty()
+            });
+        }
+    }
+
+    /// Takes out whoever must leave when all of `limit` seats are taken.
+    fn next_to_leave(&mut self, limit: usize) -> Option<(Arc<Notify>, Closed)> {
+        if let Some((_number, oldest)) = self.strangers.pop_first() {
+            return Some((oldest, Closed::MadeRoom));
+        }
+        // Rounded up: clusters that have as many as each other, give or take one, leave each other alone.
+        let share = limit.div_ceil(self.known.len().max(1));
+        let greediest = self.known.values_mut().max_by_key(|guests| guests.len())?;
+        if greediest.len() <= share {
+            return None;
+        }
+        let (_number, oldest) = greediest.pop_first()?;
+        Some((oldest, Closed::OverShare))
     }
 }
 
@@ -136,6 +177,10 @@ mod tests {
 
     use super::*;
 
+    fn cluster(name: &str) -> Arc<str> {
+        Arc::from(name)
+    }
+
     fn seats(limit: usize) -> Seats {
         Seats::new(limit, ConnectionMetrics::register(&mut Registry::default()))
     }
@@ -146,19 +191,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn u8_oldest_connection_that_was_not_served_makes_room() {
+    async fn u8_oldest_stranger_makes_room() {
         let mut seats = seats(3);
-        let served = seats.take().await.unwrap();
-        served.keep();
-        let [served, older, newer] = [
-            obedient(served),
+        let admitted = seats.take().await.unwrap();
+        admitted.keep(&cluster("weu-7"));
+        let [admitted, older, newer] = [
+            obedient(admitted),
             obedient(seats.take().await.unwrap()),
             obedient(seats.take().await.unwrap()),
         ];
         let _new = seats.take().await.unwrap();
         older.await.unwrap();
         tokio::task::yield_now().await;
-        assert!(!served.is_finished() && !newer.is_finished());
+        assert!(!admitted.is_finished() && !newer.is_finished());
     }
 
     #[tokio::test(start_paused = true)]
@@ -172,14 +217,46 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn u8_connection_is_closed_when_all_others_were_served() {
+    async fn u8_connection_is_closed_when_all_others_were_admitted() {
         let mut seats = seats(2);
         let (one, two) = (seats.take().await.unwrap(), seats.take().await.unwrap());
-        one.keep();
-        two.keep();
+        one.keep(&cluster("weu-7"));
+        two.keep(&cluster("weu-7"));
         assert!(seats.take().await.is_none());
         drop(one);
         assert!(seats.take().await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn u8_cluster_with_more_than_its_share_makes_room_for_others() {
+        let mut seats = seats(4);
+        let small = seats.take().await.unwrap();
+        small.keep(&cluster("small"));
+        let mut large = Vec::new();
+        for _ in 0..3 {
+            let seat = seats.take().await.unwrap();
+            seat.keep(&cluster("large"));
+            large.push(obedient(seat));
+        }
+        // Four seats, two clusters: two for each.
+        let newcomer = seats.take().await.unwrap();
+        large.remove(0).await.unwrap();
+        newcomer.keep(&cluster("small"));
+        assert!(seats.take().await.is_none(), "each has its share");
+        assert!(large.iter().all(|seat| !seat.is_finished()));
+        drop(small);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn u8_connection_that_was_told_to_leave_cannot_keep_its_seat() {
+        let mut seats = seats(1);
+        let leaving = seats.take().await.unwrap();
+        let early = timeout(Duration::from_secs(1), seats.take()).await;
+        assert!(early.is_err());
+        leaving.keep(&cluster("weu-7"));
+        drop(leaving);
+        assert!(seats.take().await.is_some());
+        assert!(seats.0.guests().known.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -46,7 +46,18 @@ impl Record {
         self.0.outcome.get_or_init(|| outcome);
     }
 
-    /// The same for a refusal or a failure, and the one place where it is logged. Who asked for what is in the fields
+    /// The same for somebody whom the broker does not know. Below the level of other refusals: a stranger must not be
+    /// able to fill the log. The metric counts it, and the answer says why.
+    pub fn turn_away(&self, error: &CredentialError) {
+        self.settle(Outcome::Failed(error.reason));
+        tracing::debug!(
+            call = self.0.call.as_str(),
+            reason = error.reason.as_str(),
+            "turned away: {error}"
+        );
+    }
+
+    /// The same for a refusal or a failure of a caller's request, and the one place where it is logged. Who asked for what is in the fields
     /// of the span.
     pub fn fail(&self, error: &CredentialError) {
         self.settle(Outcome::Failed(error.reason));

@@ -25,6 +25,11 @@ const MAX_CONNECTIONS: usize = 4_096;
 const OTHER_FILES: usize = 100;
 /// The memory of guarantee U8. An idle process takes some 27 MiB of it.
 const MAX_MEMORY_MIB: u64 = 256;
+/// Connections that hold as many streams as HTTP/2 lets them.
+const HELD_CONNECTIONS: usize = 100;
+const HELD_STREAMS: usize = 512;
+/// Of 100 connections; without a bound on streams it is some 240 MiB.
+const MAX_MEMORY_HELD_MIB: u64 = 64;
 const MADE_ROOM: &str = "acrpull_broker_connections_closed_total{reason=\"made_room\"}";
 
 async fn broker() -> anyhow::Result<Broker> {
@@ -189,6 +194,82 @@ async fn u8_streams_that_are_opened_and_reset_end_their_connection() -> anyhow::
 }
 
 #[tokio::test]
+async fn u8_streams_that_are_held_open_cost_bounded_memory() -> anyhow::Result<()> {
+    let broker = broker().await?;
+    withstands(&broker, async {
+        let mut connections = Vec::new();
+        for number in 0..HELD_CONNECTIONS {
+            let path = ["/grpc.health.v1.Health/Watch", "/v1/docker-config"][number % 2];
+            let mut stream = tls(&broker, b"h2").await?;
+            // Writing fails once the broker has closed.
+            drop(stream.write_all(&held_streams(path)).await);
+            connections.push(stream);
+        }
+        for stream in &mut connections {
+            until_closed(stream).await?;
+        }
+        Ok(())
+    })
+    .await?;
+    let memory = broker.peak_memory_mib()?;
+    assert!(memory <= MAX_MEMORY_HELD_MIB, "{memory} MiB");
+    Ok(())
+}
+
+/// A few streams each, so that no connection is asked to go.
+#[tokio::test]
+async fn u8_strangers_that_keep_within_their_limits_hold_up_nobody() -> anyhow::Result<()> {
+    let broker = broker().await?;
+    withstands(&broker, async {
+        let mut connections = Vec::new();
+        for _ in 0..HELD_CONNECTIONS {
+            let mut stream = tls(&broker, b"h2").await?;
+            let mut bytes = http2_without_window();
+            bytes.extend(post(1, "/grpc.health.v1.Health/Watch"));
+            for stream in (3..).step_by(2).take(7) {
+                bytes.extend(post(stream, "/v1/docker-config"));
+            }
+            stream.write_all(&bytes).await?;
+            connections.push(stream);
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        Ok(())
+    })
+    .await?;
+    let memory = broker.peak_memory_mib()?;
+    assert!(memory <= MAX_MEMORY_HELD_MIB, "{memory} MiB");
+    Ok(())
+}
+
+#[tokio::test]
+async fn u8_caller_whose_request_was_refused_keeps_its_connection_in_a_flood() -> anyhow::Result<()> {
+    let signer = Signer::new()?;
+    let configuration = configuration(&signer, json!({}))?;
+    let broker = Broker::start(signer, &configuration, &["--max-connections=2"]).await?;
+    let mut caller = tls(&broker, b"http/1.1").await?;
+    // Admitted, and then refused because it asks for nothing.
+    let request = format!(
+        "POST /v1/docker-config HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ncontent-length: 2\r\n\r\n{{}}",
+        broker.signer.caller_token(0)?
+    );
+    for _ in 0..2 {
+        caller.write_all(request.as_bytes()).await?;
+        let mut answer = vec![0; 4096];
+        let length = timeout(PATIENCE, caller.read(&mut answer)).await??;
+        let answer = String::from_utf8_lossy(answer.get(..length).unwrap_or_default());
+        ensure!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        let mut strangers = Vec::new();
+        for _ in 0..5 {
+            strangers.push(TcpStream::connect(broker.address).await?);
+        }
+        // It went for the sake of those that came after it.
+        until_closed(&mut strangers[0]).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn u8_forged_tokens_are_refused_one_by_one() -> anyhow::Result<()> {
     let broker = Arc::new(broker().await?);
     let stranger = Arc::new(Signer::new()?);
@@ -217,6 +298,11 @@ async fn u8_forged_tokens_are_refused_one_by_one() -> anyhow::Result<()> {
         Ok(())
     })
     .await?;
+    let log = broker.log()?;
+    assert!(
+        !log.contains("CLUSTER_NOT_REGISTERED"),
+        "strangers write the log: {log}"
+    );
     let memory = broker.peak_memory_mib()?;
     assert!(memory <= MAX_MEMORY_MIB, "{memory} MiB");
     Ok(())
@@ -236,6 +322,46 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 fn http2_beginning() -> Vec<u8> {
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     bytes.extend(frame(4, 0, 0, &[]));
+    bytes
+}
+
+/// The same, with a window for no byte of any answer.
+fn http2_without_window() -> Vec<u8> {
+    const INITIAL_WINDOW_SIZE: [u8; 2] = [0, 4];
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(4, 0, 0, &[&INITIAL_WINDOW_SIZE[..], &[0; 4]].concat()));
+    bytes
+}
+
+/// A gRPC request with an empty message, or a POST without a token, by `path`.
+fn post(stream: u32, path: &str) -> Vec<u8> {
+    const END_HEADERS: u8 = 0x4;
+    const END_STREAM: u8 = 0x1;
+    // `:method: POST`, `:scheme: https`; `:path`, `content-type` as literals (RFC 7541 section 6.2.2).
+    let mut block = vec![0x83, 0x87, 0x04];
+    let literal = |text: &str| {
+        [
+            &[u8::try_from(text.len()).unwrap_or(u8::MAX)][..],
+            text.as_bytes(),
+        ]
+        .concat()
+    };
+    block.extend(literal(path));
+    if path.starts_with("/grpc") {
+        block.extend([0x0f, 0x10]);
+        block.extend(literal("application/grpc"));
+    }
+    let mut bytes = frame(1, END_HEADERS, stream, &block);
+    bytes.extend(frame(0, END_STREAM, stream, &[0; 5]));
+    bytes
+}
+
+/// As many streams as there may be, none of which ends.
+fn held_streams(path: &str) -> Vec<u8> {
+    let mut bytes = http2_without_window();
+    for stream in (1..).step_by(2).take(HELD_STREAMS) {
+        bytes.extend(post(stream, path));
+    }
     bytes
 }
 

@@ -23,16 +23,15 @@ async fn broker() -> anyhow::Result<Broker> {
 async fn r1_shutdown_is_told_to_those_who_watch_and_does_not_wait_for_them() -> anyhow::Result<()> {
     let mut broker = broker().await?;
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&broker.ca_pem));
-    let channel = Channel::from_shared(format!("https://localhost:{}", broker.address.port()))?
-        .tls_config(tls)?
-        .connect()
-        .await?;
-    let mut health = HealthClient::new(channel);
+    let endpoint =
+        Channel::from_shared(format!("https://localhost:{}", broker.address.port()))?.tls_config(tls)?;
     let mut statuses = Vec::new();
     for service in ["", "acrpull.broker.v1.CredentialService"] {
         let request = HealthCheckRequest {
             service: service.to_owned(),
         };
+        // One connection may watch once.
+        let mut health = HealthClient::new(endpoint.connect().await?);
         statuses.push(health.watch(request).await?.into_inner());
     }
     for stream in &mut statuses {

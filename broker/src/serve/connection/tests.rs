@@ -1,6 +1,9 @@
 //! Connections in memory and in virtual time: what is waited for, and for how long.
 
-use axum::routing::get;
+mod strangers;
+
+use axum::{Extension, routing::get};
+use futures::stream::pending;
 use http::StatusCode;
 use http_body_util::Empty;
 use hyper::{
@@ -17,9 +20,16 @@ use tokio::{
 
 use super::{super::seats::Seats, *};
 
+const WATCH: &str = "/grpc.health.v1.Health/Watch";
 const AGE: Duration = Duration::from_secs(300);
 /// What a stage may take longer than its limit: timers of HTTP have a grain.
 const GRAIN: Duration = Duration::from_millis(50);
+
+/// Admits as the gate does, and has an answer only much later.
+async fn admitted(Extension(conduct): Extension<Arc<Conduct>>) {
+    conduct.admitted(&Arc::from("weu-7"));
+    sleep(Duration::from_secs(25)).await;
+}
 
 /// A server for one connection in memory.
 struct Scene {
@@ -34,8 +44,16 @@ impl Scene {
         let metrics = ConnectionMetrics::register(&mut registry);
         let router = Router::new()
             .route("/quick", get(async || "ok"))
-            .route("/refused", get(async || StatusCode::UNAUTHORIZED))
+            .route(
+                "/refused",
+                get(async || (StatusCode::UNAUTHORIZED, "who are you?")),
+            )
+            .route("/admitted", get(admitted))
             .route("/openapi.json", get(async || "{}"))
+            .route(
+                WATCH,
+                get(async || Body::from_stream(pending::<io::Result<Bytes>>())),
+            )
             .route("/slow", get(async || sleep(Duration::from_secs(25)).await));
         Self {
             terms: Arc::new(Terms {
@@ -52,10 +70,7 @@ impl Scene {
     /// A connection whose handshake is over; the handle is done when the server has let go of it.
     async fn connect(&mut self) -> (DuplexStream, JoinHandle<()>) {
         let (ours, theirs) = tokio::io::duplex(256 * 1024);
-        let conduct = Arc::new(Conduct {
-            seat: self.seats.take().await.unwrap(),
-            has_asked: AtomicBool::new(false),
-        });
+        let conduct = Arc::new(Conduct::new(self.seats.take().await.unwrap()));
         let terms = Arc::clone(&self.terms);
         let served = spawn_detached(async move { converse(theirs, conduct, AGE, &terms).await });
         (ours, served)
@@ -242,19 +257,23 @@ async fn http1_connection_is_kept_for_another_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn u8_only_a_caller_that_was_served_keeps_its_seat() {
+async fn u8_only_a_caller_that_was_admitted_keeps_its_seat() {
     for (path, is_kept) in [
-        ("/quick", true),
+        ("/quick", false),
         ("/refused", false),
         ("/openapi.json", false),
         ("/none", false),
+        // It is kept while the call is under way.
+        ("/admitted", true),
     ] {
         let mut scene = Scene::new();
         let (mut requests, served) = scene.http2().await;
-        requests.send_request(get_request(path)).await.unwrap();
+        let asked = spawn_detached(requests.send_request(get_request(path)));
+        sleep(Duration::from_secs(1)).await;
         // The room has one seat. From a stranger a second connection would get it; it waits for the stranger to go.
         let second = timeout(Duration::from_secs(1), scene.seats.take()).await;
         assert_eq!(matches!(second, Ok(None)), is_kept, "{path}");
+        asked.abort();
         served.abort();
     }
 }
