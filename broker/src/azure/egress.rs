@@ -20,10 +20,11 @@ use crate::config::{EgressConfig, HostOverride};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The metadata service is on the same machine.
 const IMDS_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Idle connections kept per host: a few for a burst of scopes, not one per caller.
-const IDLE_CONNECTIONS_PER_HOST: usize = 8;
-/// Headers of an answer; Entra's have about 4 KiB.
-pub(super) const MAX_HEADER_BYTES: u32 = 16 * 1024;
+/// Idle connections kept per host: as many as calls may be in flight to it.
+const IDLE_CONNECTIONS_PER_HOST: usize = 32;
+/// They are kept for a burst and not for the next refresh. Shorter than servers keep them, so that a call does not meet
+/// a connection that is just being closed; and what a black hole has swallowed is not tried for long.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Azure's host endpoint ("wire server"): reachable from every virtual machine, meant for its agent only.
 const AZURE_WIRE_SERVER: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
 
@@ -63,8 +64,11 @@ pub(super) fn azure_client(
         .redirect(redirect::Policy::none())
         // One call is one request, also where a server says that it has not looked at it yet: the budgets count calls.
         .retry(retry::never())
-        .http2_max_header_list_size(MAX_HEADER_BYTES)
+        // One connection, one call: one that stalls is closed with the call that timed out. Over HTTP/2 every later call
+        // to the host would share it, and time out as well.
+        .http1_only()
         .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(IDLE_TIMEOUT)
         .pool_max_idle_per_host(IDLE_CONNECTIONS_PER_HOST)
         .user_agent(concat!("acrpull-broker/", env!("CARGO_PKG_VERSION")))
         .dns_resolver(GuardedResolver {

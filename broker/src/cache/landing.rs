@@ -1,6 +1,6 @@
 //! What a fetch changes when it ends, however it ends: a token, a failure, a panic.
 
-use std::{fmt::Debug, hash::Hash, sync::Arc};
+use std::{fmt::Debug, hash::Hash, sync::Arc, time::Duration};
 
 use proto::Reason;
 use runtime::Moment;
@@ -12,6 +12,9 @@ use crate::{
     metrics::CacheResult,
     tenant::Tenant,
 };
+
+/// Less than this is no gain: the same token, its life counted in whole seconds by somebody else.
+const NEWER_BY: Duration = Duration::from_secs(2);
 
 /// A fetch between its start and its landing. Dropped before that, its task panicked or ended with the process: that
 /// is a failure like any other, and is remembered.
@@ -164,7 +167,11 @@ fn newer_of<V: Clone>(
     now: Moment,
 ) -> Arc<Token<V>> {
     match old.filter(|old| old.lifetime.is_usable(now)) {
-        Some(old) if !need.rejected_current && old.lifetime.expires_at() >= fetched.lifetime.expires_at() => {
+        // By what is left and not by the time of day at its end: the clock may have been set in between.
+        Some(old)
+            if !need.rejected_current
+                && fetched.lifetime.remaining(now) <= old.lifetime.remaining(now) + NEWER_BY =>
+        {
             Arc::new(Token {
                 value: old.value.clone(),
                 lifetime: old.lifetime.not_renewed(now),

@@ -1,6 +1,6 @@
 //! Tokens that die before their time, clocks that are set, and a metadata service that is being updated.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use azure_simulator::{Action, Fault, Operation, Role, RoleAssignment, RoleMode, Service};
 use broker::request::{Held, Wish};
@@ -77,7 +77,9 @@ async fn c5_a_thousand_reports_in_a_minute_cost_one_renewal() {
 #[tokio::test(start_paused = true)]
 async fn s7_setting_the_clock_hands_out_nothing_dead_and_starts_no_burst() {
     const TEAMS: usize = 50;
-    for set_by_s in [-3600, 3600] {
+    // An hour behind, tokens are as good as before. An hour ahead, those of a registry look dead on arrival: they are
+    // not handed out, and asked for at the pace of an outage. (A broker like that also takes its callers' tokens for expired.)
+    for (set_by_s, most_calls_per_key) in [(-3600, 30), (3600, 300)] {
         let rig = Rig::new(azure_with(TEAMS, &[REGISTRY]));
         let asks: Vec<_> = (0..TEAMS).map(|n| Ask::federated(n, REGISTRY)).collect();
         for ask in &asks {
@@ -86,21 +88,27 @@ async fn s7_setting_the_clock_hands_out_nothing_dead_and_starts_no_burst() {
         let before = rig.calls().count();
         rig.clock.set_by(set_by_s);
         // Two hours with the wrong time: what is handed out is good by Azure's clock all the while.
-        let mut most_in_a_step = 0;
         for _ in 0..720 {
-            let calls = rig.calls().count();
             for ask in &asks {
-                let served = rig.ask(ask, &Wish::default()).await;
-                let Ok(served) = served else { continue };
-                let token = served.payload.unwrap();
-                assert!(is_alive(&rig, token.token().expose()), "set by {set_by_s} s");
+                if let Ok(served) = rig.ask(ask, &Wish::default()).await {
+                    let token = served.payload.unwrap();
+                    assert!(is_alive(&rig, token.token().expose()), "set by {set_by_s} s");
+                }
             }
-            most_in_a_step = most_in_a_step.max(rig.calls().count() - calls);
             rig.pass(10).await;
         }
-        let all = rig.calls().count() - before;
-        assert!(most_in_a_step <= 3 * TEAMS, "{most_in_a_step} calls in one step");
-        assert!(all <= 30 * TEAMS, "{all} calls in two hours, set by {set_by_s} s");
+        let calls = rig.calls();
+        let mut per_second = BTreeMap::<i64, usize>::new();
+        for call in calls.entries().iter().skip(before) {
+            *per_second.entry(call.at_sim.as_second()).or_default() += 1;
+        }
+        let most = per_second.values().max().copied().unwrap_or_default();
+        assert!(most <= 3 * TEAMS, "{most} calls in one second");
+        let all = calls.count() - before;
+        assert!(
+            all <= most_calls_per_key * TEAMS,
+            "{all} calls in two hours, set by {set_by_s} s"
+        );
     }
 }
 
@@ -117,7 +125,7 @@ async fn u3_a_metadata_service_that_is_updated_for_65_seconds_is_waited_for() {
         code: 410,
         body: String::new(),
         content_type: None,
-        headers: std::collections::BTreeMap::new(),
+        headers: BTreeMap::new(),
     };
     rig.add_fault(Fault::new(gone).on_service(Service::Imds).named("update"));
     let ask = Ask::broker_owned(0, REGISTRY);

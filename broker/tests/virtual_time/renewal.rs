@@ -69,7 +69,7 @@ async fn s6_a_thousand_keys_of_one_second_are_not_renewed_together() {
     assert_eq!(renewals.values().sum::<usize>(), 1_000, "each was renewed once");
     let most = renewals.values().max().unwrap();
     assert!(*most <= 10, "1 % in a second: {most}");
-    assert!(rig.clock.elapsed() - started < Duration::from_secs(3_100));
+    assert!(rig.clock.elapsed().saturating_sub(started) < Duration::from_secs(3_100));
 }
 
 #[tokio::test(start_paused = true)]

@@ -207,15 +207,15 @@ impl Rig {
             set_by_s: AtomicI64::new(0),
         });
         let azure_clock = Arc::clone(&clock);
+        let clouds = Clouds::new(Vec::new());
+        let policy = policy(&state, &clouds);
         let azure = InProcess::new(
-            state.clone(),
+            state,
             Arc::new(move || jiff::Timestamp::try_from(UNIX_EPOCH + EPOCH + azure_clock.elapsed()).unwrap()),
         )
         .unwrap();
-        let clouds = Clouds::new(Vec::new());
         let replicas = (0..replicas).map(|_| replica(&azure, &clock)).collect();
         let jwks = azure.jwks_json();
-        let policy = policy(&state, &clouds);
         Self {
             azure,
             clock,

@@ -5,9 +5,10 @@
 //! - [`Team`] is an application team: a namespace, a registry, and the objects that such a team writes.
 //! - [`Azure`] sets the simulated Azure up and knows what was asked of it; [`Images`] puts real registries behind it.
 //! - [`Collector`] receives the spans of both processes.
+//! - [`Rig`] starts brokers alone, for what Kubernetes has no part in.
 //!
 //! It decides nothing that the product decides, and has no way into it but those that a user has. The tests are in
-//! `tests/e2e`; the demo and the benchmarks start the same stack.
+//! `tests`; the demo and the benchmarks start the same stack.
 
 mod azure;
 mod binaries;
@@ -17,6 +18,7 @@ mod collector;
 mod images;
 pub mod kubelet;
 mod pull_secret;
+pub mod rig;
 mod stack;
 mod team;
 mod wait;
@@ -29,6 +31,7 @@ pub use collector::{Collector, Span, Trace};
 pub use images::{IMAGE_FILE, Images};
 pub use kubelet::Pod;
 pub use pull_secret::{PullSecret, RegistryLogin};
+pub use rig::{Broker, Rig, Site};
 pub use stack::{
     BROKER_AUDIENCE, CLUSTER, FEDERATION_AUDIENCE, NAMESPACE, SYNCER_SUBJECT, Stack, StackOptions, chart,
 };

@@ -9,7 +9,10 @@ use proto::types::{RegistryHost, Scope, ScopeSet};
 use runtime::Secret;
 use serde::Deserialize;
 
-use crate::azure::{Issued, token_text, upstream::UpstreamError};
+use crate::{
+    azure::{Issued, token_text, upstream::UpstreamError},
+    expiry::FLOOR,
+};
 
 /// A registry's tokens live 1 to 3 hours; one that claims more than a day is not believed (guarantee E3).
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
@@ -63,8 +66,13 @@ pub(super) fn issued(
         return Err(UpstreamError::Malformed("holds a token for another registry"));
     }
     let expires_at = UNIX_EPOCH
-        .checked_add(Duration::from_secs(claims.exp).saturating_sub(clock_ahead))
+        .checked_add(Duration::from_secs(claims.exp))
         .ok_or(UpstreamError::Malformed("holds a token without an expiry"))?;
+    // Nobody issues a token that is as good as dead by the issuer's own clock: then the header is wrong and not our clock.
+    let expires_at = expires_at
+        .checked_sub(clock_ahead)
+        .filter(|sooner| sooner.duration_since(now).is_ok_and(|left| left >= FLOOR))
+        .unwrap_or(expires_at);
     match expires_at.duration_since(now) {
         Ok(Duration::ZERO) => Err(UpstreamError::Malformed("holds a token that expires at once")),
         Ok(lifetime) if lifetime <= MAX_LIFETIME => Ok(Issued { token, expires_at }),
@@ -126,6 +134,18 @@ mod tests {
     }
 
     #[test]
+    fn s7_registry_whose_clock_is_ahead_shortens_the_life_unless_its_date_makes_no_sense() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        for (ahead_s, left_s) in [(0, 4500), (3600, 900), (4500, 4500), (86_400, 4500)] {
+            let token = token(r#"{"exp":1004500}"#).into();
+            let issued = issued(token, &host(), now, Duration::from_secs(ahead_s))
+                .ok()
+                .unwrap();
+            assert_eq!(issued.expires_at, now + Duration::from_secs(left_s));
+        }
+    }
+
+    #[test]
     fn registry_token_expires_by_its_own_exp() {
         let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
         let issued = issued(
@@ -137,6 +157,20 @@ mod tests {
         .ok()
         .unwrap();
         assert_eq!(issued.expires_at, now + Duration::from_secs(4500));
+    }
+
+    #[test]
+    fn s7_registry_token_ends_by_the_clock_of_the_registry_if_that_makes_sense() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        for (ahead_s, lives_s) in [(3600, 900), (4440, 60), (4441, 4500), (86_400 * 365, 4500)] {
+            let token = token(r#"{"exp":1004500}"#);
+            let issued = issued(token.into(), &host(), now, Duration::from_secs(ahead_s));
+            assert_eq!(
+                issued.ok().unwrap().expires_at,
+                now + Duration::from_secs(lives_s),
+                "{ahead_s}"
+            );
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use proto::Reason;
 use url::Url;
 
-use super::rig::{Reaction, Rig, attempt, status, token};
+use super::rig::{Reaction, Rig, attempt, refresh_token_body, status, token};
 use crate::{
     authz::TokenSource,
     azure::transport::{Endpoint, Part, Stage, TlsFault, TransportError},
@@ -227,19 +227,12 @@ async fn upstream_text_of_a_failure_is_the_same_each_time() {
 #[tokio::test(start_paused = true)]
 async fn s7_token_of_a_registry_whose_clock_is_ahead_ends_by_that_clock() {
     // The rig's clock starts at 1,800,000,000 s, 2027-01-15 08:00:00, and its tokens live 4,500 s from then.
-    let rig = Rig::new(|sent| match token(Duration::ZERO, &sent.host) {
-        Reaction::Answer {
-            after,
-            status,
-            headers: _,
-            body,
-        } => Reaction::Answer {
-            after,
-            status,
-            headers: vec![("date", "Fri, 15 Jan 2027 09:00:00 GMT".to_owned())],
-            body,
-        },
-        other => other,
+    let date = ("date", "Fri, 15 Jan 2027 09:00:00 GMT".to_owned());
+    let rig = Rig::new(move |sent| Reaction::Answer {
+        after: Duration::ZERO,
+        status: 200,
+        headers: vec![date.clone()],
+        body: refresh_token_body(&sent.host),
     });
     let issued = rig.ask("r.azurecr.io", &attempt("a")).await.ok().unwrap();
     let left = issued.expires_at.duration_since(std::time::UNIX_EPOCH).unwrap();

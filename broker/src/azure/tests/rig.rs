@@ -184,14 +184,18 @@ impl Scripted {
 
 /// An answer with a token for `host`, of an hour and a quarter.
 pub(super) fn token(after: Duration, host: &str) -> Reaction {
-    let claims = format!(r#"{{"exp":1800004500,"aud":"{host}"}}"#);
-    let token = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
     Reaction::Answer {
         after,
         status: 200,
         headers: Vec::new(),
-        body: format!(r#"{{"refresh_token":"{token}"}}"#),
+        body: refresh_token_body(host),
     }
+}
+
+pub(super) fn refresh_token_body(host: &str) -> String {
+    let claims = format!(r#"{{"exp":1800004500,"aud":"{host}"}}"#);
+    let token = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
+    format!(r#"{{"refresh_token":"{token}"}}"#)
 }
 
 pub(super) fn status(status: u16, headers: &[(&'static str, &str)]) -> Reaction {

@@ -1,10 +1,20 @@
-//! A process that goes away and comes back.
+//! What goes away and comes back: the broker, the syncer, Azure.
 
-use e2e::binding;
+use std::time::Duration;
 
-use crate::shared::alone;
+use azure_simulator::{Action, Fault, HangAt, Service};
+use e2e::binding::{self, condition};
+use e2e::wait_for;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::shared::{alone, beside_others};
 
 const SCOPE: &str = "repository:team/web:pull";
+/// A token younger than this is not renewed, whoever asks; one with less left is not handed out.
+const YOUNG: Duration = Duration::from_secs(60);
+const FLOOR: Duration = Duration::from_secs(60);
+/// How long after that a refresh may be asked for, and be given up by the broker, in an Azure that says nothing.
+const SLACK: Duration = Duration::from_secs(12);
 
 #[test]
 fn secret_survives_restarts_of_broker_and_syncer_without_a_write() -> anyhow::Result<()> {
@@ -44,17 +54,11 @@ fn secret_survives_restarts_of_broker_and_syncer_without_a_write() -> anyhow::Re
             calls
                 .clone()
                 .client_id(&application.client_id)
-                .to(azure_simulator::Service::Entra)
+                .to(Service::Entra)
                 .count(),
             1
         );
-        assert_eq!(
-            calls
-                .client_id(&later.client_id)
-                .to(azure_simulator::Service::Entra)
-                .count(),
-            1
-        );
+        assert_eq!(calls.client_id(&later.client_id).to(Service::Entra).count(), 1);
         Ok(())
     })
 }
@@ -75,4 +79,103 @@ fn binding_of_a_dead_broker_says_so_and_recovers_by_itself() -> anyhow::Result<(
         team.ready("web").await?;
         Ok(())
     })
+}
+
+#[test]
+fn s5_stopped_broker_leaves_every_secret_as_it_is() -> anyhow::Result<()> {
+    alone(async |stack| {
+        let team = stack.team("no-broker").await?;
+        team.federated_account("web").await?;
+        team.create(&binding::workload_identity("web", "web", team.registry(), SCOPE))
+            .await?;
+        team.ready("web").await?;
+        let before = team.secret("web").await?;
+
+        stack.broker().stop().await;
+        // Even where somebody insists on another one.
+        team.request_refresh("web", "now").await?;
+        let failing = team.wait_binding("web", "says that nothing is renewed", SLACK, |binding| {
+            condition(binding, "RefreshDegraded").is_some_and(|degraded| degraded.status == "True")
+        });
+        let failing = failing.await;
+        let during = team.secret("web").await;
+        stack.broker().start().await?;
+        assert_eq!(during?.version(), before.version(), "the Secret was touched");
+        assert_eq!(condition(&failing?, "Ready").unwrap().status, "True");
+        team.wait_binding("web", "has recovered", 2 * SLACK, |binding| {
+            condition(binding, "RefreshDegraded").is_some_and(|degraded| degraded.status == "False")
+        })
+        .await?;
+        Ok(())
+    })
+}
+
+#[test]
+fn s4_black_hole_instead_of_azure_leaves_the_secret_valid_until_it_is_renewed() -> anyhow::Result<()> {
+    beside_others(async |stack| {
+        let team = stack.team("black-hole").await?;
+        let life = YOUNG + FLOOR + SLACK;
+        stack
+            .azure()
+            .update(|state| state.registry_mut(team.registry()).unwrap().access_ttl_s = life.as_secs())
+            .await?;
+        team.federated_account("web").await?;
+        team.create(&binding::workload_identity("web", "web", team.registry(), SCOPE))
+            .await?;
+        team.ready("web").await?;
+        let first = team.secret("web").await?;
+        let black_hole = Fault {
+            to: Some(Timestamp::now() + SignedDuration::try_from(YOUNG + SLACK / 2)?),
+            ..Fault::new(Action::Hang { at: HangAt::Tls }).on_service(Service::Acr)
+        };
+        stack.azure().add_fault(black_hole.host(team.registry())).await?;
+
+        let until_old = refreshed_at(&first)? + SignedDuration::try_from(YOUNG + Duration::from_secs(1))?;
+        wait_for("the token is no longer young", life, async || {
+            Ok(Timestamp::now() >= until_old)
+        })
+        .await?;
+        team.request_refresh("web", "now").await?;
+        let degraded = team
+            .wait_binding("web", "says that nothing is renewed", SLACK, |binding| {
+                condition(binding, "RefreshDegraded").is_some_and(|degraded| degraded.status == "True")
+            })
+            .await?;
+        assert_eq!(condition(&degraded, "Ready").unwrap().status, "True");
+        let during = team.secret("web").await?;
+        // Its times may be written, and that the request was heard.
+        assert_eq!(
+            during.docker_config, first.docker_config,
+            "the payload was touched"
+        );
+        assert_eq!(expiry(&during)?, expiry(&first)?);
+
+        wait_for("the token is renewed", life, async || {
+            Ok(team.secret("web").await?.docker_config != first.docker_config)
+        })
+        .await?;
+        assert!(Timestamp::now() < expiry(&first)?, "the first token had expired");
+        let healthy = team
+            .wait_binding("web", "has recovered", SLACK, |binding| {
+                condition(binding, "RefreshDegraded").is_some_and(|degraded| degraded.status == "False")
+            })
+            .await?;
+        let became_ready = &condition(&healthy, "Ready").unwrap().last_transition_time;
+        assert!(became_ready.0 < until_old, "it was not Ready all the time");
+        Ok(())
+    })
+}
+
+fn expiry(secret: &e2e::PullSecret) -> anyhow::Result<Timestamp> {
+    Ok(secret
+        .annotation("acr.microsoft.com/token.expiry")
+        .unwrap_or_default()
+        .parse()?)
+}
+
+fn refreshed_at(secret: &e2e::PullSecret) -> anyhow::Result<Timestamp> {
+    Ok(secret
+        .annotation("acr.microsoft.com/token.refresh")
+        .unwrap_or_default()
+        .parse()?)
 }

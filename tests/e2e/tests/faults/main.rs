@@ -1,0 +1,15 @@
+//! Real brokers in front of a spoilt Azure, without a cluster: the fault table, what heals by itself, how often Azure is
+//! asked, and replicas that come and go.
+
+mod answers;
+mod churn;
+mod clouds;
+mod keys;
+mod metadata_service;
+mod play;
+mod replicas;
+mod row;
+mod rows;
+mod scenarios;
+mod single_flight;
+mod throttling;
