@@ -16,7 +16,7 @@ const USERNAME: &str = "00000000-0000-0000-0000-000000000000";
 /// `auth` overrides the other two for a kubelet; clients that read only `username` and `password` exist, so both are there.
 /// Field order and spacing are fixed: equal tokens give equal bytes on every replica.
 pub fn render(registry: &RegistryHost, token: &Secret) -> Bytes {
-    const FRAME: usize = 160;
+    const FRAME: usize = 96;
     let (host, token) = (registry.as_str(), token.expose());
     let pair = USERNAME.len() + 1 + token.len();
     // Once and for all: a buffer that grows leaves pieces of the token behind.

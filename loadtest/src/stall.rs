@@ -36,6 +36,8 @@ const MISSES: Schedule = Schedule {
     per_second: 40,
     ..HITS
 };
+/// Questions to the registry of the misses before all rounds, at a time: as many connections as the misses need.
+const WARM_UP: u32 = 8;
 /// How long a stall lasts: longer than a round's load, and no longer than a caller waits for a renewal.
 const STALL: Duration = Duration::from_secs(5);
 /// All calls that stall have reached their registries by then, or something else is wrong.
@@ -126,11 +128,11 @@ impl Hosts {
 }
 
 impl Stall<'_> {
-    /// The keys of each round, in the broker's memory; refresh tokens of the other registries as well.
+    /// The keys of each round, in the broker's memory; refresh tokens and connections of the other registries as well.
     async fn hit_keys(&self) -> anyhow::Result<Vec<HitKeys>> {
-        let hosts = self.hosts.stalled.iter().chain([&self.hosts.missed]);
-        let mut first: Vec<Question> = hosts.map(|host| question(host, u32::MAX)).collect();
-        learn(&self.broker, &mut first).await?;
+        let stalled = self.hosts.stalled.iter().map(|host| question(host, u32::MAX));
+        let missed = (0..WARM_UP).map(|number| question(&self.hosts.missed, u32::MAX - number));
+        learn(&self.broker, &mut missed.chain(stalled).collect::<Vec<_>>()).await?;
         let mut numbers = 0..;
         let mut keys = Vec::new();
         for _round in 0..ROUNDS {
