@@ -28,8 +28,6 @@ use crate::{error::CredentialError, metrics::UpstreamMetrics};
 
 /// Bound on one call. The transport has bounds for each stage that add up to the same; this one holds whatever it does.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
-/// A metadata service that fails is asked again after a second at the earliest, as its documentation wants it.
-const IMDS_EARLIEST_RETRY: Duration = Duration::from_secs(1);
 
 /// The way to all endpoints.
 pub(super) struct Upstream {
@@ -261,7 +259,6 @@ impl Upstream {
     fn imds_retry(&self, refusal: &Refusal) -> Option<Duration> {
         match refusal.status {
             410 => self.imds_update().gone(Instant::now()),
-            404 | 408 | 500..=599 => Some(IMDS_EARLIEST_RETRY),
             _ => None,
         }
     }

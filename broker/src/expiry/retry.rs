@@ -67,16 +67,15 @@ pub fn after_failure(
         RetryClass::Permanent => doubled(PERMANENT_FIRST, failures, SLOW_CAP),
         RetryClass::Throttled => told.unwrap_or(THROTTLED_DEFAULT),
         RetryClass::Transient | RetryClass::Denied | RetryClass::Caller => {
-            let backoff = doubled(TRANSIENT_FIRST, failures, TRANSIENT_CAP)
+            let backoff = doubled(2 * TRANSIENT_FIRST, failures, TRANSIENT_CAP)
                 .mul_f64(chance)
-                .max(TRANSIENT_FIRST / 4);
+                .max(TRANSIENT_FIRST);
             let unhurried = left.filter(|_left| failures >= HURRIED_RENEWALS).map(|left| {
                 let (least, most) = UNHURRIED;
                 left.mul_f64(least + (most - least) * chance)
             });
-            backoff
-                .max(told.unwrap_or_default())
-                .max(unhurried.unwrap_or_default())
+            // Whoever says when to come back knows better than any rule.
+            told.unwrap_or(backoff).max(unhurried.unwrap_or_default())
         }
     };
     Negative {
