@@ -23,13 +23,10 @@ fn fuzz_retry_after_u1_is_bounded() {
         header("date", &date, &mut headers);
         let read = retry_after(&headers, UNIX_EPOCH);
         assert!(read.is_none_or(|read| read <= LONGEST));
-        let digits = wait.trim();
+        let readable = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let digits = readable.unwrap_or_default().trim();
         let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
-        if let (Ok(seconds), true, true) = (
-            digits.parse::<u64>(),
-            is_number,
-            headers.contains_key(RETRY_AFTER),
-        ) {
+        if let (Ok(seconds), true) = (digits.parse::<u64>(), is_number) {
             assert_eq!(read, Some(Duration::from_secs(seconds).min(LONGEST)));
         }
     });
