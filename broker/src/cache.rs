@@ -249,9 +249,8 @@ where
                 self.0.metrics.count(CacheResult::Coalesced);
                 at_once.unwrap_or(Step::Wait(flight))
             }
-            Boarding::Full => {
-                at_once.unwrap_or_else(|| Step::Refuse(CredentialError::titled(Reason::Overloaded)))
-            }
+            Boarding::Full => at_once
+                .unwrap_or_else(|| Step::Refuse(CredentialError::titled(Reason::Overloaded).retry_soon())),
             Boarding::Leads(lead, flight) => {
                 let departure = Departure {
                     is_retry: last
@@ -305,13 +304,11 @@ where
     fn refused_by_quota(&self, judgement: &Judgement<V>, tenant: &Tenant) -> Option<Step<V>> {
         let is_one_too_many = judgement.entry.is_none() && self.0.store.is_at_quota(tenant);
         is_one_too_many.then(|| {
-            Step::Refuse(CredentialError::new(
-                Reason::Overloaded,
-                format!(
-                    "namespace {} has too many different credentials in use",
-                    tenant.namespace
-                ),
-            ))
+            let text = format!(
+                "namespace {} has too many different credentials in use",
+                tenant.namespace
+            );
+            Step::Refuse(CredentialError::new(Reason::Overloaded, text).retry_soon())
         })
     }
 
