@@ -50,7 +50,8 @@ struct Walk {
     refusal: Option<CredentialError>,
 }
 
-/// Explains `message` to `asks`, as a request of `caller`: itself, or for an operator itself as if it were of another cluster.
+/// Explains `message` to `asks`, as a request of `caller`: the same one, or for an operator the same one as if it were of
+/// another cluster.
 pub fn explain(
     reader: Reader,
     asks: &Caller,

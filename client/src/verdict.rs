@@ -36,7 +36,7 @@ impl Verdict {
         }
         let may_differ = match reason_of(status) {
             // What one replica lacks and another may have: the cluster's keys, room. All else is the same everywhere; above all
-            // what Azure said, which would only be asked twice. A time to wait that comes with it is for the replica that said it.
+            // what Azure said, which would only be asked twice. A time to wait is for the replica that said it.
             Some(reason) => matches!(reason, Reason::ClusterKeysUnavailable | Reason::Overloaded),
             // Not an answer of ours: a proxy, or a server that is shutting down.
             None => {

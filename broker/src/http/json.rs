@@ -1,6 +1,8 @@
 //! The proto3 JSON mapping, in and out.
 //!
-//! `null` is the default of a field (see [`nulls`]). Reading refuses fields that the contract does not have: a misspelt `scopes` that is passed over would ask for more
+//! `null` is the default of a field (see [`nulls`]).
+//!
+//! Reading refuses fields that the contract does not have: a misspelt `scopes` that is passed over would ask for more
 //! than was meant. Writing leaves out fields that are false, zero or empty; readers must pass over fields that they do
 //! not know, because a later version may add some (guarantee R5).
 
