@@ -39,9 +39,6 @@ use store::{Entry, Store};
 /// a time at most, so its namespaces do not meet the bound of one tenant (guarantee U6).
 const MAX_FLIGHTS: usize = 4096;
 const MAX_FLIGHTS_PER_TENANT: usize = MAX_FLIGHTS / 5;
-/// Who is turned away comes back after this long, at random, and not all at once.
-const OVERLOAD_PAUSE: Duration = Duration::from_secs(1);
-const OVERLOAD_SPREAD: Duration = Duration::from_secs(4);
 /// A renewal is waited for this long where the old token is still good: an Azure that hangs must not cost a caller its
 /// deadline.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -358,10 +355,9 @@ where
 
 /// Turned away without a fetch: nothing is learnt of the key, here or in a cache above.
 fn refused<V>(error: CredentialError) -> Step<V> {
-    let pause = OVERLOAD_PAUSE + OVERLOAD_SPREAD.mul_f64(rand::random());
     Step::Refuse(CredentialError {
         is_remembered: true,
-        ..error.retry_after(pause)
+        ..error.retry_soon()
     })
 }
 

@@ -12,6 +12,11 @@ use crate::{
     request::InvalidField,
 };
 
+/// What a replica lacks for a moment, room or a cluster's keys, may be there after this long ...
+const SOON: Duration = Duration::from_secs(1);
+/// ... and up to this much more, so that callers who were turned away together do not come back together.
+const SOON_SPREAD: Duration = Duration::from_secs(4);
+
 /// Why a caller gets no credential. Cheap to clone: all waiters of one fetch share it.
 ///
 /// `message` is for people and stable: the same failure has the same text, with no id and no time in it, because it
@@ -56,6 +61,12 @@ impl CredentialError {
             ..self
         }
     }
+
+    /// The same, to be tried again in 1 to 5 s: what is missing is missing on this replica, and for a moment.
+    #[must_use]
+    pub fn retry_soon(self) -> Self {
+        self.retry_after(SOON + SOON_SPREAD.mul_f64(rand::random()))
+    }
 }
 
 impl From<AuthnError> for CredentialError {
@@ -87,7 +98,12 @@ impl From<AuthnError> for CredentialError {
                 | TokenError::NotAServiceAccount,
             ) => Reason::SubjectTokenRejected,
         };
-        Self::new(reason, error.to_string())
+        let refused = Self::new(reason, error.to_string());
+        if reason == Reason::ClusterKeysUnavailable {
+            refused.retry_soon()
+        } else {
+            refused
+        }
     }
 }
 
@@ -114,5 +130,29 @@ impl From<Denied> for CredentialError {
 impl From<InvalidField> for CredentialError {
     fn from(invalid: InvalidField) -> Self {
         Self::new(Reason::InvalidRequest, invalid.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r3_keys_that_are_not_there_yet_are_asked_for_again_soon_and_not_by_all_at_once() {
+        let wait = || {
+            CredentialError::from(AuthnError::Caller(TokenError::KeysUnavailable))
+                .retry_after
+                .unwrap()
+        };
+        let waits: std::collections::HashSet<Duration> = (0..20).map(|_turn| wait()).collect();
+        assert!(waits.len() > 1, "spread");
+        assert!(
+            waits
+                .iter()
+                .all(|wait| (SOON..=SOON + SOON_SPREAD).contains(wait))
+        );
+        // A token that is bad stays bad.
+        let bad = CredentialError::from(AuthnError::Caller(TokenError::Expired));
+        assert_eq!(bad.retry_after, None);
     }
 }

@@ -50,15 +50,18 @@ struct Walk {
     refusal: Option<CredentialError>,
 }
 
-/// Explains `message` as a request of `caller`.
+/// Explains `message` to `asks`, as a request of `caller`: the same one, or for an operator the same one as if it were of
+/// another cluster.
 pub fn explain(
     reader: Reader,
+    asks: &Caller,
     caller: &Caller,
     message: v1::GetDockerConfigRequest,
     live: &Snapshot,
     inspect: impl FnOnce(&Permit) -> ChainState,
 ) -> v1::ExplainResponse {
     let mut walk = Walk::default();
+    walk.step(Check::Caller, v1::Verdict::Passed, who(asks, caller));
     let levels = match walk.permit(reader, caller, message, live) {
         Ok(permit) => levels::of(&inspect(&permit)),
         Err(error) => {
@@ -85,7 +88,7 @@ pub fn explain(
 }
 
 impl Walk {
-    /// The way of a real request, with a step for each check.
+    /// The way of a real request once its caller is known, with a step for each check.
     fn permit(
         &mut self,
         reader: Reader,
@@ -93,8 +96,6 @@ impl Walk {
         message: v1::GetDockerConfigRequest,
         live: &Snapshot,
     ) -> Result<Permit, CredentialError> {
-        let who = format!("{}, of cluster {}", caller.subject, caller.cluster.config.name);
-        self.step(Check::Caller, v1::Verdict::Passed, who);
         let demand = match reader {
             Reader::Syncer => SubjectToken::Required,
             Reader::Operator => SubjectToken::Optional,
@@ -212,6 +213,15 @@ impl Check {
             Self::Tenant => "tenant",
             Self::Grant => "grant",
         }
+    }
+}
+
+fn who(asks: &Caller, caller: &Caller) -> String {
+    let (own, other) = (&asks.cluster.config.name, &caller.cluster.config.name);
+    if own == other {
+        format!("{}, of cluster {own}", asks.subject)
+    } else {
+        format!("{}, of cluster {own}, on behalf of cluster {other}", asks.subject)
     }
 }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use prost::Message as _;
 use proto::v1::{self, InvalidateRequest, ListClustersResponse};
 
-use crate::{authn::Cluster, config::KeySource, credentials::Invalidation, request::InvalidField};
+use crate::{
+    authn::Cluster, config::KeySource, credentials::Invalidation, live::Snapshot, request::InvalidField,
+};
 
 /// A page ends before it is larger than this, so that with one more cluster it stays under the 64 KiB of a message.
 const PAGE_BYTES: usize = 32 * 1024;
@@ -120,6 +122,54 @@ pub fn selection(message: InvalidateRequest) -> Result<Invalidation, InvalidFiel
         )),
         (true, true) | (false, false) => Ok(selection),
     }
+}
+
+/// For a selection that matched nothing: whether there could be anything. A misspelt name must not pass for an empty cache.
+///
+/// # Errors
+/// The first field that names what the configuration does not have.
+pub fn check_names(selection: &Invalidation, live: &Snapshot) -> Result<(), InvalidField> {
+    let Invalidation {
+        cluster,
+        subject: _ours_cannot_tell,
+        identity,
+        registry,
+    } = selection;
+    let clusters = live.authenticator.clusters();
+    if let Some(name) = cluster
+        && !clusters.iter().any(|cluster| *cluster.config.name == **name)
+    {
+        return Err(InvalidField::new(
+            "cluster",
+            "must be the name of a configured cluster, or of one that something is cached of",
+        ));
+    }
+    if let Some(name) = identity
+        && !live
+            .policy
+            .identities
+            .iter()
+            .any(|identity| *identity.name == **name)
+    {
+        return Err(InvalidField::new(
+            "identity",
+            "must be the name of a declared identity, or of one that something is cached of",
+        ));
+    }
+    if let Some(host) = registry {
+        let may_be_asked_for = live.clouds.iter().any(|cloud| cloud.allows(host))
+            && clusters.iter().any(|cluster| {
+                let ceiling = &cluster.config.registry_ceiling;
+                ceiling.is_empty() || ceiling.contains(host)
+            });
+        if !may_be_asked_for {
+            return Err(InvalidField::new(
+                "registry",
+                "must be one that a cluster may ask for, or that something is cached of",
+            ));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What may change while the broker runs: clusters with their keys, clouds, policy. Swapped as a whole, so that one request sees one
-//! state of it from its start to its end.
+//! What may change while the broker runs: clusters with their keys, clouds, policy. Swapped as a whole, so that one decision
+//! sees one state of it. A credential is answered by the state of the moment in which it leaves.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ impl Live {
         self.0.load_full()
     }
 
-    /// Replaces the state; requests that have started finish with the one they started with.
+    /// Replaces the state; credentials that are being fetched are judged by it once more before they leave.
     pub fn replace(&self, snapshot: Snapshot) {
         self.0.store(Arc::new(snapshot));
     }

@@ -123,7 +123,7 @@ impl Metrics {
         };
         registry.register(
             "acrpull_broker_requests",
-            "Requests of authenticated calls by call, transport and outcome",
+            "Requests of the calls that need a token, refused ones too, by call, transport and outcome",
             metrics.requests.clone(),
         );
         registry.register_with_unit(

@@ -16,12 +16,13 @@ use proto::{
         ListClustersRequest, ListClustersResponse, TokenKind,
     },
 };
+use runtime::Secret;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
     access::{self, Admits, Role, Rule},
     authn::{AuthnError, Caller, TokenError},
-    authz,
+    authz::{self, Permit},
     credentials::{Credential, Credentials},
     error::CredentialError,
     explain, fleet, grpc,
@@ -40,6 +41,9 @@ pub struct Service(Arc<Parts>);
 #[derive(Clone)]
 pub struct Admitted {
     caller: Caller,
+    /// To authenticate it again, should the configuration change before a credential is answered.
+    bearer: Secret,
+    admits: Admits,
     live: Arc<Snapshot>,
     /// From when the headers were there; the body takes of it.
     deadline: Instant,
@@ -86,18 +90,19 @@ impl Service {
     ) -> Result<Admitted, CredentialError> {
         let record = Record::open(self.0.metrics.clone(), wire, rule.call);
         let live = self.0.live.current();
-        let caller = authenticated(&live, headers).inspect_err(|error| record.turn_away(error))?;
-        if let Admits::Only(roles) = rule.admits {
-            access::check(&caller, roles)
-                .map_err(CredentialError::from)
-                .inspect_err(|error| record.fail(error))?;
-        }
+        let bearer = bearer_token(headers)
+            .ok_or_else(|| AuthnError::Caller(TokenError::Missing).into())
+            .inspect_err(|error| record.turn_away(error))?;
+        let caller = authenticated(&live, bearer).inspect_err(|error| record.turn_away(error))?;
+        check_role(&caller, &rule.admits).inspect_err(|error| record.fail(error))?;
         let asked = match wire {
             WireFormat::Grpc => grpc::deadline(headers),
             WireFormat::Http => None,
         };
         Ok(Admitted {
             caller,
+            bearer: bearer.to_owned().into(),
+            admits: rule.admits,
             live,
             deadline: Instant::now() + asked.unwrap_or(MAX_DEADLINE).min(MAX_DEADLINE),
             record,
@@ -169,28 +174,22 @@ impl Service {
         ))
     }
 
-    /// The way of every credential: the subject's token is verified and the policy asked on each request, hit or miss.
+    /// The way of every credential. What is answered is what the configuration of this moment allows, however long the body
+    /// took to arrive and Azure to answer: who has been struck off meanwhile gets nothing (guarantee A6).
     async fn credential(
         &self,
         admitted: &Admitted,
         request: &DockerConfigRequest,
     ) -> Result<Credential, CredentialError> {
-        let Admitted { caller, live, .. } = admitted;
-        let span = tracing::Span::current();
-        span.record("acrpull.binding.namespace", request.namespace.as_str());
-        span.record("acrpull.binding.name", request.binding.as_str());
-        span.record("acrpull.registry.server", request.registry.as_str());
-        let subject = match &request.identity {
-            RequestedIdentity::Federated { subject_token, .. } => {
-                Some(live.authenticator.subject(subject_token.expose(), caller)?)
+        loop {
+            let live = self.0.live.current();
+            let permit = permitted(admitted, request, &live)?;
+            let credential = self.0.credentials.credential(&permit, &request.wish).await?;
+            // After a change the next round finds it in the cache, where it is still allowed.
+            if Arc::ptr_eq(&live, &self.0.live.current()) {
+                return Ok(credential);
             }
-            RequestedIdentity::BrokerOwned(_) => None,
-        };
-        let permit = authz::permit(caller, subject.as_ref(), request, &live.clouds, &live.policy)?;
-        if let Some(grant) = permit.grant() {
-            span.record("acrpull.policy.rule", grant);
         }
-        self.0.credentials.credential(&permit, &request.wish).await
     }
 
     /// `Explain`. Asks nobody, and changes nothing.
@@ -206,15 +205,20 @@ impl Service {
         let ExplainRequest { request, cluster } = message;
         let Admitted { caller, live, .. } = &admitted;
         let request = request.ok_or_else(|| InvalidField::new("request", "must be set"))?;
-        let asks = if Role::Operator.is_of(caller) {
+        let reader = if Role::Operator.is_of(caller) {
             explain::Reader::Operator
         } else {
             explain::Reader::Syncer
         };
-        let caller = on_behalf_of(caller, &cluster, live)?;
-        Ok(explain::explain(asks, &caller, request, live, |permit| {
-            self.0.credentials.inspect(permit)
-        }))
+        let as_of = on_behalf_of(caller, &cluster, live)?;
+        Ok(explain::explain(
+            reader,
+            caller,
+            &as_of,
+            request,
+            live,
+            |permit| self.0.credentials.inspect(permit),
+        ))
     }
 
     /// `ListClusters`.
@@ -236,7 +240,7 @@ impl Service {
     /// `Invalidate`.
     ///
     /// # Errors
-    /// The selection contradicts itself, or selects nothing in particular.
+    /// The selection contradicts itself, selects nothing in particular, or names what there is not.
     #[expect(clippy::unused_async, reason = "a call like the others")]
     pub async fn invalidate(
         self,
@@ -245,6 +249,9 @@ impl Service {
     ) -> Result<InvalidateResponse, CredentialError> {
         let selection = fleet::selection(message)?;
         let dropped = self.0.credentials.invalidate(&selection);
+        if dropped == 0 {
+            fleet::check_names(&selection, &admitted.live)?;
+        }
         tracing::info!(
             acrpull.caller = &*admitted.caller.subject,
             ?selection,
@@ -257,13 +264,52 @@ impl Service {
     }
 }
 
-fn authenticated(live: &Snapshot, headers: &HeaderMap) -> Result<Caller, CredentialError> {
-    let bearer = bearer_token(headers).ok_or(AuthnError::Caller(TokenError::Missing))?;
+/// Who calls.
+fn authenticated(live: &Snapshot, bearer: &str) -> Result<Caller, CredentialError> {
     let caller = live.authenticator.caller(bearer)?;
     let span = tracing::Span::current();
     span.record("acrpull.cluster", &*caller.cluster.config.name);
     span.record("acrpull.caller", &*caller.subject);
     Ok(caller)
+}
+
+/// Whether a call that `admits` these is for this caller.
+fn check_role(caller: &Caller, admits: &Admits) -> Result<(), CredentialError> {
+    match admits {
+        Admits::Anybody => Ok(()),
+        Admits::Only(roles) => Ok(access::check(caller, roles)?),
+    }
+}
+
+/// What `live` allows: the subject's token is verified and the policy asked on each request, hit or miss. The caller has
+/// been admitted by the configuration of then; another one admits it anew.
+fn permitted(
+    admitted: &Admitted,
+    request: &DockerConfigRequest,
+    live: &Arc<Snapshot>,
+) -> Result<Permit, CredentialError> {
+    let caller = if Arc::ptr_eq(live, &admitted.live) {
+        admitted.caller.clone()
+    } else {
+        let caller = authenticated(live, admitted.bearer.expose())?;
+        check_role(&caller, &admitted.admits)?;
+        caller
+    };
+    let span = tracing::Span::current();
+    span.record("acrpull.binding.namespace", request.namespace.as_str());
+    span.record("acrpull.binding.name", request.binding.as_str());
+    span.record("acrpull.registry.server", request.registry.as_str());
+    let subject = match &request.identity {
+        RequestedIdentity::Federated { subject_token, .. } => {
+            Some(live.authenticator.subject(subject_token.expose(), &caller)?)
+        }
+        RequestedIdentity::BrokerOwned(_) => None,
+    };
+    let permit = authz::permit(&caller, subject.as_ref(), request, &live.clouds, &live.policy)?;
+    if let Some(grant) = permit.grant() {
+        span.record("acrpull.policy.rule", grant);
+    }
+    Ok(permit)
 }
 
 /// Who a request is explained for: the caller, or for an operator the caller as if it were of the cluster named.

@@ -48,7 +48,16 @@ pub(crate) struct Scene {
     pub(crate) router: Router,
     pub(crate) service: Service,
     pub(crate) azure: FakeAzure,
+    pub(crate) live: Live,
     registry: Registry,
+}
+
+/// What the configuration has of east.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) has_east: bool,
+    pub(crate) has_syncer: bool,
+    pub(crate) has_grant: bool,
 }
 
 /// An answer, whole.
@@ -58,29 +67,37 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
+impl Shape {
+    pub(crate) const WHOLE: Self = Self {
+        has_east: true,
+        has_syncer: true,
+        has_grant: true,
+    };
+}
+
 impl Scene {
     pub(crate) async fn new() -> Self {
         runtime::tls::install_crypto_provider();
-        let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(UNIX_EPOCH + Duration::from_secs(NOW)));
-        let clusters = vec![cluster("east", &EAST, &[OPERATOR]), cluster("west", &WEST, &[])];
-        let clouds = Clouds::new(Vec::new());
-        let policy = policy(&clouds);
+        let clock = clock();
+        let first = snapshot(Shape::WHOLE);
         let azure = FakeAzure::start(REGISTRY, NOW).await;
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
-        let upstream = Azure::new(&azure.egress(), &clouds, Arc::clone(&clock), metrics.upstream());
-        let credentials = Credentials::new(Arc::new(upstream.unwrap()), Arc::clone(&clock), &metrics);
-        let live = Live::new(Snapshot {
-            authenticator: Arc::new(Authenticator::new(clusters, clock)),
-            clouds,
-            policy,
-        });
-        let service = Service::new(live, credentials, metrics);
+        let upstream = Azure::new(
+            &azure.egress(),
+            &first.clouds,
+            Arc::clone(&clock),
+            metrics.upstream(),
+        );
+        let credentials = Credentials::new(Arc::new(upstream.unwrap()), clock, &metrics);
+        let live = Live::new(first);
+        let service = Service::new(live.clone(), credentials, metrics);
         let (router, _health) = serve::router(service.clone()).await;
         Self {
             router,
             service,
             azure,
+            live,
             registry,
         }
     }
@@ -125,6 +142,29 @@ impl Answer {
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
+}
+
+/// The configuration, with what `shape` says of east.
+pub(crate) fn snapshot(shape: Shape) -> Snapshot {
+    let syncers: &[&str] = if shape.has_syncer { &[SYNCER] } else { &[] };
+    let mut clusters = vec![cluster("west", &WEST, &[SYNCER], &[])];
+    if shape.has_east {
+        clusters.insert(0, cluster("east", &EAST, syncers, &[OPERATOR]));
+    }
+    let clouds = Clouds::new(Vec::new());
+    let mut policy = policy(&clouds);
+    if !shape.has_grant {
+        policy.grants.clear();
+    }
+    Snapshot {
+        authenticator: Arc::new(Authenticator::new(clusters, clock())),
+        clouds,
+        policy,
+    }
+}
+
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(ManualClock::at(UNIX_EPOCH + Duration::from_secs(NOW)))
 }
 
 /// A token of `subject` in cluster east, to call with.
@@ -181,15 +221,16 @@ fn claims(subject: &str, audience: &str) -> Value {
     json!({"iss": ISSUER, "sub": subject, "aud": [audience], "iat": NOW, "nbf": NOW, "exp": NOW + 86400})
 }
 
-fn cluster(name: &str, signer: &Signer, operators: &[&str]) -> Arc<Cluster> {
+fn cluster(name: &str, signer: &Signer, syncers: &[&str], operators: &[&str]) -> Arc<Cluster> {
+    let listed = |subs: &[&str]| subs.iter().map(|sub| (*sub).to_owned()).collect();
     let config = ClusterConfig {
         name: name.into(),
         issuer: ISSUER.into(),
         keys: KeySource::Fixed(signer.jwks()),
         caller_audiences: vec![CALLER_AUDIENCE.into()],
         subject_audiences: vec![SUBJECT_AUDIENCE.into()],
-        syncers: vec![SYNCER.into()],
-        operators: operators.iter().map(|sub| (*sub).to_owned()).collect(),
+        syncers: listed(syncers),
+        operators: listed(operators),
         default_tenant: None,
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),

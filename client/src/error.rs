@@ -7,6 +7,9 @@ use runtime::tls::TlsError;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+/// Where the broker puts it in `ErrorInfo.metadata`.
+const AZURE_REQUEST_ID: &str = "azure.request_id";
+
 /// The client cannot be set up as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -55,6 +58,8 @@ pub struct BrokerError {
     pub message: String,
     /// When to ask again, if the broker said.
     pub retry_after: Option<Duration>,
+    /// What Azure's support asks for, if Azure said no. For logs: it is another one each time.
+    pub azure_request_id: Option<String>,
 }
 
 impl BrokerError {
@@ -65,6 +70,9 @@ impl BrokerError {
                 reason,
                 message: status.message().to_owned(),
                 retry_after,
+                azure_request_id: status
+                    .get_details_error_info()
+                    .and_then(|mut info| info.metadata.remove(AZURE_REQUEST_ID)),
             };
         }
         // Not an answer of the broker: the transport's own text names addresses and changes from try to try.
@@ -79,6 +87,7 @@ impl BrokerError {
             reason,
             message: reason.title().to_owned(),
             retry_after,
+            azure_request_id: None,
         }
     }
 }
@@ -108,6 +117,20 @@ mod tests {
         assert_eq!(error.reason, Reason::PolicyDenied);
         assert_eq!(error.message, "wait for the full moon");
         assert_eq!(error.retry_after, Some(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn l3_error_keeps_the_request_id_that_azures_support_asks_for() {
+        let id = || HashMap::from([("azure.request_id".to_owned(), "request-1".to_owned())]);
+        let said = |domain: &str| {
+            let details = ErrorDetails::with_error_info("FEDERATION_REJECTED", domain, id());
+            let status = Status::with_error_details(Code::FailedPrecondition, "no", details);
+            BrokerError::from_status(&status)
+        };
+        let error = said(proto::ERROR_DOMAIN);
+        assert_eq!(error.azure_request_id.as_deref(), Some("request-1"));
+        assert_eq!(error.to_string(), "no", "the text stays the same each time");
+        assert_eq!(said("mesh.example").azure_request_id, None);
     }
 
     #[test]

@@ -34,18 +34,18 @@ impl Verdict {
                 Some(SendError::Broken(_)) | None => Self::Lost,
             };
         }
-        if asks_for_patience(status) {
-            return Self::Definitive;
-        }
         let may_differ = match reason_of(status) {
             // What one replica lacks and another may have: the cluster's keys, room. All else is the same everywhere; above all
-            // what Azure said, which would only be asked twice.
+            // what Azure said, which would only be asked twice. A time to wait is for the replica that said it.
             Some(reason) => matches!(reason, Reason::ClusterKeysUnavailable | Reason::Overloaded),
             // Not an answer of ours: a proxy, or a server that is shutting down.
-            None => matches!(
-                status.code(),
-                Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled
-            ),
+            None => {
+                !asks_for_patience(status)
+                    && matches!(
+                        status.code(),
+                        Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled
+                    )
+            }
         };
         if may_differ {
             Self::Elsewhere
@@ -118,9 +118,21 @@ mod tests {
     }
 
     #[test]
-    fn verdict_on_a_server_that_asks_for_patience_is_definitive() {
+    fn verdict_on_a_replica_that_says_when_it_will_have_room_is_to_ask_another() {
         let wait = Some(Duration::from_secs(3));
-        assert_eq!(Verdict::of(&said(Reason::Overloaded, wait)), Verdict::Definitive);
+        for (reason, verdict) in [
+            (Reason::Overloaded, Verdict::Elsewhere),
+            (Reason::ClusterKeysUnavailable, Verdict::Elsewhere),
+            (Reason::UpstreamThrottled, Verdict::Definitive),
+        ] {
+            let mut status = said(reason, wait);
+            status.metadata_mut().insert(PUSHBACK, "3000".parse().unwrap());
+            assert_eq!(Verdict::of(&status), verdict, "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn verdict_on_a_stranger_that_asks_for_patience_is_definitive() {
         let mut pushed_back = Status::unavailable("later");
         assert_eq!(Verdict::of(&pushed_back), Verdict::Elsewhere);
         pushed_back

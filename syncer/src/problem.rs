@@ -18,6 +18,8 @@ pub struct Problem {
     pub message: String,
     /// When to try again, if the other side said.
     pub retry_after: Option<Duration>,
+    /// What Azure's support asks for. Another one each time: for logs, never for the status.
+    pub azure_request_id: Option<String>,
 }
 
 impl Problem {
@@ -27,6 +29,7 @@ impl Problem {
             reason,
             message: message.into(),
             retry_after: None,
+            azure_request_id: None,
         }
     }
 }
@@ -37,6 +40,7 @@ impl From<BrokerError> for Problem {
             reason: error.reason,
             message: error.message,
             retry_after: error.retry_after,
+            azure_request_id: error.azure_request_id,
         }
     }
 }

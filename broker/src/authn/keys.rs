@@ -3,6 +3,7 @@
 use std::fmt;
 
 use aws_lc_rs::digest;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{
     Algorithm, DecodingKey,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse},
@@ -12,6 +13,7 @@ use jsonwebtoken::{
 pub(super) const MAX_JWKS_BYTES: usize = 256 * 1024;
 /// Keys of one cluster at most: each is a signature check that a forged token can cost.
 const MAX_KEYS: usize = 16;
+const P256_COORDINATE_BYTES: usize = 32;
 
 /// Keys that can verify RS256 or ES256 signatures. Other keys of a set are left out.
 #[derive(Clone)]
@@ -69,16 +71,17 @@ impl KeySet {
         }
     }
 
-    /// What tells keys apart, whatever they are called (RFC 7638).
+    /// What tells keys apart, whatever they are called and however they are written.
     pub fn thumbprints(&self) -> impl Iterator<Item = Vec<u8>> {
         self.0.iter().map(|key| key.thumbprint.clone())
     }
 
-    /// The keys that a token with this header may have been signed with.
+    /// The keys that a token with this header may have been signed with. A token without `kid` is only tried on keys without
+    /// one: else a forged one would cost a check with every key of every cluster of its issuer.
     pub(super) fn matching(&self, id: Option<&str>, algorithm: Algorithm) -> impl Iterator<Item = &Key> {
         self.0
             .iter()
-            .filter(move |key| key.algorithm == algorithm && (id.is_none() || key.id.as_deref() == id))
+            .filter(move |key| key.algorithm == algorithm && key.id.as_deref() == id)
     }
 
     pub(super) fn has(&self, id: Option<&str>) -> bool {
@@ -106,24 +109,102 @@ impl Key {
     /// The algorithm follows from the type of the key, never from the token: a public RSA key is not an HMAC secret.
     fn from_jwk(jwk: &Jwk) -> Option<Self> {
         let for_signatures = matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature));
-        let (algorithm, identity) = if let AlgorithmParameters::RSA(rsa) = &jwk.algorithm {
-            (Algorithm::RS256, format!("RSA.{}.{}", rsa.e, rsa.n))
+        let (algorithm, thumbprint) = if let AlgorithmParameters::RSA(rsa) = &jwk.algorithm {
+            let numbers = [number(&rsa.n)?, number(&rsa.e)?];
+            (Algorithm::RS256, thumbprint("RSA", &numbers))
         } else if let AlgorithmParameters::EllipticCurve(ec) = &jwk.algorithm
             && ec.curve == EllipticCurve::P256
         {
-            (Algorithm::ES256, format!("EC.{}.{}", ec.x, ec.y))
+            let point = [coordinate(&ec.x)?, coordinate(&ec.y)?];
+            (Algorithm::ES256, thumbprint("EC", &point))
         } else {
             return None;
         };
         let decoding = DecodingKey::from_jwk(jwk).ok()?;
-        let thumbprint = digest::digest(&digest::SHA256, identity.as_bytes())
-            .as_ref()
-            .to_vec();
         for_signatures.then_some(Self {
             id: jwk.common.key_id.clone(),
             algorithm,
             decoding,
             thumbprint,
         })
+    }
+}
+
+/// A number of an RSA key. Leading zeros are no part of it (RFC 7518 section 2).
+fn number(text: &str) -> Option<Vec<u8>> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    Some(bytes.into_iter().skip_while(|byte| *byte == 0).collect())
+}
+
+/// A coordinate of a P-256 point: 32 bytes, always (RFC 7518 section 6.2.1.2). Verification joins the two, so that with
+/// any other length one point could be written in many ways.
+fn coordinate(text: &str) -> Option<Vec<u8>> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    (bytes.len() == P256_COORDINATE_BYTES).then_some(bytes)
+}
+
+/// Of what the key is, not of how it is written: the same key under another spelling would pass for a different one.
+fn thumbprint(kind: &str, parts: &[Vec<u8>; 2]) -> Vec<u8> {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(kind.as_bytes());
+    for part in parts {
+        context.update(&part.len().to_be_bytes());
+        context.update(part);
+    }
+    context.finish().as_ref().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{super::test_keys::Signer, *};
+
+    /// Of RFC 7517 appendix A.1.
+    const X: &str = "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4";
+    const Y: &str = "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM";
+
+    fn set(key: &Value) -> Result<KeySet, KeySetError> {
+        KeySet::parse(json!({"keys": [key]}).to_string().as_bytes())
+    }
+
+    fn point(x: &[u8], y: &[u8]) -> Value {
+        let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        json!({"kty": "EC", "crv": "P-256", "x": text(x), "y": text(y)})
+    }
+
+    #[test]
+    fn a2_point_that_is_split_elsewhere_is_no_key() {
+        let [x, y] = [X, Y].map(|text| URL_SAFE_NO_PAD.decode(text).unwrap());
+        assert!(set(&point(&x, &y)).is_ok());
+        let joined = [x, y].concat();
+        for at in [0, 31, 33, 64] {
+            let (x, y) = joined.split_at(at);
+            assert_eq!(set(&point(x, y)).unwrap_err(), KeySetError::Empty, "{at}");
+        }
+    }
+
+    #[test]
+    fn a2_thumbprint_is_of_the_key_and_not_of_its_spelling() {
+        let signer = Signer::new("a");
+        let plain: Value = serde_json::from_str(&signer.jwks_text()).unwrap();
+        let plain = &plain["keys"][0];
+        let mut spelt = plain.clone();
+        spelt["kid"] = json!("another");
+        for field in ["n", "e"] {
+            let mut bytes = vec![0];
+            bytes.extend(URL_SAFE_NO_PAD.decode(plain[field].as_str().unwrap()).unwrap());
+            spelt[field] = json!(URL_SAFE_NO_PAD.encode(bytes));
+        }
+        // Refused or recognised: what it may not be is a key of its own.
+        if let Ok(spelt) = set(&spelt) {
+            assert!(spelt.thumbprints().eq(signer.jwks().thumbprints()));
+        }
+        assert!(
+            !signer
+                .jwks()
+                .thumbprints()
+                .eq(Signer::new("a").jwks().thumbprints())
+        );
     }
 }

@@ -46,6 +46,17 @@ impl Signer {
         jsonwebtoken::encode(&header, claims, &self.key).unwrap()
     }
 
+    /// A key that its JWKS gives no `kid`.
+    pub(crate) fn nameless() -> Self {
+        let mut signer = Self::new("");
+        signer.jwk["kid"] = Value::Null;
+        signer
+    }
+
+    pub(crate) fn sign_without_kid(&self, claims: &Value) -> String {
+        jsonwebtoken::encode(&Header::new(Algorithm::RS256), claims, &self.key).unwrap()
+    }
+
     pub(crate) fn jwks(&self) -> KeySet {
         KeySet::parse(self.jwks_text().as_bytes()).unwrap()
     }

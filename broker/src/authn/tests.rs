@@ -124,6 +124,22 @@ fn a1_forged_tokens_are_refused_cold_and_warm() {
 }
 
 #[test]
+fn a1_token_without_a_key_id_is_only_tried_on_keys_without_one() {
+    let (named, nameless) = (Signer::new("a"), Signer::nameless());
+    let (authenticator, _) = authenticator(vec![cluster("named", &named), cluster("nameless", &nameless)]);
+    let claims = claims(CALLER_AUDIENCE);
+    authenticator.caller(&named.sign(&claims)).unwrap();
+    assert_eq!(
+        authenticator
+            .caller(&named.sign_without_kid(&claims))
+            .unwrap_err(),
+        AuthnError::Caller(TokenError::Signature)
+    );
+    let caller = authenticator.caller(&nameless.sign(&claims)).unwrap();
+    assert_eq!(&*caller.cluster.config.name, "nameless");
+}
+
+#[test]
 fn a1_remembered_token_still_expires() {
     let signer = Signer::new("a");
     let (authenticator, clock) = authenticator(vec![cluster("first", &signer)]);

@@ -58,7 +58,12 @@ pub(super) fn of(chain: &ChainState) -> Vec<v1::CacheLevel> {
 
 fn level(name: &str, key: &KeyState, now: Moment) -> v1::CacheLevel {
     let KeyState { token, failure } = key;
-    let state = match (token, failure) {
+    // A failure counts for as long as Azure is not asked again because of it; then it is history.
+    let retry_at = failure
+        .as_ref()
+        .map(|(_error, retry_at)| *retry_at)
+        .filter(|retry_at| *retry_at > now.wall);
+    let state = match (token, retry_at) {
         (Some(token), _) if !token.is_due(now) => v1::CacheState::Fresh,
         (Some(_), None) => v1::CacheState::Due,
         (Some(_), Some(_)) => v1::CacheState::Degraded,
@@ -74,10 +79,10 @@ fn level(name: &str, key: &KeyState, now: Moment) -> v1::CacheLevel {
         level.expire_time = Some(to_timestamp(token.expires_at()));
         level.refresh_time = Some(to_timestamp(token.refresh_at(now)));
     }
-    if let Some((error, retry_at)) = failure {
+    level.retry_time = retry_at.map(to_timestamp);
+    if let Some((error, _retry_at)) = failure {
         error.reason.as_wire().clone_into(&mut level.failure_reason);
         level.failure_detail = error.message.to_string();
-        level.retry_time = Some(to_timestamp(*retry_at));
         level.azure_request_id = error.azure_request_id.clone().unwrap_or_default();
         level.help_url = error.reason.help_url();
     }
@@ -136,6 +141,28 @@ mod tests {
             assert_eq!(levels[0].state(), state, "{token_age:?} {failure:?}");
             assert_eq!(levels[0].expire_time.is_some(), token_age.is_some());
             assert_eq!(levels[0].retry_time.is_some(), failure.is_some());
+        }
+    }
+
+    #[test]
+    fn level_whose_failure_may_be_tried_again_is_not_failing() {
+        for (token_age, state) in [
+            (None, v1::CacheState::Absent),
+            (Some(10), v1::CacheState::Fresh),
+            (Some(1100), v1::CacheState::Due),
+        ] {
+            let mut over = key(token_age, Some(Reason::RegistryUnauthorized));
+            if let Some((_error, retry_at)) = &mut over.failure {
+                *retry_at = at(10_000).wall;
+            }
+            let levels = states(over, key(None, None), None);
+            assert_eq!(levels[0].state(), state, "{token_age:?}");
+            assert_eq!(levels[0].retry_time, None);
+            assert_eq!(
+                levels[0].failure_reason, "REGISTRY_UNAUTHORIZED",
+                "of the last try"
+            );
+            assert_eq!(outlook(&levels).0, v1::Verdict::Passed);
         }
     }
 

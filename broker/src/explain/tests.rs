@@ -201,6 +201,14 @@ async fn explain_for_another_cluster_is_for_operators() {
         (&answer["cluster"], &answer["reason"]),
         (&json!("west"), &json!("POLICY_DENIED"))
     );
+    assert_eq!(
+        step(&answer, "caller")["detail"],
+        format!("{OPERATOR}, of cluster east, on behalf of cluster west")
+    );
+    assert_eq!(
+        step(&ask(OPERATOR, "east").await, "caller")["detail"],
+        format!("{OPERATOR}, of cluster east")
+    );
     assert_eq!(ask(OPERATOR, "north").await["reason"], "INVALID_REQUEST");
     assert_eq!(ask(NOBODY, "").await["reason"], "CALLER_NOT_PERMITTED");
 }

@@ -1,8 +1,12 @@
 //! The proto3 JSON mapping, in and out.
 //!
+//! `null` is the default of a field (see [`nulls`]).
+//!
 //! Reading refuses fields that the contract does not have: a misspelt `scopes` that is passed over would ask for more
 //! than was meant. Writing leaves out fields that are false, zero or empty; readers must pass over fields that they do
 //! not know, because a later version may add some (guarantee R5).
+
+mod nulls;
 
 use proto::Reason;
 use serde::{Serialize, de::DeserializeOwned};
@@ -15,7 +19,7 @@ use crate::error::CredentialError;
 /// # Errors
 /// The body is no JSON, or not this message.
 pub(super) fn read<M: DeserializeOwned + prost::Name>(body: &[u8]) -> Result<M, CredentialError> {
-    serde_json::from_slice(body).map_err(|error| {
+    serde_json::from_slice(&nulls::left_out(body)).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         let problem = match field_at_fault(&error.to_string()) {
             Some(problem) => format!("{problem}, line {line}, column {column}"),

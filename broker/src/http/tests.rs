@@ -165,11 +165,45 @@ async fn invalidate_drops_what_is_selected_and_azure_is_asked_anew() {
         drop(json!({"all": true})).await.json(),
         json!({"entriesDropped": 3})
     );
+    for (message, field) in [
+        (json!({"cluster": "esat"}), "cluster"),
+        (json!({"identity": "team-wbe"}), "identity"),
+        (json!({"registry": "prod.azurecr.example"}), "registry"),
+        (
+            json!({"cluster": "east", "registry": "prod.azurecr.example"}),
+            "registry",
+        ),
+    ] {
+        let answer = drop(message).await.json();
+        assert_eq!(answer["reason"], "INVALID_REQUEST");
+        let detail = answer["detail"].as_str().unwrap();
+        assert!(detail.starts_with(&format!("{field} must be ")), "{detail}");
+    }
+    let unused = drop(json!({"registry": "other.azurecr.io"})).await;
+    assert_eq!(unused.json(), json!({}), "it may be asked for, and was not");
     let nothing = drop(json!({})).await;
     assert_eq!(nothing.status, StatusCode::BAD_REQUEST);
     assert_eq!(
         nothing.json()["detail"],
         "all must be true to drop everything; else name a cluster, an identity or a registry"
+    );
+}
+
+#[tokio::test]
+async fn json_null_is_the_default_of_a_field() {
+    let scene = Scene::new().await;
+    let plain = scene.post(SYNCER, "/v1/access-token", &granted_request()).await;
+    let nulls = json!({"federated": null, "force": null, "rejectedFingerprint": null, "cloud": {"name": null},
+        "minRemaining": null, "held": null});
+    let mut request = granted_request();
+    request
+        .as_object_mut()
+        .unwrap()
+        .extend(nulls.as_object().unwrap().clone());
+    let answer = scene.post(SYNCER, "/v1/access-token", &request).await;
+    assert_eq!(
+        (answer.status, &answer.json()["token"]),
+        (StatusCode::OK, &plain.json()["token"])
     );
 }
 

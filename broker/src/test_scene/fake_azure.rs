@@ -22,6 +22,7 @@ use prometheus_client::registry::Registry;
 use rcgen::{CertificateParams, KeyPair};
 use runtime::{Shutdown, listen, tasks::spawn_detached};
 use serde_json::{Value, json};
+use tokio::sync::{Notify, watch};
 
 use crate::{
     config::{EgressConfig, HostOverride, Pattern},
@@ -46,6 +47,8 @@ struct World {
     now: u64,
     calls: AtomicUsize,
     has_role: AtomicBool,
+    is_held: watch::Sender<bool>,
+    is_asked: Notify,
 }
 
 impl FakeAzure {
@@ -55,6 +58,8 @@ impl FakeAzure {
             now,
             calls: AtomicUsize::new(0),
             has_role: AtomicBool::new(true),
+            is_held: watch::Sender::new(false),
+            is_asked: Notify::new(),
         });
         let (ca_pem, registry) = serve_registry(host, Arc::clone(&world));
         let imds = serve_imds(Arc::clone(&world)).await;
@@ -87,6 +92,21 @@ impl FakeAzure {
     /// Takes the identity's role at the registry away.
     pub(crate) fn take_role(&self) {
         self.world.has_role.store(false, Ordering::SeqCst);
+    }
+
+    /// Lets the registry answer no exchange until it is released.
+    pub(crate) fn hold(&self) {
+        self.world.is_held.send_replace(true);
+    }
+
+    /// Waits until the registry has been asked for an exchange.
+    pub(crate) async fn is_asked(&self) {
+        self.world.is_asked.notified().await;
+    }
+
+    /// Lets the registry answer.
+    pub(crate) fn release(&self) {
+        self.world.is_held.send_replace(false);
     }
 }
 
@@ -161,6 +181,9 @@ async fn identity_token(State(world): State<Arc<World>>) -> Json<Value> {
 
 async fn exchange(State(world): State<Arc<World>>) -> Response {
     world.count();
+    world.is_asked.notify_one();
+    let mut held = world.is_held.subscribe();
+    held.wait_for(|is_held| !is_held).await.unwrap();
     if !world.has_role.load(Ordering::SeqCst) {
         let errors = json!({"errors": [{"code": "UNAUTHORIZED", "message": "canary-of-azure"}]});
         return (StatusCode::UNAUTHORIZED, Json(errors)).into_response();

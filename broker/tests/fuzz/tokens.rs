@@ -84,7 +84,7 @@ fn is_good(header: &str, claims: &str, audience: &str, other_audience: &str) -> 
         .cloned()
         .unwrap_or_else(|| vec![claims["aud"].clone()]);
     header["alg"] == "ES256"
-        && header.get("kid").is_none_or(|kid| kid == KEY_ID || kid.is_null())
+        && header["kid"] == KEY_ID
         && claims["iss"] == ISSUER
         && audiences.contains(&audience.into())
         && !audiences.contains(&other_audience.into())

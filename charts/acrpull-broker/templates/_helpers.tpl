@@ -109,6 +109,12 @@ syncers:
 {{- range .syncers }}
 - {{ tpl . $ | quote }}
 {{- end }}
+{{- with .operators }}
+operators:
+{{- range . }}
+- {{ tpl . $ | quote }}
+{{- end }}
+{{- end }}
 {{- with .defaultTenant }}
 defaultTenant: {{ . | quote }}
 {{- end }}

@@ -159,6 +159,7 @@ impl Pass<'_> {
         tracing::warn!(
             reason = run.problem.reason.as_str(),
             problem = run.problem.message,
+            azure.request_id = run.problem.azure_request_id,
             attempts = run.attempts,
             retry_after_ms =
                 u64::try_from(schedule::elapsed(self.context.now(), run.next_at).as_millis()).ok(),

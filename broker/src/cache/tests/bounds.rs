@@ -110,11 +110,28 @@ async fn u6_tenant_holds_at_most_a_fifth_of_the_keys() {
         .err()
         .unwrap();
     assert_eq!(refused.reason, Reason::Overloaded);
+    assert!(refused.retry_after.is_some(), "says when to come back");
     assert_eq!(cache.invalidate(|key| *key < 10), 10);
     assert!(
         put(&cache, &clock, 60, "noisy").await.is_some(),
         "there is room again"
     );
+}
+
+#[tokio::test]
+async fn u4_one_fetch_too_many_is_refused_with_a_time_to_come_back() {
+    let (cache, _clock) = watched(BOUNDS);
+    let ask = |key| {
+        let hang = |_departure| std::future::pending();
+        cache
+            .get(&key, &tenant("web"), |_current| Need::default(), hang)
+            .now_or_never()
+    };
+    let most = u32::try_from(MAX_FLIGHTS).unwrap();
+    assert!((0..most).all(|key| ask(key).is_none()), "all of them wait");
+    let refused = ask(most).unwrap().err().unwrap();
+    assert_eq!(refused.reason, Reason::Overloaded);
+    assert!(refused.retry_after.is_some());
 }
 
 #[tokio::test]
