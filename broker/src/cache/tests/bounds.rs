@@ -121,10 +121,12 @@ async fn u6_tenant_holds_at_most_a_fifth_of_the_keys() {
 #[tokio::test]
 async fn u4_one_fetch_too_many_is_refused_with_a_time_to_come_back() {
     let (cache, _clock) = watched(BOUNDS);
-    let ask = |key| {
+    let ask = |key: u32| {
         let hang = |_departure| std::future::pending();
+        // Ten tenants, each within its share.
+        let tenant = tenant(&format!("team-{}", key % 10));
         cache
-            .get(&key, &tenant("web"), |_current| Need::default(), hang)
+            .get(&key, &tenant, |_current| Need::default(), hang)
             .now_or_never()
     };
     let most = u32::try_from(MAX_FLIGHTS).unwrap();
