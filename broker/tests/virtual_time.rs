@@ -10,5 +10,6 @@ mod virtual_time {
     mod outages;
     mod renewal;
     mod rig;
+    mod scene;
     mod throttling;
 }

@@ -6,7 +6,10 @@ use azure_simulator::{Condition, Operation, Role, RoleMode, Service};
 use broker::request::Wish;
 use proto::{Reason, catalogue::RetryClass};
 
-use super::rig::{Ask, Rig, azure_with, azure_with_owned, client, object};
+use super::{
+    rig::Rig,
+    scene::{Ask, azure_with, azure_with_owned, client, object},
+};
 
 const REGISTRY: &str = "one.azurecr.io";
 const KEYS: usize = 1_000;

@@ -6,7 +6,10 @@ use azure_simulator::{Action, Fault, Operation, Role, RoleAssignment, RoleMode, 
 use broker::request::{Held, Wish};
 use proto::Reason;
 
-use super::rig::{Ask, Rig, azure_with, azure_with_owned, claims, object};
+use super::{
+    rig::{Rig, claims},
+    scene::{Ask, azure_with, azure_with_owned, object},
+};
 
 const REGISTRY: &str = "one.azurecr.io";
 

@@ -8,7 +8,7 @@ use broker::{
     request::{Held, Wish},
 };
 
-use super::rig::{Ask, Rig};
+use super::{rig::Rig, scene::Ask};
 
 /// Waits after a failure that says nothing else, as the syncer does.
 const RETRY: Duration = Duration::from_secs(10);

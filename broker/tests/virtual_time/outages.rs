@@ -8,7 +8,8 @@ use proto::Reason;
 
 use super::{
     holder::Holder,
-    rig::{Ask, Rig, azure_with},
+    rig::Rig,
+    scene::{Ask, azure_with},
 };
 
 const REGISTRIES: [&str; 3] = ["one.azurecr.io", "two.azurecr.io", "three.azurecr.io"];

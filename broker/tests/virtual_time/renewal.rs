@@ -6,7 +6,8 @@ use azure_simulator::{Operation, Service};
 
 use super::{
     holder::Holder,
-    rig::{Ask, Rig, azure_with, azure_with_owned},
+    rig::Rig,
+    scene::{Ask, azure_with, azure_with_owned},
 };
 
 const REGISTRY: &str = "one.azurecr.io";

@@ -6,7 +6,10 @@ use azure_simulator::{Action, Fault, Operation, RetryAfter, Service};
 use broker::request::Wish;
 use proto::Reason;
 
-use super::rig::{Ask, Rig, azure_with_owned};
+use super::{
+    rig::Rig,
+    scene::{Ask, azure_with_owned},
+};
 
 const THROTTLED: &str = "r0.azurecr.io";
 
