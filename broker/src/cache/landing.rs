@@ -16,6 +16,9 @@ use crate::{
 /// Less than this is no gain: the same token, its life counted in whole seconds by somebody else.
 const NEWER_BY: Duration = Duration::from_secs(2);
 
+/// What a cache below knows may change before the time that it said: it is asked once in this time.
+const LONGEST_QUIET: Duration = Duration::from_secs(60);
+
 /// A fetch between its start and its landing. Dropped before that, its task panicked or ended with the process: that
 /// is a failure like any other, and is remembered.
 pub(super) struct Journey<K, V>
@@ -130,7 +133,7 @@ fn landed<V: Clone>(
         // It is known below, or nothing was sent at all: whoever knows says when to ask again, and remembering it here
         // too would only add delays. But a token that is handed out meanwhile starts no renewal with every request.
         let entry = before.filter(|_before| left.is_some()).map(|before| {
-            let quiet = now.monotonic + error.retry_after.unwrap_or_default();
+            let quiet = now.monotonic + error.retry_after.unwrap_or_default().min(LONGEST_QUIET);
             before.with_record(Record {
                 quiet_until: Some(quiet),
                 ..record
