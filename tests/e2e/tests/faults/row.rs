@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use azure_simulator::{Action, Calls, CloseAt, Fault, HangAt, Operation, Service};
 use e2e::{Rig, Site};
-use proto::Reason;
 use proto::v1::GetDockerConfigRequest;
+use proto::{Reason, catalogue::RetryClass};
 use serde_json::Value;
 
 /// What no caller and no log may ever show: it is in what the spoilt Azure writes.
@@ -162,7 +162,8 @@ impl Row {
             _ if self.hop != Hop::Imds => Company::Everyone,
             _ if self.is_silent() => Company::Alone,
             Meaning::Paused(..) | Meaning::Refused(Reason::UpstreamThrottled) => Company::Alone,
-            Meaning::Refused(Reason::IdentityEndpointUnreachable) => Company::Turns,
+            // Second tries that fail count against one budget of the metadata service.
+            Meaning::Refused(reason) if reason.retry_class() == RetryClass::Transient => Company::Turns,
             Meaning::Served | Meaning::Refused(_) => Company::Everyone,
         }
     }
@@ -179,7 +180,6 @@ impl Row {
 
 /// How long what was said first holds: at least, and at most. A little is added by whoever spreads callers.
 pub(crate) fn remembered(meaning: Meaning) -> Option<(Duration, Duration)> {
-    use proto::catalogue::RetryClass;
     let seconds = |least, most| Some((Duration::from_secs(least), Duration::from_secs(most)));
     match meaning {
         Meaning::Served => None,
