@@ -139,6 +139,16 @@ fn landed<V: Clone>(
                 ..record
             })
         });
+        // Of one reason it is the text of this key that counts: what somebody else's call met says less, and a text that
+        // changes from try to try is written to the status of an object each time.
+        let own = before.and_then(|entry| entry.error.clone());
+        let error = match own.filter(|own| own.reason == error.reason) {
+            Some(own) => CredentialError {
+                retry_after: error.retry_after,
+                ..own
+            },
+            None => error,
+        };
         return (entry, Err(error));
     }
     let negative = after_failure(

@@ -113,3 +113,25 @@ async fn u6_tenant_has_at_most_a_fifth_of_the_fetches() {
     assert!(cache.inspect(&share).failure.is_none());
     assert!(ask(share + 1, "quiet").is_none(), "others are let in");
 }
+
+#[tokio::test]
+async fn cache_text_of_a_failure_stays_that_of_its_key_while_nothing_is_sent() {
+    let rig = Rig::new();
+    let own = CredentialError::new(Reason::UpstreamMalformed, "holds no token");
+    assert_eq!(
+        rig.ask(Need::default(), Err(own)).await.err().unwrap().message,
+        "holds no token"
+    );
+    rig.clock.advance(Duration::from_secs(2));
+    let withheld = |reason, text: &'static str| CredentialError {
+        is_remembered: true,
+        ..CredentialError::new(reason, text).retry_after(Duration::from_secs(7))
+    };
+    let of_the_host = withheld(Reason::UpstreamMalformed, "is not a token answer");
+    let error = rig.ask(Need::default(), Err(of_the_host)).await.err().unwrap();
+    assert_eq!(error.message, "holds no token");
+    assert_eq!(error.retry_after, Some(Duration::from_secs(7)));
+    let other = withheld(Reason::UpstreamThrottled, "asks for fewer calls");
+    let error = rig.ask(Need::default(), Err(other)).await.err().unwrap();
+    assert_eq!(error.reason, Reason::UpstreamThrottled, "another reason is news");
+}
