@@ -137,7 +137,6 @@ impl Upstream {
                 if let Some(id) = &refusal.request_id {
                     span.record("azure.request_id", id.as_str());
                 }
-                span.record("http.response.status_code", refusal.status);
             }
             Err(
                 error @ (UpstreamError::Transport(_)
@@ -177,6 +176,9 @@ impl Upstream {
             .unwrap_or(Err(TransportError::Timeout(Stage::Whole)));
         drop(in_flight);
         let status = answer.as_ref().ok().map(|answer| answer.status().as_u16());
+        if let Some(status) = status {
+            tracing::Span::current().record("http.response.status_code", status);
+        }
         self.metrics
             .observe_call(endpoint.as_str(), status, started.elapsed());
         let result = match answer {

@@ -29,15 +29,17 @@ where
 {
     pub(super) fn served(&self, token: Arc<Token<V>>, again: Again) -> Served<V> {
         let now = self.0.clock.moment();
+        let soon_enough = |refresh_at| in_time(refresh_at, &token.lifetime, now);
         let refresh_at = match again {
+            // Well before its end, by nature.
             Again::WhenDue => token.lifetime.refresh_at(now).max(now.wall + UNDER_WAY),
-            Again::NotBefore(at) => now.wall + at.saturating_sub(now.monotonic),
-            Again::Soon => now.wall + CAUSED_PERIOD,
+            Again::NotBefore(at) => soon_enough(now.wall + at.saturating_sub(now.monotonic)),
+            Again::Soon => soon_enough(now.wall + CAUSED_PERIOD),
         };
         // A renewal may have brought nothing newer; then less is left than a caller may expect.
         let degraded = matches!(again, Again::Soon) || !token.lifetime.satisfies(None, now);
         Served {
-            refresh_at: in_time(refresh_at, &token.lifetime, now),
+            refresh_at,
             token,
             degraded,
         }

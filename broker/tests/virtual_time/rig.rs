@@ -162,7 +162,7 @@ impl Rig {
         );
         let left = credential.expires_at.duration_since(now).unwrap();
         assert!(left >= FLOOR, "{left:?} left");
-        let last_call = credential.expires_at - FLOOR + Duration::from_secs(10);
+        let last_call = credential.expires_at - FLOOR / 2;
         assert!(
             credential.refresh_at <= last_call,
             "asked again only when it is too late"
