@@ -97,14 +97,19 @@ async fn s8_replicas_with_different_tokens_cost_one_write_per_refresh_period() {
             }
             rig.pass(20).await;
         }
-        for holder in &holders {
-            // The first, and then an hour of life, half of it at least between two writes.
-            let writes = holder.writes;
-            assert!(
-                (HOURS - 1..=1 + 2 * HOURS).contains(&writes),
-                "{writes} writes in {HOURS} h"
-            );
-        }
+        // The first, and then an hour of life, half of it at least between two writes: by the mean of all holders, for one
+        // that meets a token in the middle of its life writes again sooner.
+        let writes: Vec<u32> = holders.iter().map(|holder| holder.writes).collect();
+        let holders = u32::try_from(writes.len()).unwrap();
+        assert!(
+            writes.iter().sum::<u32>() <= holders * (1 + 2 * HOURS),
+            "{writes:?} in {HOURS} h"
+        );
+        let each = HOURS - 1..=1 + 3 * HOURS;
+        assert!(
+            writes.iter().all(|writes| each.contains(writes)),
+            "{writes:?} in {HOURS} h"
+        );
         // Replicas know nothing of each other: each may fetch, and none more often than once per refresh period.
         let calls = rig.count(Service::Acr, Operation::Token);
         let most = REPLICAS * keys * 2 * usize::try_from(HOURS).unwrap();
