@@ -39,9 +39,9 @@ where
         // A renewal may have brought nothing newer; then less is left than a caller may expect.
         let degraded = matches!(again, Again::Soon) || !token.lifetime.satisfies(None, now);
         Served {
-            refresh_at,
             token,
             degraded,
+            refresh_at,
         }
     }
 
