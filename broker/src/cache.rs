@@ -67,7 +67,7 @@ pub struct Served<V> {
 }
 
 /// What a fetch is told when it starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Departure {
     /// The fetch before it failed in a way that passes by itself: this one counts against the retry budget.
     pub is_retry: bool,
@@ -266,17 +266,10 @@ where
             }
             Boarding::Full => at_once.unwrap_or_else(|| refused(CredentialError::titled(Reason::Overloaded))),
             Boarding::Leads(lead, flight) => {
-                let departure = Departure {
-                    is_retry: last
-                        .entry
-                        .as_ref()
-                        .is_some_and(|entry| entry.is_retried(last.now)),
-                    failed_before: last
-                        .entry
-                        .as_ref()
-                        .and_then(|entry| Some(entry.error.as_ref()?.reason)),
-                    has_worked: last.entry.as_ref().is_some_and(|entry| entry.token.is_some()),
-                };
+                let departure = last
+                    .entry
+                    .as_ref()
+                    .map_or_else(Departure::default, |entry| entry.departure(last.now));
                 if last.decision == Decision::FetchCaused
                     && let Some(entry) = &last.entry
                 {

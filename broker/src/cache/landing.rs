@@ -121,14 +121,14 @@ fn landed<V: Clone>(
                 quiet_until,
                 negative: None,
             };
-            let entry = Entry::new(Some(Arc::clone(&token)), None, record, now).asked_as(before);
+            let entry = Entry::after_fetch(before, Some(Arc::clone(&token)), None, record, now);
             return (Some(entry), Ok(token));
         }
         Err(error) => error,
     };
-    let left = old
-        .map(|token| token.lifetime.remaining(now))
-        .filter(|_left| old.is_some_and(|token| token.lifetime.is_usable(now)));
+    let left = before
+        .and_then(|before| before.usable_token(now))
+        .map(|token| token.lifetime.remaining(now));
     if error.is_remembered {
         // It is known below, or nothing was sent at all: whoever knows says when to ask again, and remembering it here
         // too would only add delays. But a token that is handed out meanwhile starts no renewal with every request.
@@ -141,11 +141,11 @@ fn landed<V: Clone>(
         });
         // Of one reason it is the text of this key that counts: what somebody else's call met says less, and a text that
         // changes from try to try is written to the status of an object each time.
-        let own = before.and_then(|entry| entry.error.clone());
+        let own = before.and_then(|entry| entry.error.as_ref());
         let error = match own.filter(|own| own.reason == error.reason) {
             Some(own) => CredentialError {
                 retry_after: error.retry_after,
-                ..own
+                ..own.clone()
             },
             None => error,
         };
@@ -168,7 +168,7 @@ fn landed<V: Clone>(
         caused_at: need.force.then_some(now.monotonic).or(record.caused_at),
         quiet_until: None,
     };
-    let entry = Entry::new(old.cloned(), Some(error.clone()), record, now).asked_as(before);
+    let entry = Entry::after_fetch(before, old.cloned(), Some(error.clone()), record, now);
     let wait = negative.retry_at.saturating_sub(now.monotonic);
     (Some(entry), Err(error.retry_after(wait)))
 }

@@ -14,7 +14,7 @@ use moka::{policy::EvictionPolicy, sync::Cache};
 use proto::catalogue::RetryClass;
 use runtime::Moment;
 
-use super::Token;
+use super::{Departure, Token};
 use crate::{error::CredentialError, expiry::Record, tenant::Tenant};
 
 /// Key, entry, failure text and the map's own overhead, roughly.
@@ -60,20 +60,21 @@ struct Held<V> {
 struct Holders(Mutex<HashMap<Tenant, u64>>);
 
 impl<V> Entry<V> {
-    pub(super) fn new(
+    /// What a fetch leaves of the entry `before` it, which nobody has asked for anew by that.
+    pub(super) fn after_fetch(
+        before: Option<&Self>,
         token: Option<Arc<Token<V>>>,
         error: Option<CredentialError>,
         record: Record,
         now: Moment,
     ) -> Self {
-        let entry = Self {
+        let asked_at = before.map_or_else(|| millis(now), |before| before.asked_at.load(Ordering::Relaxed));
+        Self {
             token,
             error,
             record,
-            asked_at: AtomicU64::new(0),
-        };
-        entry.was_asked_for(now);
-        entry
+            asked_at: AtomicU64::new(asked_at),
+        }
     }
 
     pub(super) fn with_record(&self, record: Record) -> Self {
@@ -86,17 +87,7 @@ impl<V> Entry<V> {
     }
 
     pub(super) fn was_asked_for(&self, now: Moment) {
-        let millis = u64::try_from(now.monotonic.as_millis()).unwrap_or(u64::MAX);
-        self.asked_at.store(millis, Ordering::Relaxed);
-    }
-
-    /// The same entry as of before a fetch: nobody has asked since.
-    pub(super) fn asked_as(self, before: Option<&Self>) -> Self {
-        if let Some(before) = before {
-            self.asked_at
-                .store(before.asked_at.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
-        self
+        self.asked_at.store(millis(now), Ordering::Relaxed);
     }
 
     pub(super) fn usable_token(&self, now: Moment) -> Option<&Arc<Token<V>>> {
@@ -110,12 +101,16 @@ impl<V> Entry<V> {
         Some((error, now.wall + retry_at.saturating_sub(now.monotonic)))
     }
 
-    /// Whether the next fetch repeats one that failed in a way that passes by itself.
-    pub(super) fn is_retried(&self, now: Moment) -> bool {
-        self.record.negative.is_some_and(|negative| {
-            negative.class == RetryClass::Transient
-                && now.monotonic.saturating_sub(negative.retry_at) <= FAILING_IDLE
-        })
+    /// What the next fetch has to know of those before it.
+    pub(super) fn departure(&self, now: Moment) -> Departure {
+        Departure {
+            is_retry: self.record.negative.is_some_and(|negative| {
+                negative.class == RetryClass::Transient
+                    && now.monotonic.saturating_sub(negative.retry_at) <= FAILING_IDLE
+            }),
+            failed_before: self.error.as_ref().map(|error| error.reason),
+            has_worked: self.token.is_some(),
+        }
     }
 
     /// Whether nobody asked for it during two refresh periods (guarantee U7), or for long while there was nothing to get.
@@ -128,6 +123,10 @@ impl<V> Entry<V> {
         let of_failure = self.error.as_ref().map(|_error| FAILING_IDLE);
         Some(now.monotonic.saturating_sub(asked_at)) > of_token.max(of_failure)
     }
+}
+
+fn millis(now: Moment) -> u64 {
+    u64::try_from(now.monotonic.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl<K, V> Store<K, V>

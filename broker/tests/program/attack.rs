@@ -93,6 +93,13 @@ async fn until_closed(stream: &mut (impl AsyncRead + Unpin)) -> anyhow::Result<(
         .context("the connection stays open")
 }
 
+/// At its peak, over all that the broker has been through.
+fn assert_memory(broker: &Broker, most_mib: u64) -> anyhow::Result<()> {
+    let memory = broker.peak_memory_mib()?;
+    assert!(memory <= most_mib, "{memory} MiB");
+    Ok(())
+}
+
 #[tokio::test]
 async fn u8_idle_connections_beyond_the_limit_cost_bounded_files_and_memory() -> anyhow::Result<()> {
     runtime::open_files::raise_limit();
@@ -122,8 +129,7 @@ async fn u8_idle_connections_beyond_the_limit_cost_bounded_files_and_memory() ->
         Ok(())
     })
     .await?;
-    let memory = broker.peak_memory_mib()?;
-    assert!(memory <= MAX_MEMORY_MIB, "{memory} MiB");
+    assert_memory(&broker, MAX_MEMORY_MIB)?;
     // The flood is over: what it took is given back.
     let free = async {
         while broker.open_files()? > OTHER_FILES {
@@ -171,9 +177,7 @@ async fn u8_headers_without_end_are_cut_off() -> anyhow::Result<()> {
         Ok(())
     })
     .await?;
-    let memory = broker.peak_memory_mib()?;
-    assert!(memory <= MAX_MEMORY_MIB, "{memory} MiB");
-    Ok(())
+    assert_memory(&broker, MAX_MEMORY_MIB)
 }
 
 #[tokio::test]
@@ -188,9 +192,7 @@ async fn u8_streams_that_are_opened_and_reset_end_their_connection() -> anyhow::
         Ok(())
     })
     .await?;
-    let memory = broker.peak_memory_mib()?;
-    assert!(memory <= MAX_MEMORY_MIB, "{memory} MiB");
-    Ok(())
+    assert_memory(&broker, MAX_MEMORY_MIB)
 }
 
 #[tokio::test]
@@ -211,9 +213,7 @@ async fn u8_streams_that_are_held_open_cost_bounded_memory() -> anyhow::Result<(
         Ok(())
     })
     .await?;
-    let memory = broker.peak_memory_mib()?;
-    assert!(memory <= MAX_MEMORY_HELD_MIB, "{memory} MiB");
-    Ok(())
+    assert_memory(&broker, MAX_MEMORY_HELD_MIB)
 }
 
 /// A few streams each, so that no connection is asked to go.
@@ -236,9 +236,7 @@ async fn u8_strangers_that_keep_within_their_limits_hold_up_nobody() -> anyhow::
         Ok(())
     })
     .await?;
-    let memory = broker.peak_memory_mib()?;
-    assert!(memory <= MAX_MEMORY_HELD_MIB, "{memory} MiB");
-    Ok(())
+    assert_memory(&broker, MAX_MEMORY_HELD_MIB)
 }
 
 #[tokio::test]
@@ -303,9 +301,7 @@ async fn u8_forged_tokens_are_refused_one_by_one() -> anyhow::Result<()> {
         !log.contains("CLUSTER_NOT_REGISTERED"),
         "strangers write the log: {log}"
     );
-    let memory = broker.peak_memory_mib()?;
-    assert!(memory <= MAX_MEMORY_MIB, "{memory} MiB");
-    Ok(())
+    assert_memory(&broker, MAX_MEMORY_MIB)
 }
 
 /// RFC 9113 section 4.1.
