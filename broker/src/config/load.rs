@@ -1,8 +1,10 @@
 //! From the file to [`Config`]: every reference resolved, every id parsed, every contradiction refused.
 
+mod clouds;
 mod clusters;
 mod field;
-mod policy;
+mod grants;
+mod identities;
 
 use std::{
     io,
@@ -102,7 +104,7 @@ fn config(folder: &mut Folder, file: file::File) -> Result<Config, ConfigError> 
     unique("clouds", clouds.iter().map(|cloud| &cloud.name))?;
     unique("identities", identities.iter().map(|identity| &identity.name))?;
     unique("grants", grants.iter().map(|grant| &grant.name))?;
-    let clouds = Clouds::new(indexed("clouds", clouds, policy::cloud)?);
+    let clouds = Clouds::new(indexed("clouds", clouds, clouds::cloud)?);
     let clusters = indexed("clusters", clusters, |field, cluster| {
         clusters::cluster(folder, field, cluster)
     })?;
@@ -114,11 +116,11 @@ fn config(folder: &mut Folder, file: file::File) -> Result<Config, ConfigError> 
     }
     clusters::distinct_keys(&clusters)?;
     let identities = indexed("identities", identities, |field, identity| {
-        policy::identity(field, identity, &clouds)
+        identities::identity(field, identity, &clouds)
     })?;
-    policy::distinct_identities(&identities)?;
+    identities::distinct(&identities)?;
     let grants = indexed("grants", grants, |field, grant| {
-        policy::grant(field, grant, &identities, &clusters)
+        grants::grant(field, grant, &identities, &clusters)
     })?;
     let egress = egress_of(folder, egress)?;
     Ok(Config {
