@@ -49,6 +49,19 @@ pub struct Caller {
     pub cluster: Arc<Cluster>,
     /// `system:serviceaccount:<namespace>:<name>`.
     pub subject: Arc<str>,
+    /// By what it was recognised.
+    pub evidence: Arc<Evidence>,
+}
+
+/// By what a caller was recognised, for the audit. Nothing is decided by it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// `kid` of the key that verified the token.
+    pub key_id: Option<String>,
+    /// What tells that key from others, whatever it is called.
+    pub key_thumbprint: String,
+    /// `jti` of the token.
+    pub token_id: Option<String>,
 }
 
 /// A ServiceAccount whose token the caller holds.
@@ -77,6 +90,7 @@ struct Verified {
     /// The set that the verifying key was in: a memory of keys that have been replaced is none.
     keys: Arc<KeySet>,
     claims: Claims,
+    evidence: Arc<Evidence>,
 }
 
 /// Why a token is refused. The texts tell a caller no more than it already knows.
@@ -127,6 +141,7 @@ impl Authenticator {
         Ok(Caller {
             cluster: Arc::clone(&verified.cluster),
             subject: Arc::clone(&verified.claims.subject),
+            evidence: Arc::clone(&verified.evidence),
         })
     }
 
@@ -194,6 +209,7 @@ impl Authenticator {
                     return Ok(Verified {
                         cluster: Arc::clone(cluster),
                         keys: Arc::clone(&keys),
+                        evidence: Arc::new(key.evidence(&claims)),
                         claims,
                     });
                 }

@@ -5,7 +5,7 @@
 mod answer;
 mod record;
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use http::HeaderMap;
 use proto::{
@@ -16,11 +16,15 @@ use proto::{
         ListClustersRequest, ListClustersResponse, TokenKind,
     },
 };
-use runtime::Secret;
+use runtime::{Secret, telemetry::propagation};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
     access::{self, Admits, Role, Rule},
+    audit::{
+        Audit,
+        facts::{Facts, Permission},
+    },
     authn::{AuthnError, Caller, TokenError},
     authz::{self, Permit},
     credentials::{Credential, Credentials},
@@ -28,7 +32,7 @@ use crate::{
     explain, fleet, grpc,
     live::{Live, Snapshot},
     metrics::{Metrics, WireFormat},
-    request::{DockerConfigRequest, InvalidField, RequestedIdentity},
+    request::{DockerConfigRequest, InvalidField, RequestedIdentity, SubjectToken},
 };
 pub use answer::Answer;
 pub use record::Record;
@@ -54,6 +58,7 @@ struct Parts {
     live: Live,
     credentials: Credentials,
     metrics: Metrics,
+    audit: Audit,
 }
 
 impl Admitted {
@@ -70,30 +75,52 @@ impl Admitted {
 
 impl Service {
     /// Puts the parts together.
-    pub fn new(live: Live, credentials: Credentials, metrics: Metrics) -> Self {
+    pub fn new(live: Live, credentials: Credentials, metrics: Metrics, audit: Audit) -> Self {
         Self(Arc::new(Parts {
             live,
             credentials,
             metrics,
+            audit,
         }))
     }
 
-    /// Authenticates the caller of a call by the headers, and checks its role. The body is not needed for that.
+    /// Authenticates the caller of a call by the headers, and checks its role. The body is not needed for that. Who is
+    /// refused here is in the audit log when this returns.
     ///
     /// # Errors
     /// The token is not accepted, or the caller has no role that the call admits.
-    pub fn admit(
+    pub async fn admit(
         &self,
         wire: WireFormat,
         rule: &Rule,
         headers: &HeaderMap,
+        peer: Option<SocketAddr>,
     ) -> Result<Admitted, CredentialError> {
-        let record = Record::open(self.0.metrics.clone(), wire, rule.call);
+        let facts = Facts {
+            peer,
+            trace_id: propagation::trace_id(headers),
+            ..Facts::default()
+        };
+        let Parts { metrics, audit, .. } = &*self.0;
+        let record = Record::open(metrics.clone(), audit.clone(), wire, rule.call, facts);
+        let admitted = self.admitted(wire, rule, headers, &record);
+        record.write().await;
+        admitted
+    }
+
+    fn admitted(
+        &self,
+        wire: WireFormat,
+        rule: &Rule,
+        headers: &HeaderMap,
+        record: &Record,
+    ) -> Result<Admitted, CredentialError> {
         let live = self.0.live.current();
         let bearer = bearer_token(headers)
             .ok_or_else(|| AuthnError::Caller(TokenError::Missing).into())
             .inspect_err(|error| record.turn_away(error))?;
         let caller = authenticated(&live, bearer).inspect_err(|error| record.turn_away(error))?;
+        record.recognise(&caller, bearer);
         check_role(&caller, &rule.admits).inspect_err(|error| record.fail(error))?;
         let asked = match wire {
             WireFormat::Grpc => grpc::deadline(headers),
@@ -105,7 +132,7 @@ impl Service {
             admits: rule.admits,
             live,
             deadline: Instant::now() + asked.unwrap_or(MAX_DEADLINE).min(MAX_DEADLINE),
-            record,
+            record: record.clone(),
         })
     }
 
@@ -132,8 +159,11 @@ impl Service {
             Err(error) => Err(error),
         };
         match &answered {
-            Ok(answer) => record.settle(answer.outcome()),
-            Err(error) => record.fail(error),
+            Ok(answer) => record.answer(answer.outcome()).await?,
+            Err(error) => {
+                record.fail(error);
+                record.write().await;
+            }
         }
         answered
     }
@@ -147,7 +177,7 @@ impl Service {
         admitted: Admitted,
         message: GetDockerConfigRequest,
     ) -> Result<GetDockerConfigResponse, CredentialError> {
-        let request = DockerConfigRequest::try_from(message)?;
+        let request = Arc::new(DockerConfigRequest::try_from(message)?);
         Ok(answer::docker_config(
             &self.credential(&admitted, &request).await?,
         ))
@@ -162,7 +192,7 @@ impl Service {
         admitted: Admitted,
         message: GetAccessTokenRequest,
     ) -> Result<GetAccessTokenResponse, CredentialError> {
-        let request = DockerConfigRequest::try_from(message)?;
+        let request = Arc::new(DockerConfigRequest::try_from(message)?);
         let kind = if request.scopes.is_empty() {
             TokenKind::Refresh
         } else {
@@ -179,14 +209,17 @@ impl Service {
     async fn credential(
         &self,
         admitted: &Admitted,
-        request: &DockerConfigRequest,
+        request: &Arc<DockerConfigRequest>,
     ) -> Result<Credential, CredentialError> {
+        let record = &admitted.record;
+        record.note(|facts| facts.request = Some(Arc::clone(request)));
         loop {
             let live = self.0.live.current();
             let permit = permitted(admitted, request, &live)?;
             let credential = self.0.credentials.credential(&permit, &request.wish).await?;
             // After a change the next round finds it in the cache, where it is still allowed.
             if Arc::ptr_eq(&live, &self.0.live.current()) {
+                record.hand_out(&credential);
                 return Ok(credential);
             }
         }
@@ -210,15 +243,17 @@ impl Service {
         } else {
             explain::Reader::Syncer
         };
+        let asked = DockerConfigRequest::parse(request.clone(), SubjectToken::Optional);
+        admitted.record.note(|facts| {
+            facts.request = asked.ok().map(Arc::new);
+            facts.permission = Some(Permission::Role);
+        });
         let as_of = on_behalf_of(caller, &cluster, live)?;
-        Ok(explain::explain(
-            reader,
-            caller,
-            &as_of,
-            request,
-            live,
-            |permit| self.0.credentials.inspect(permit),
-        ))
+        let explanation = explain::explain(reader, caller, &as_of, request, live, |permit| {
+            self.0.credentials.inspect(permit)
+        });
+        admitted.record.explain(&explanation);
+        Ok(explanation)
     }
 
     /// `ListClusters`.
@@ -231,6 +266,9 @@ impl Service {
         admitted: Admitted,
         message: ListClustersRequest,
     ) -> Result<ListClustersResponse, CredentialError> {
+        admitted
+            .record
+            .note(|facts| facts.permission = Some(Permission::Role));
         Ok(fleet::clusters(
             admitted.live.authenticator.clusters(),
             &message.page_token,
@@ -252,6 +290,10 @@ impl Service {
         if dropped == 0 {
             fleet::check_names(&selection, &admitted.live)?;
         }
+        admitted.record.note(|facts| {
+            facts.permission = Some(Permission::Role);
+            facts.dropped = Some((selection.clone(), dropped));
+        });
         tracing::info!(
             acrpull.caller = &*admitted.caller.subject,
             ?selection,
@@ -288,6 +330,8 @@ fn permitted(
     request: &DockerConfigRequest,
     live: &Arc<Snapshot>,
 ) -> Result<Permit, CredentialError> {
+    // What was allowed by another configuration is not allowed by this one yet.
+    admitted.record.note(|facts| facts.permission = None);
     let caller = if Arc::ptr_eq(live, &admitted.live) {
         admitted.caller.clone()
     } else {
@@ -309,6 +353,7 @@ fn permitted(
     if let Some(grant) = permit.grant() {
         span.record("acrpull.policy.rule", grant);
     }
+    admitted.record.permit(subject.as_ref(), &permit);
     Ok(permit)
 }
 
@@ -331,6 +376,7 @@ fn on_behalf_of(caller: &Caller, cluster: &str, live: &Snapshot) -> Result<Calle
     Ok(Caller {
         cluster: Arc::clone(other),
         subject: Arc::clone(&caller.subject),
+        evidence: Arc::clone(&caller.evidence),
     })
 }
 

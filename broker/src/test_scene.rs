@@ -17,9 +17,13 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use crate::{
+    audit::{
+        Audit,
+        test_log::{self, TestLog},
+    },
     authn::{Authenticator, Cluster, KeyStore, test_keys::Signer},
     azure::Azure,
-    config::{Clouds, ClusterConfig, Grant, Identity, KeySource, Pattern, Policy},
+    config::{AuditConfig, Clouds, ClusterConfig, Grant, Identity, KeySource, Pattern, Policy},
     credentials::Credentials,
     live::{Live, Snapshot},
     metrics::Metrics,
@@ -50,6 +54,8 @@ pub(crate) struct Scene {
     pub(crate) azure: FakeAzure,
     pub(crate) live: Live,
     registry: Registry,
+    audit: Audit,
+    log: TestLog,
 }
 
 /// What the configuration has of east.
@@ -77,6 +83,11 @@ impl Shape {
 
 impl Scene {
     pub(crate) async fn new() -> Self {
+        Self::with_audit(AuditConfig::default()).await
+    }
+
+    /// One whose audit log is as `config` says, but in memory.
+    pub(crate) async fn with_audit(config: AuditConfig) -> Self {
         runtime::tls::install_crypto_provider();
         let clock = clock();
         let first = snapshot(Shape::WHOLE);
@@ -91,7 +102,8 @@ impl Scene {
         );
         let credentials = Credentials::new(Arc::new(upstream.unwrap()), clock, &metrics);
         let live = Live::new(first);
-        let service = Service::new(live.clone(), credentials, metrics);
+        let (audit, log) = test_log::audit(config, &mut registry);
+        let service = Service::new(live.clone(), credentials, metrics, audit.clone());
         let (router, _health) = serve::router(service.clone()).await;
         Self {
             router,
@@ -99,6 +111,8 @@ impl Scene {
             azure,
             live,
             registry,
+            audit,
+            log,
         }
     }
 
@@ -124,6 +138,29 @@ impl Scene {
     pub(crate) async fn get(&self, subject: &str, path: &str) -> Answer {
         self.send(http_request(Method::GET, path, Some(subject), Body::empty()))
             .await
+    }
+
+    /// Every line of the audit log so far.
+    pub(crate) async fn lines(&self) -> Vec<Value> {
+        self.audit.written().await;
+        self.log.lines()
+    }
+
+    /// The records of calls among them.
+    pub(crate) async fn records(&self) -> Vec<Value> {
+        let mut lines = self.lines().await;
+        lines.retain(|line| line["event"] == "decision");
+        lines
+    }
+
+    /// Sums up strangers, as the process does from time to time.
+    pub(crate) async fn sum_up(&self) {
+        self.audit.sum_up_now().await;
+    }
+
+    /// Where the audit log is written.
+    pub(crate) fn log(&self) -> &TestLog {
+        &self.log
     }
 
     /// All metrics, as they are scraped.

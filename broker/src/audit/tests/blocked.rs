@@ -1,0 +1,87 @@
+//! A log that takes nothing: what becomes of calls, in either mode. How long they wait is a matter of the queue's tests.
+
+use axum::http::StatusCode;
+
+use super::*;
+use crate::{
+    config::OnBlocked,
+    test_scene::{SYNCER, granted_request},
+};
+
+/// One whose log is blocked from here on.
+async fn blocked(on_blocked: OnBlocked) -> Scene {
+    let scene = Scene::with_audit(AuditConfig {
+        on_blocked,
+        ..AuditConfig::default()
+    })
+    .await;
+    scene.lines().await;
+    scene.log().hold();
+    scene
+}
+
+async fn ask_for_a_token(scene: &Scene) -> (StatusCode, Value) {
+    let call = Call::GetAccessToken;
+    let answer = ask(scene, WireFormat::Http, call, SYNCER, &granted_request()).await;
+    (answer.status, answer.json())
+}
+
+#[tokio::test]
+async fn o1_blocked_log_lets_calls_go_on_where_it_should() {
+    let scene = blocked(OnBlocked::Continue).await;
+    let (status, body) = ask_for_a_token(&scene).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(body["token"].is_string());
+    assert_eq!(scene.log().lines().len(), 1, "nothing was written meanwhile");
+    scene.log().release();
+    assert_eq!(only_record(&scene).await["outcome"], "issued");
+}
+
+#[tokio::test]
+async fn o1_blocked_log_lets_no_credential_out_where_it_should_not_and_recovers() {
+    let scene = blocked(OnBlocked::Refuse).await;
+    // The first record is with the writer when its call gives up, the second one still in the queue.
+    for _ in 0..2 {
+        let (status, body) = ask_for_a_token(&scene).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(body["reason"], "AUDIT_UNAVAILABLE");
+        assert!(body.get("token").is_none());
+    }
+    scene.log().release();
+    let (status, body) = ask_for_a_token(&scene).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(body["token"].is_string());
+
+    let records = scene.records().await;
+    let outcomes: Vec<_> = records
+        .iter()
+        .map(|record| record["outcome"].as_str().unwrap())
+        .collect();
+    // Of a call with two records the last one counts.
+    assert_eq!(outcomes, ["issued", "failed", "failed", "issued"]);
+    assert_eq!(records[0]["call"], records[1]["call"]);
+    for refused in &records[1..3] {
+        let expected = json!({
+            "/decision": "allow", "/reason": "AUDIT_UNAVAILABLE", "/credential": null,
+        });
+        assert_record(refused, &expected);
+    }
+    let metrics = scene.metrics();
+    for line in [
+        r#"acrpull_broker_audit_records_total{outcome="unconfirmed"} 2"#,
+        r#"acrpull_broker_audit_records_total{outcome="lost"} 0"#,
+        r#"transport="http",outcome="AUDIT_UNAVAILABLE"} 2"#,
+        r#"transport="http",outcome="issued"} 1"#,
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn o1_refusals_need_no_confirmation() {
+    let scene = blocked(OnBlocked::Refuse).await;
+    let answer = ask(&scene, WireFormat::Http, Call::GetAccessToken, SYNCER, &json!({})).await;
+    assert_eq!(answer.json()["reason"], "INVALID_REQUEST");
+    scene.log().release();
+    assert_eq!(only_record(&scene).await["reason"], "INVALID_REQUEST");
+}
