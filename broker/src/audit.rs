@@ -275,11 +275,11 @@ impl Audit {
     /// # Cancel safety
     /// Cancel safe: the record is in once this returns, and not before.
     pub(crate) async fn put(&self, line: Line) {
-        if let Some(log) = &self.0
-            && log.queue.put(line.0).await.is_err()
-        {
-            log.trouble.lost();
-        }
+        let Some(log) = &self.0 else {
+            return;
+        };
+        let put = log.queue.put(line.0).await;
+        log.note(put);
     }
 
     /// Records a call that is about to be answered.
@@ -296,10 +296,14 @@ impl Audit {
                 self.put(line).await;
                 Ok(())
             }
-            OnBlocked::Refuse => log.queue.put_and_confirm(line.0).await.map_err(|Blocked| {
-                log.trouble.unconfirmed();
-                Unrecorded
-            }),
+            OnBlocked::Refuse => {
+                log.queue.put_and_confirm(line.0).await.map_err(|Blocked| {
+                    log.trouble.unconfirmed();
+                    Unrecorded
+                })?;
+                log.tell_of_gap();
+                Ok(())
+            }
         }
     }
 }
@@ -317,8 +321,21 @@ impl WriterEnd {
 
 impl Log {
     fn put_now(&self, line: Vec<u8>) {
-        if self.queue.put_now(line).is_err() {
-            self.trouble.lost();
+        self.note(self.queue.put_now(line));
+    }
+
+    fn note(&self, put: Result<(), Blocked>) {
+        match put {
+            Ok(()) => self.tell_of_gap(),
+            Err(Blocked) => self.trouble.lost(),
+        }
+    }
+
+    /// Says in the log how many records are missing. After one that is not: there is room again.
+    fn tell_of_gap(&self) {
+        let untold = self.trouble.take_untold();
+        if untold > 0 && self.queue.put_now(event::lost(self.clock.now(), untold)).is_err() {
+            self.trouble.still_untold(untold);
         }
     }
 }

@@ -31,6 +31,7 @@ struct Key<'a> {
 struct Lost {
     audit: &'static str,
     event: &'static str,
+    time: Time,
     records: u64,
 }
 
@@ -71,11 +72,12 @@ fn about_key(
     })
 }
 
-/// So many records are missing between the lines before and after this one.
-pub(super) fn lost(records: u64) -> Vec<u8> {
+/// So many records are missing before the one before this line.
+pub(super) fn lost(now: SystemTime, records: u64) -> Vec<u8> {
     to_line(&Lost {
         audit: FORM,
         event: "lost",
+        time: Time(now),
         records,
     })
 }

@@ -69,9 +69,17 @@ impl Trouble {
         self.metrics.count(AuditOutcome::Suppressed, 1);
     }
 
-    /// How many are missing since this was called last.
+    /// How many are missing that the log does not tell of yet; the caller tells of them now.
     pub(super) fn take_untold(&self) -> u64 {
+        if self.untold.load(Ordering::Relaxed) == 0 {
+            return 0;
+        }
         self.untold.swap(0, Ordering::Relaxed)
+    }
+
+    /// It could not be told of them.
+    pub(super) fn still_untold(&self, records: u64) {
+        self.untold.fetch_add(records, Ordering::Relaxed);
     }
 
     fn may_speak(&self) -> bool {

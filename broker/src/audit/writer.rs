@@ -9,7 +9,6 @@ use std::{io, sync::Arc, thread, time::Duration};
 use tokio::sync::oneshot;
 
 use super::{
-    event,
     queue::{Item, Items},
     sink::Sink,
     trouble::Trouble,
@@ -54,10 +53,6 @@ impl<S: Sink> Writer<S> {
     fn run(mut self) {
         while let Some(first) = self.items.blocking_recv() {
             let mut batch = Batch::default();
-            let untold = self.trouble.take_untold();
-            if untold > 0 {
-                batch.bytes = event::lost(untold);
-            }
             batch.add(first);
             while batch.bytes.len() < BATCH_BYTES
                 && let Ok(next) = self.items.try_recv()

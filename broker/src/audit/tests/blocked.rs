@@ -4,6 +4,7 @@ use axum::http::StatusCode;
 
 use super::*;
 use crate::{
+    audit::test_log,
     config::OnBlocked,
     test_scene::{SYNCER, granted_request},
 };
@@ -75,6 +76,33 @@ async fn o1_blocked_log_lets_no_credential_out_where_it_should_not_and_recovers(
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
+}
+
+#[tokio::test]
+async fn o1_log_tells_of_the_records_that_it_lacks() {
+    let mut registry = prometheus_client::registry::Registry::default();
+    let (audit, log) = test_log::audit(AuditConfig::default(), &mut registry);
+    audit.written().await;
+    log.hold();
+    let line = || Line(format!("\"{}\"\n", "x".repeat(64 * 1024)).into_bytes());
+    // One with the writer, 63 in the queue, and then there is no room.
+    for _ in 0..100 {
+        audit.put_now(line());
+    }
+    log.release();
+    audit.written().await;
+    let before = log.lines().len() as u64;
+    audit.put_now(Line(b"\"next\"\n".to_vec()));
+    audit.written().await;
+    let lines = log.lines();
+    assert_eq!(lines.len() as u64, before + 2);
+    let [.., next, lost] = &lines[..] else {
+        panic!("{}", lines.len())
+    };
+    assert_eq!(lost["event"], "lost");
+    // The first line is of the start.
+    assert_eq!(lost["records"], 100 - (before - 1));
+    assert_eq!(next, "next");
 }
 
 #[tokio::test]

@@ -69,7 +69,6 @@ fn block() -> (Step, mpsc::Receiver<()>, mpsc::Sender<()>) {
 struct Rig {
     queue: Queue,
     places: Arc<Mutex<Vec<Vec<u8>>>>,
-    trouble: Arc<Trouble>,
 }
 
 fn rig(steps: Vec<Step>) -> Rig {
@@ -83,12 +82,8 @@ fn rig(steps: Vec<Step>) -> Rig {
         AuditMetrics::register(&mut Registry::default()),
         Arc::new(ManualClock::at(UNIX_EPOCH)),
     ));
-    drop(Writer::start(items, sink, Arc::clone(&trouble)).unwrap());
-    Rig {
-        queue,
-        places,
-        trouble,
-    }
+    drop(Writer::start(items, sink, trouble).unwrap());
+    Rig { queue, places }
 }
 
 impl Rig {
@@ -140,17 +135,4 @@ async fn o1_record_that_nobody_waits_for_any_more_is_not_written() {
     go.send(()).unwrap();
     rig.queue.put_and_confirm(b"later\n".to_vec()).await.unwrap();
     assert_eq!(rig.places(), ["at it\nlater\n"]);
-}
-
-#[tokio::test]
-async fn o1_log_tells_of_the_records_that_it_lacks() {
-    let rig = rig(Vec::new());
-    rig.trouble.lost();
-    rig.trouble.lost();
-    rig.queue.put_and_confirm(b"next\n".to_vec()).await.unwrap();
-    let places = rig.places();
-    let (lost, next) = places[0].split_once('\n').unwrap();
-    let lost: serde_json::Value = serde_json::from_str(lost).unwrap();
-    assert_eq!((&lost["event"], &lost["records"]), (&"lost".into(), &2.into()));
-    assert_eq!(next, "next\n");
 }
