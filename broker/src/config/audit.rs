@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::audit::FingerprintKey;
 
-/// Enough to see an attack in single records, and not enough to fill a disk with one: some 600 MB a day.
+/// Enough to see an attack in single records, and not enough to fill a disk with one: some 300 MB a day.
 const STRANGERS_PER_SECOND: u32 = 10;
 
 /// The `audit` section.
