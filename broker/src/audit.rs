@@ -1,8 +1,8 @@
 //! The audit log: one record for each call that the gate authenticates, or refuses to (guarantee O1). Says who asked for
 //! what, by what right, and what came of it; never a secret, and of a stranger's token nothing at all.
 //!
-//! A record passes these files in this order: [`facts`] (collected while the call runs) -> `decision` (one line) ->
-//! `strangers` (not for each of a flood) -> `queue` (bounded) -> `writer` (a thread of its own) -> `sink`.
+//! A record passes these files in this order: [`facts`] (collected while the call runs) -> `log` -> `strangers` (not for
+//! each of a flood) -> `decision` (one line) -> `queue` (bounded) -> `writer` (a thread of its own) -> `sink`.
 //! `fingerprint` stands for tokens, `event` is about the log itself, `trouble` about what is missing from it.
 //!
 //! It decides nothing about calls, but for one thing: with `onBlocked: refuse`, what is not recorded is not answered.
@@ -12,41 +12,30 @@ mod decision;
 mod event;
 pub mod facts;
 mod fingerprint;
+mod log;
 mod queue;
+mod settings;
 mod sink;
 mod strangers;
 mod text;
 mod trouble;
 mod writer;
 
-use std::{
-    future::pending,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{future::pending, io, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
-use aws_lc_rs::error::Unspecified;
 use runtime::{Clock, Failure, Shutdown};
-use tokio::{
-    sync::oneshot,
-    time::{sleep, timeout},
-};
+use tokio::{sync::oneshot, time::sleep};
 
 use crate::{
     access::Call,
-    config::{AuditConfig, AuditSink, OnBlocked},
+    config::{AuditConfig, AuditSink},
     metrics::{AuditMetrics, Outcome, WireFormat},
 };
-use decision::Ended;
 use facts::Facts;
 pub use fingerprint::{FingerprintKey, KeyTooShort};
-use queue::{Blocked, Queue};
+use log::Log;
+use settings::Settings;
 use sink::{Appended, Sink, Stdout};
-use strangers::Strangers;
 use trouble::Trouble;
 use writer::Writer;
 
@@ -55,29 +44,12 @@ const SUMMARY_PERIOD: Duration = Duration::from_secs(10);
 /// For the last records, once every call has ended. What a sink does not take by then is lost.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Where records go in. Cheap to clone.
+/// Where records go in; nowhere, if the configuration says so. Cheap to clone.
 #[derive(Clone)]
 pub struct Audit(Option<Arc<Log>>);
 
-struct Log {
-    queue: Queue,
-    settings: ArcSwap<Settings>,
-    strangers: Strangers,
-    trouble: Arc<Trouble>,
-    clock: Arc<dyn Clock>,
-    sink: AuditSink,
-    /// Tells the calls of one process from those of another.
-    instance: String,
-    calls: AtomicU64,
-}
-
-/// What may change while the process runs.
-struct Settings {
-    key: Arc<FingerprintKey>,
-    is_random: bool,
-    on_blocked: OnBlocked,
-    strangers_per_second: u32,
-}
+/// The end of the thread that writes.
+pub struct WriterEnd(Option<oneshot::Receiver<()>>);
 
 /// A call that has ended, as the record needs it beside its [`Facts`].
 pub(crate) struct EndedCall {
@@ -90,9 +62,6 @@ pub(crate) struct EndedCall {
 
 /// A record, ready to be written.
 pub(crate) struct Line(Vec<u8>);
-
-/// The end of the thread that writes.
-pub struct WriterEnd(Option<oneshot::Receiver<()>>);
 
 /// A record could not be written, so its call must not be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -109,20 +78,23 @@ impl Audit {
         clock: Arc<dyn Clock>,
         metrics: AuditMetrics,
     ) -> Result<(Self, WriterEnd), Failure> {
-        let cannot = |what: String| move |error: std::io::Error| Failure::runtime(what).source(error);
+        let cannot_open = |what: String| {
+            move |error: io::Error| {
+                Failure::runtime(format!("cannot open the audit log {what}")).source(error)
+            }
+        };
         match config.sink.clone() {
             AuditSink::Off => {
                 tracing::warn!("the audit log is off");
-                return Ok((Self(None), WriterEnd(None)));
+                Ok((Self(None), WriterEnd(None)))
             }
             AuditSink::Stdout => {
-                let sink = Stdout::open()
-                    .map_err(cannot("cannot write the audit log to standard output".to_owned()))?;
+                let sink = Stdout::open().map_err(cannot_open("on standard output".to_owned()))?;
                 Self::over(sink, config, clock, metrics)
             }
             AuditSink::File(path) => {
-                let what = format!("cannot open the audit log {}", path.display());
-                let sink = Appended::open(path).map_err(cannot(what))?;
+                let what = path.display().to_string();
+                let sink = Appended::open(path).map_err(cannot_open(what))?;
                 Self::over(sink, config, clock, metrics)
             }
         }
@@ -141,51 +113,16 @@ impl Audit {
         let (queue, items) = queue::queue();
         let ended = Writer::start(items, sink, Arc::clone(&trouble))
             .map_err(|error| Failure::runtime("cannot start the audit log's thread").source(error))?;
-        let log = Log {
-            queue,
-            strangers: Strangers::default(),
-            trouble,
-            sink: place,
-            instance: format!("{:016x}", rand::random::<u64>()),
-            calls: AtomicU64::new(0),
-            clock,
-            settings: ArcSwap::from_pointee(settings),
-        };
-        let settings = log.settings.load();
-        tracing::info!(
-            sink = ?log.sink,
-            on_blocked = ?settings.on_blocked,
-            fingerprint_key = settings.key.id(),
-            fingerprint_key_is_random = settings.is_random,
-            "audit log"
-        );
-        let start = event::start(log.clock.now(), &log.instance, &settings.key, settings.is_random);
-        log.put_now(start);
-        drop(settings);
+        let log = Log::begin(queue, place, settings, trouble, clock);
         Ok((Self(Some(Arc::new(log))), WriterEnd(Some(ended))))
     }
 
     /// Takes a changed section into use. Another sink waits for the next start.
     pub fn adopt(&self, config: AuditConfig) {
-        let Some(log) = &self.0 else {
-            if config.sink != AuditSink::Off {
-                tracing::warn!("audit.sink has changed and takes effect with the next start");
-            }
-            return;
-        };
-        if config.sink != log.sink {
-            tracing::warn!("audit.sink has changed and takes effect with the next start; the rest is in use");
-        }
-        let before = log.settings.load_full();
-        match Settings::new(config, Some(&before)) {
-            Ok(settings) => {
-                if settings.key.id() != before.key.id() {
-                    let key = event::key(log.clock.now(), &log.instance, &settings.key, settings.is_random);
-                    log.put_now(key);
-                }
-                log.settings.store(Arc::new(settings));
-            }
-            Err(error) => tracing::error!(%error, "no key for the audit log; it goes on as it was"),
+        match &self.0 {
+            Some(log) => log.adopt(config),
+            None if config.sink == AuditSink::Off => {}
+            None => tracing::warn!("audit.sink has changed and takes effect with the next start"),
         }
     }
 
@@ -194,79 +131,40 @@ impl Audit {
         loop {
             tokio::select! {
                 () = shutdown.started() => return,
-                () = sleep(SUMMARY_PERIOD) => self.sum_up().await,
+                () = sleep(SUMMARY_PERIOD) => {}
+            }
+            if let Some(log) = &self.0 {
+                log.sum_up().await;
             }
         }
     }
 
     /// Writes what there is to be written. For the end of the process, when no call is left.
     pub async fn close(&self) {
-        let Some(log) = &self.0 else {
-            return;
-        };
-        let last_words = async {
-            self.sum_up().await;
-            log.queue.written().await
-        };
-        if timeout(LAST_WORDS, last_words).await != Ok(Ok(())) {
-            tracing::error!("the audit log is blocked: its last records are lost");
-        }
-    }
-
-    async fn sum_up(&self) {
-        let Some(log) = &self.0 else {
-            return;
-        };
-        let suppressed = log.strangers.take_suppressed();
-        if !suppressed.is_empty() {
-            self.put(Line(event::strangers(log.clock.now(), &suppressed)))
-                .await;
+        if let Some(log) = &self.0 {
+            log.close(LAST_WORDS).await;
         }
     }
 
     /// The number of a call that begins.
     pub(crate) fn next_call(&self) -> u64 {
-        self.0
-            .as_ref()
-            .map_or(0, |log| log.calls.fetch_add(1, Ordering::Relaxed))
+        self.0.as_ref().map_or(0, |log| log.next_call())
     }
 
     /// What stands for `secret` in a record, if there are records.
     pub(crate) fn fingerprint(&self, secret: &str) -> Option<String> {
-        let log = self.0.as_ref()?;
-        Some(log.settings.load().key.fingerprint(secret))
+        self.0.as_ref().map(|log| log.fingerprint(secret))
     }
 
     /// The record of a call. None where none is wanted: the log is off, or the caller is one stranger of too many.
     pub(crate) fn line(&self, ended: &EndedCall, facts: &Facts) -> Option<Line> {
-        let log = self.0.as_ref()?;
-        let settings = log.settings.load();
-        if let (None, Outcome::Failed(reason)) = (&facts.caller, ended.outcome) {
-            let per_second = settings.strangers_per_second;
-            if !log
-                .strangers
-                .may_be_recorded(log.clock.monotonic(), per_second, reason)
-            {
-                log.trouble.suppressed();
-                return None;
-            }
-        }
-        let ended = Ended {
-            id: format!("{}-{}", log.instance, ended.number),
-            wire: ended.wire,
-            call: ended.call,
-            outcome: ended.outcome,
-            at: log.clock.now(),
-            took: ended.took,
-            fingerprint_key: settings.key.id(),
-        };
-        Some(Line(decision::line(&ended, facts)))
+        self.0.as_ref()?.line(ended, facts)
     }
 
     /// Records a call that nobody waits for any more.
     pub(crate) fn put_now(&self, line: Line) {
         if let Some(log) = &self.0 {
-            log.put_now(line.0);
+            log.put_now(line);
         }
     }
 
@@ -275,11 +173,9 @@ impl Audit {
     /// # Cancel safety
     /// Cancel safe: the record is in once this returns, and not before.
     pub(crate) async fn put(&self, line: Line) {
-        let Some(log) = &self.0 else {
-            return;
-        };
-        let put = log.queue.put(line.0).await;
-        log.note(put);
+        if let Some(log) = &self.0 {
+            log.put(line).await;
+        }
     }
 
     /// Records a call that is about to be answered.
@@ -287,23 +183,9 @@ impl Audit {
     /// # Errors
     /// The log is blocked, and the configuration says that then nothing is answered.
     pub(crate) async fn put_before_answer(&self, line: Line) -> Result<(), Unrecorded> {
-        let Some(log) = &self.0 else {
-            return Ok(());
-        };
-        let on_blocked = log.settings.load().on_blocked;
-        match on_blocked {
-            OnBlocked::Continue => {
-                self.put(line).await;
-                Ok(())
-            }
-            OnBlocked::Refuse => {
-                log.queue.put_and_confirm(line.0).await.map_err(|Blocked| {
-                    log.trouble.unconfirmed();
-                    Unrecorded
-                })?;
-                log.tell_of_gap();
-                Ok(())
-            }
+        match &self.0 {
+            Some(log) => log.put_before_answer(line).await,
+            None => Ok(()),
         }
     }
 }
@@ -316,50 +198,6 @@ impl WriterEnd {
             Some(ended) => drop(ended.await),
             None => pending().await,
         }
-    }
-}
-
-impl Log {
-    fn put_now(&self, line: Vec<u8>) {
-        self.note(self.queue.put_now(line));
-    }
-
-    fn note(&self, put: Result<(), Blocked>) {
-        match put {
-            Ok(()) => self.tell_of_gap(),
-            Err(Blocked) => self.trouble.lost(),
-        }
-    }
-
-    /// Says in the log how many records are missing. After one that is not: there is room again.
-    fn tell_of_gap(&self) {
-        let untold = self.trouble.take_untold();
-        if untold > 0 && self.queue.put_now(event::lost(self.clock.now(), untold)).is_err() {
-            self.trouble.still_untold(untold);
-        }
-    }
-}
-
-impl Settings {
-    /// A random key stays as long as no other is configured.
-    fn new(config: AuditConfig, before: Option<&Self>) -> Result<Self, Unspecified> {
-        let AuditConfig {
-            sink: _for_the_next_start,
-            on_blocked,
-            key,
-            strangers_per_second,
-        } = config;
-        let (key, is_random) = match (key, before) {
-            (Some(key), _) => (Arc::new(key), false),
-            (None, Some(before)) if before.is_random => (Arc::clone(&before.key), true),
-            (None, _) => (Arc::new(FingerprintKey::random()?), true),
-        };
-        Ok(Self {
-            key,
-            is_random,
-            on_blocked,
-            strangers_per_second,
-        })
     }
 }
 

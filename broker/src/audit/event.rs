@@ -16,7 +16,7 @@ use super::{
 pub(super) const FORM: &str = "acrpull.dev/v1";
 
 #[derive(Serialize)]
-struct Key<'a> {
+struct Beginning<'a> {
     audit: &'static str,
     event: &'static str,
     time: Time,
@@ -61,7 +61,7 @@ fn about_key(
     key: &FingerprintKey,
     is_random: bool,
 ) -> Vec<u8> {
-    to_line(&Key {
+    to_line(&Beginning {
         audit: FORM,
         event,
         time: Time(now),

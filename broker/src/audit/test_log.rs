@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    sync::{Arc, Condvar, Mutex},
+    sync::{Arc, Condvar, Mutex, MutexGuard},
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -64,15 +64,20 @@ impl TestLog {
     }
 }
 
+impl TestLog {
+    fn when_released(&self) -> MutexGuard<'_, State> {
+        let state = self.0.state.lock().unwrap();
+        self.0.changed.wait_while(state, |state| state.is_held).unwrap()
+    }
+}
+
 impl Sink for TestLog {
     fn renew(&mut self) -> io::Result<bool> {
         Ok(false)
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let state = self.0.state.lock().unwrap();
-        let mut state = self.0.changed.wait_while(state, |state| state.is_held).unwrap();
-        state.bytes.extend_from_slice(bytes);
+        self.when_released().bytes.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 }
@@ -80,11 +85,11 @@ impl Sink for TestLog {
 impl Audit {
     /// Waits until all that has been recorded is written.
     pub(crate) async fn written(&self) {
-        self.0.as_ref().unwrap().queue.written().await.unwrap();
+        self.0.as_ref().unwrap().written().await.unwrap();
     }
 
     /// What [`Audit::follow`] does from time to time.
     pub(crate) async fn sum_up_now(&self) {
-        self.sum_up().await;
+        self.0.as_ref().unwrap().sum_up().await;
     }
 }

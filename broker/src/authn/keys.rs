@@ -112,7 +112,7 @@ impl Key {
     pub(super) fn evidence(&self, claims: &Claims) -> Evidence {
         Evidence {
             key_id: self.id.clone(),
-            key_thumbprint: self.thumbprint.iter().map(|byte| format!("{byte:02x}")).collect(),
+            key_thumbprint: URL_SAFE_NO_PAD.encode(&self.thumbprint),
             token_id: claims.id.clone(),
         }
     }

@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::{task::JoinHandle, time::timeout};
 
 use crate::process::{Broker, PATIENCE, Setup, Signer, configuration, refused};
 
@@ -38,11 +38,11 @@ fn request(scopes: usize) -> Value {
 }
 
 /// Reads lines until there is one of which `is_it` is true; the others before it too.
-async fn read_until(
+fn read_until(
     pipe: ChildStdout,
     is_it: impl Fn(&Value) -> bool + Send + 'static,
-) -> anyhow::Result<Vec<Value>> {
-    let reading = tokio::task::spawn_blocking(move || {
+) -> JoinHandle<anyhow::Result<Vec<Value>>> {
+    tokio::task::spawn_blocking(move || {
         let mut lines = Vec::new();
         for line in BufReader::new(pipe).lines() {
             lines.push(serde_json::from_str(&line?)?);
@@ -51,8 +51,7 @@ async fn read_until(
             }
         }
         anyhow::bail!("the pipe ended after {} lines", lines.len())
-    });
-    timeout(PATIENCE, reading).await.context("no such line")??
+    })
 }
 
 fn records(path: &Path) -> Vec<Value> {
@@ -92,7 +91,7 @@ async fn o1_pipe_that_nobody_reads_stops_no_call_and_the_log_tells_of_the_gap() 
     assert!(lost > 0 && lost < REQUESTS as u64, "{lost}");
     assert!(broker.log()?.contains("records are lost"));
 
-    let reading = tokio::spawn(read_until(pipe, |line| line["event"] == "lost"));
+    let reading = read_until(pipe, |line| line["event"] == "lost");
     let written = async {
         while metric(&broker.metrics().await?, "written")? + lost < 1 + REQUESTS as u64 {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -103,7 +102,7 @@ async fn o1_pipe_that_nobody_reads_stops_no_call_and_the_log_tells_of_the_gap() 
         .await
         .context("it does not recover")??;
     broker.ask(&client, &bearer, &request(0)).await?;
-    let lines = reading.await??;
+    let lines = timeout(PATIENCE, reading).await.context("no such line")???;
     assert_eq!(lines[0]["event"], "start");
     assert_eq!(lines.last().context("none")?["records"], lost);
     assert_eq!(lines.len() as u64, 3 + REQUESTS as u64 - lost);
@@ -134,7 +133,7 @@ async fn o1_pipe_that_nobody_reads_lets_nothing_out_where_it_should_not_until_it
     assert!(broker.log()?.contains("calls are refused"));
     assert_eq!(broker.admin_status("/livez").await?, 200);
 
-    let reading = tokio::spawn(read_until(pipe, |line| line["request"]["namespace"] == "last"));
+    let reading = read_until(pipe, |line| line["request"]["namespace"] == "last");
     let mut last = request(0);
     last["binding"]["namespace"] = json!("last");
     let last = json!({"request": last});
@@ -147,7 +146,7 @@ async fn o1_pipe_that_nobody_reads_lets_nothing_out_where_it_should_not_until_it
     timeout(PATIENCE, recovered)
         .await
         .context("it does not recover")??;
-    reading.await??;
+    timeout(PATIENCE, reading).await.context("no such line")???;
     Ok(())
 }
 

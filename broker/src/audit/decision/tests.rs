@@ -42,7 +42,7 @@ fn caller() -> Caller {
         subject: "system:serviceaccount:acrpull-system:acrpull-syncer".into(),
         evidence: Arc::new(Evidence {
             key_id: Some("1".to_owned()),
-            key_thumbprint: "0f".repeat(32),
+            key_thumbprint: "Nz".repeat(20),
             token_id: Some("b7c0ffee".to_owned()),
         }),
     }
@@ -102,7 +102,7 @@ fn o1_record_of_a_credential_is_letter_by_letter_this() {
         r#""trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","wire":"grpc","method":"get_docker_config","#,
         r#""peer":"10.1.2.3:40000","caller":{"cluster":"weu-7","#,
         r#""subject":"system:serviceaccount:acrpull-system:acrpull-syncer","key_id":"1","#,
-        r#""key_thumbprint":"0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f","#,
+        r#""key_thumbprint":"NzNzNzNzNzNzNzNzNzNzNzNzNzNzNzNzNzNzNzNz","#,
         r#""token_id":"b7c0ffee"},"request":{"namespace":"web","binding":"prod","binding_uid":"6a8f","#,
         r#""service_accounts":["app","job"],"identity":{"kind":"broker_owned","#,
         r#""client_id":"33333333-3333-3333-3333-000000000001"},"registry":"prod.azurecr.io","#,

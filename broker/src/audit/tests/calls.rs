@@ -36,7 +36,7 @@ async fn o1_issued_credential_has_its_caller_its_grant_and_its_fingerprint() {
                 "/credential/expires": "2026-11-18T12:21:40.000Z", "/fingerprint_key": key().id(),
             }),
         );
-        assert_eq!(record["caller"]["key_thumbprint"].as_str().unwrap().len(), 64);
+        assert_eq!(record["caller"]["key_thumbprint"].as_str().unwrap().len(), 43);
         // The token has no `jti`.
         assert_eq!(
             record["caller"]["token_fingerprint"],

@@ -14,13 +14,15 @@ const FRAGMENT: usize = 16;
 fn assert_absent(log: &str, what: &str, secret: &str) {
     assert!(secret.len() > FRAGMENT, "{what}");
     // The first two parts of a JWT say who and for what, and so do records; nobody writes them in this form.
-    for (at, _char) in secret.char_indices() {
-        if let Some(piece) = secret.get(at..at + FRAGMENT) {
+    for form in [
+        secret.to_owned(),
+        STANDARD.encode(secret),
+        URL_SAFE_NO_PAD.encode(secret),
+    ] {
+        for piece in form.as_bytes().windows(FRAGMENT) {
+            let piece = std::str::from_utf8(piece).unwrap();
             assert!(!log.contains(piece), "{what}: {piece}");
         }
-    }
-    for encoded in [STANDARD.encode(secret), URL_SAFE_NO_PAD.encode(secret)] {
-        assert!(!log.contains(&encoded[..FRAGMENT]), "{what} in base64");
     }
 }
 

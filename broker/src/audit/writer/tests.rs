@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, mpsc},
+    sync::{Mutex, MutexGuard, mpsc},
     time::UNIX_EPOCH,
 };
 
@@ -29,32 +29,44 @@ struct Scripted {
     places: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
+impl Scripted {
+    fn steps(&self) -> MutexGuard<'_, VecDeque<Step>> {
+        self.steps.lock().unwrap()
+    }
+
+    fn places(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.places.lock().unwrap()
+    }
+}
+
 impl Sink for Scripted {
     fn renew(&mut self) -> io::Result<bool> {
-        let mut steps = self.steps.lock().unwrap();
+        let mut steps = self.steps();
         let moves = matches!(steps.front(), Some(Step::Move));
         if moves {
             steps.pop_front();
-            self.places.lock().unwrap().push(Vec::new());
+            self.places().push(Vec::new());
         }
         Ok(moves)
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let step = self.steps.lock().unwrap().pop_front();
+        let step = self.steps().pop_front();
         let count = match step {
             None => bytes.len(),
             Some(Step::Take(count)) => count.min(bytes.len()),
             Some(Step::Fail(kind)) => return Err(kind.into()),
             Some(Step::Block(there, go)) => {
-                there.send(()).unwrap();
-                go.recv().unwrap();
+                assert!(there.send(()).is_ok());
+                assert!(go.recv().is_ok());
                 bytes.len()
             }
             Some(Step::Move) => unreachable!("renew takes it"),
         };
-        let mut places = self.places.lock().unwrap();
-        places.last_mut().unwrap().extend_from_slice(&bytes[..count]);
+        let mut places = self.places();
+        if let Some(place) = places.last_mut() {
+            place.extend_from_slice(&bytes[..count]);
+        }
         Ok(count)
     }
 }

@@ -4,6 +4,8 @@ use std::{future::pending, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method};
 
+use proto::v1::ListClustersResponse;
+
 use crate::service::*;
 use crate::test_scene::{OPERATOR, Scene, token};
 
