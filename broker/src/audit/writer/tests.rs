@@ -20,6 +20,7 @@ enum Step {
     Take(usize),
     Fail(io::ErrorKind),
     Move,
+    Panic,
     /// Says that it is there, and waits to be told to go on.
     Block(mpsc::Sender<()>, mpsc::Receiver<()>),
 }
@@ -61,6 +62,7 @@ impl Sink for Scripted {
                 assert!(go.recv().is_ok());
                 bytes.len()
             }
+            Some(Step::Panic) => panic!("on purpose"),
             Some(Step::Move) => unreachable!("renew takes it"),
         };
         let mut places = self.places();
@@ -80,6 +82,7 @@ fn block() -> (Step, mpsc::Receiver<()>, mpsc::Sender<()>) {
 
 struct Rig {
     queue: Queue,
+    ended: oneshot::Receiver<()>,
     places: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
@@ -94,8 +97,8 @@ fn rig(steps: Vec<Step>) -> Rig {
         AuditMetrics::register(&mut Registry::default()),
         Arc::new(ManualClock::at(UNIX_EPOCH)),
     ));
-    drop(Writer::start(items, sink, trouble).unwrap());
-    Rig { queue, places }
+    let ended = Writer::start(items, sink, trouble).unwrap();
+    Rig { queue, ended, places }
 }
 
 impl Rig {
@@ -145,6 +148,15 @@ async fn o1_record_that_nobody_waits_for_any_more_is_not_written() {
     there.recv().unwrap();
     assert!(rig.queue.put_and_confirm(b"issued\n".to_vec()).await.is_err());
     go.send(()).unwrap();
-    rig.queue.put_and_confirm(b"later\n".to_vec()).await.unwrap();
+    rig.queue.put_now(b"later\n".to_vec()).unwrap();
+    rig.queue.written().await.unwrap();
     assert_eq!(rig.places(), ["at it\nlater\n"]);
+}
+
+#[tokio::test]
+async fn o1_writer_that_dies_is_noticed() {
+    let rig = rig(vec![Step::Panic]);
+    rig.queue.put_now(b"x\n".to_vec()).unwrap();
+    assert!(rig.ended.await.is_err(), "the process ends by it");
+    assert!(rig.queue.put(b"y\n".to_vec()).await.is_err());
 }
