@@ -14,4 +14,5 @@ mod virtual_time {
     mod scene;
     mod sources;
     mod throttling;
+    mod two_tenants;
 }

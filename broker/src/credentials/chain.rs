@@ -1,5 +1,7 @@
 //! The three caches and what each fetch is made of: Entra token -> registry refresh token -> registry access token.
 //!
+//! What stands below the first where an identity becomes an application is in [`entra_level`].
+//!
 //! So a second scope on a registry costs one call, and a lost Entra costs nothing while the refresh token lives.
 
 mod entra_level;

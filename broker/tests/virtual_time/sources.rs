@@ -1,13 +1,10 @@
 //! Where an Entra token comes from: each source, alone and in two tenants, and what each costs Azure.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
-use azure_simulator::{
-    Action, ArmPolicy, Fault, Issuer, Operation, Principal, Registry, Role, Service, ServiceAccountToken,
-    State,
-};
+use azure_simulator::{Action, Fault, Operation, Service};
 use broker::{
-    config::{Application, Clouds, Identity, IdentitySource},
+    config::{Identity, IdentitySource},
     credentials::Invalidation,
     request::Wish,
 };
@@ -16,118 +13,12 @@ use tempfile::TempDir;
 
 use super::{
     rig::{Rig, claims},
-    scene::{AUDIENCE, Ask, ISSUER, OTHER_AUDIENCE, TENANT, client, object},
+    scene::{Ask, ISSUER, OTHER_AUDIENCE, TENANT, client, object},
+    two_tenants::{
+        ABROAD, APP, APP_ABROAD, BROKER, BROKER_SUBJECT, HOME, MACHINE, abroad, azure, identity, projected,
+        two_hops, write_token,
+    },
 };
-
-const OTHER_TENANT: &str = "22222222-2222-2222-2222-22222222222b";
-/// Of the home tenant, and two of the other.
-const HOME: &str = "home.azurecr.io";
-const ABROAD: [&str; 2] = ["one.azurecr.io", "two.azurecr.io"];
-/// The principals: an application that is present in both tenants, and two managed identities.
-const APP: usize = 0;
-const MACHINE: usize = 1;
-const BROKER: usize = 2;
-/// The application's object in the other tenant.
-const APP_ABROAD: usize = 10;
-const BROKER_SUBJECT: &str = "system:serviceaccount:acrpull-system:acrpull-broker";
-
-/// Two tenants. Registries of each refuse tokens for Azure Resource Manager, so that only those for registries pass.
-fn azure() -> State {
-    let app = Principal::app(TENANT, &client(APP), &object(APP))
-        .federated(ISSUER, "system:serviceaccount:team-0:app", AUDIENCE)
-        .federated(
-            &format!("https://login.microsoftonline.com/{TENANT}/v2.0"),
-            &object(MACHINE),
-            "api://AzureADTokenExchange",
-        );
-    let machine = Principal::user_assigned(
-        TENANT,
-        &client(MACHINE),
-        &object(MACHINE),
-        "/subscriptions/s/machine",
-    );
-    let broker = Principal::user_assigned(
-        TENANT,
-        &client(BROKER),
-        &object(BROKER),
-        "/subscriptions/s/broker",
-    )
-    .federated(ISSUER, BROKER_SUBJECT, OTHER_AUDIENCE);
-    let mut state = State::default()
-        .with_tenant(TENANT)
-        .with_tenant(OTHER_TENANT)
-        .with_issuer(Issuer::simulated(ISSUER))
-        .with_principal(app)
-        .with_principal(Principal::of_application(
-            TENANT,
-            OTHER_TENANT,
-            &client(APP),
-            &object(APP_ABROAD),
-        ))
-        .with_vm_identity(machine)
-        .with_principal(broker);
-    let home = [APP, MACHINE, BROKER].map(object);
-    for (host, tenant, objects) in [
-        (HOME, TENANT, home.as_slice()),
-        (ABROAD[0], OTHER_TENANT, &[object(APP_ABROAD)]),
-        (ABROAD[1], OTHER_TENANT, &[object(APP_ABROAD)]),
-    ] {
-        let mut registry = Registry::new(host, tenant);
-        registry.arm_policy = ArmPolicy::Disabled;
-        for object in objects {
-            registry.grant(object, Role::AcrPull, None);
-        }
-        state = state.with_registry(registry);
-    }
-    state
-}
-
-fn identity(principal: usize, source: IdentitySource) -> Identity {
-    Identity {
-        name: format!("identity-{principal}").into(),
-        cloud: Arc::clone(Clouds::new(Vec::new()).named("PublicCloud").unwrap()),
-        tenant: TENANT.parse().unwrap(),
-        client_id: Some(client(principal).parse().unwrap()),
-        resource_id: None,
-        source,
-        application: None,
-    }
-}
-
-/// The managed identity of the machine, which becomes the application in the other tenant.
-fn two_hops() -> Identity {
-    Identity {
-        application: Some(Application {
-            tenant: OTHER_TENANT.parse().unwrap(),
-            client: client(APP).parse().unwrap(),
-            audience: "api://AzureADTokenExchange".to_owned(),
-        }),
-        ..identity(MACHINE, IdentitySource::Imds)
-    }
-}
-
-fn projected(file: &Path) -> Identity {
-    let source = IdentitySource::ProjectedToken {
-        file: file.to_owned(),
-        client: client(BROKER).parse().unwrap(),
-    };
-    identity(BROKER, source)
-}
-
-/// What the kubelet does.
-fn write_token(rig: &Rig, file: &Path, seconds: i64) {
-    let mut wanted = ServiceAccountToken::new(ISSUER, "acrpull-system", "acrpull-broker", OTHER_AUDIENCE);
-    wanted.ttl = seconds;
-    let token = rig.azure.service_account_token(&wanted).unwrap();
-    std::fs::write(file, token).unwrap();
-}
-
-fn abroad(registry: &str) -> Ask {
-    Ask {
-        tenant: OTHER_TENANT.to_owned(),
-        ..Ask::federated(APP, registry)
-    }
-}
 
 async fn refusal(rig: &Rig, ask: &Ask) -> (Reason, String) {
     let error = rig.ask(ask, &Wish::default()).await.err().unwrap();
@@ -301,6 +192,40 @@ async fn s4_two_hops_live_through_an_outage_of_the_metadata_service() {
         rig.count(Service::Entra, Operation::Token) > 2,
         "the application was renewed"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn s4_two_hops_whose_first_token_died_early_get_another_before_anybody_notices() {
+    let rig = Rig::owning(azure(), vec![two_hops()], 1);
+    let ask = Ask::broker_owned(MACHINE, ABROAD[0]);
+    succeeds(&rig, &ask).await;
+    // The identity is made anew, and trusted anew: what the broker holds is of the old one, and has most of a day left.
+    let made_anew = |text: &mut String| {
+        if *text == object(MACHINE) {
+            *text = object(20);
+        }
+    };
+    let changed = rig.azure.update(|state| {
+        for principal in &mut state.principals {
+            made_anew(&mut principal.object_id);
+            principal
+                .fics
+                .iter_mut()
+                .for_each(|fic| made_anew(&mut fic.subject));
+        }
+        for registry in &mut state.registries {
+            registry
+                .roles
+                .iter_mut()
+                .for_each(|role| made_anew(&mut role.object_id));
+        }
+    });
+    changed.unwrap();
+    for _ in 0..24 {
+        rig.pass(900).await;
+        succeeds(&rig, &ask).await;
+    }
+    assert_eq!(rig.count(Service::Imds, Operation::Token), 2);
 }
 
 #[tokio::test(start_paused = true)]
