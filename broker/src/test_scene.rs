@@ -23,7 +23,9 @@ use crate::{
     },
     authn::{Authenticator, Cluster, KeyStore, test_keys::Signer},
     azure::Azure,
-    config::{AuditConfig, Clouds, ClusterConfig, Grant, Identity, KeySource, Pattern, Policy},
+    config::{
+        AuditConfig, Clouds, ClusterConfig, Grant, Identity, IdentitySource, KeySource, Pattern, Policy,
+    },
     credentials::Credentials,
     live::{Live, Snapshot},
     metrics::Metrics,
@@ -285,6 +287,8 @@ fn policy(clouds: &Clouds) -> Policy {
         tenant: TENANT.parse().unwrap(),
         client_id: Some(CLIENT.parse().unwrap()),
         resource_id: None,
+        source: IdentitySource::Imds,
+        application: None,
     };
     let grant = Grant {
         name: "web-reads-team".into(),

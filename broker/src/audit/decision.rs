@@ -117,6 +117,8 @@ enum IdentityPart<'a> {
     },
     BrokerOwned {
         #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         client_id: Option<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
         resource_id: Option<String>,
@@ -242,15 +244,17 @@ fn what<'a>(request: &'a DockerConfigRequest, facts: &'a Facts) -> RequestPart<'
         service_accounts: &request.service_accounts,
         identity: match &request.identity {
             RequestedIdentity::Federated { tenant, client, .. } => IdentityPart::Federated {
-                tenant: tenant.as_ref().map(ToString::to_string),
+                tenant: facts.tenant.as_ref().or(tenant.as_ref()).map(ToString::to_string),
                 client_id: client.to_string(),
                 subject: facts.subject.as_deref(),
             },
             RequestedIdentity::BrokerOwned(IdentitySelector::ClientId(id)) => IdentityPart::BrokerOwned {
+                name: facts.identity.as_deref(),
                 client_id: Some(id.to_string()),
                 resource_id: None,
             },
             RequestedIdentity::BrokerOwned(IdentitySelector::ResourceId(id)) => IdentityPart::BrokerOwned {
+                name: facts.identity.as_deref(),
                 client_id: None,
                 resource_id: Some(id.to_string()),
             },

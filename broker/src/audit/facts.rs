@@ -3,7 +3,10 @@
 
 use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
-use proto::{Fingerprint, types::ScopeSet};
+use proto::{
+    Fingerprint,
+    types::{ScopeSet, TenantId},
+};
 
 use crate::{authn::Caller, credentials::Invalidation, error::CredentialError, request::DockerConfigRequest};
 
@@ -22,6 +25,10 @@ pub struct Facts {
     pub request: Option<Arc<DockerConfigRequest>>,
     /// The verified `sub` that a federated request acts for.
     pub subject: Option<Arc<str>>,
+    /// The tenant that a federated request comes to, the cluster's default included.
+    pub tenant: Option<TenantId>,
+    /// The declared identity that a broker-owned request comes to.
+    pub identity: Option<Arc<str>>,
     /// By what it is allowed, once it is.
     pub permission: Option<Permission>,
     /// What is handed out.

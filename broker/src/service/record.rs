@@ -18,7 +18,7 @@ use crate::{
         facts::{Explained, Facts, Handed, Permission},
     },
     authn::{Caller, Subject},
-    authz::Permit,
+    authz::{Permit, TokenSource},
     credentials::{Credential, Payload},
     error::CredentialError,
     metrics::{Metrics, Outcome, WireFormat},
@@ -78,6 +78,10 @@ impl Record {
     pub(super) fn permit(&self, subject: Option<&Subject>, permit: &Permit) {
         self.note(|facts| {
             facts.subject = subject.map(|subject| Arc::clone(&subject.subject));
+            match permit.source() {
+                TokenSource::Federated { tenant, .. } => facts.tenant = Some(tenant.clone()),
+                TokenSource::BrokerOwned(identity) => facts.identity = Some(Arc::clone(&identity.name)),
+            }
             facts.permission = Some(match permit.grant() {
                 Some(grant) => Permission::Grant(grant.into()),
                 None => Permission::NotNeeded,

@@ -87,6 +87,7 @@ fn o1_record_of_a_credential_is_letter_by_letter_this() {
         request: Some(Arc::new(request(RequestedIdentity::BrokerOwned(
             IdentitySelector::ClientId(ID.parse().unwrap()),
         )))),
+        identity: Some("team-web".into()),
         permission: Some(Permission::Grant("web".into())),
         credential: Some(Handed {
             token_fingerprint: Some("ab".repeat(16)),
@@ -105,7 +106,7 @@ fn o1_record_of_a_credential_is_letter_by_letter_this() {
         r#""key_thumbprint":"NzNzNzNzNzNzNzNzNzNzNzNzNzNzNzNzNzNzNzNz","#,
         r#""token_id":"b7c0ffee"},"request":{"namespace":"web","binding":"prod","binding_uid":"6a8f","#,
         r#""service_accounts":["app","job"],"identity":{"kind":"broker_owned","#,
-        r#""client_id":"33333333-3333-3333-3333-000000000001"},"registry":"prod.azurecr.io","#,
+        r#""name":"team-web","client_id":"33333333-3333-3333-3333-000000000001"},"registry":"prod.azurecr.io","#,
         r#""scopes":["repository:team/web:pull"]},"decision":"allow","policy":"grant","grant":"web","#,
         r#""outcome":"issued","credential":{"token_fingerprint":"abababababababababababababababab","#,
         r#""payload_fingerprint":"ba7816bf8f01cfea414140de5dae2223","expires":"2026-11-18T12:21:40.000Z","#,

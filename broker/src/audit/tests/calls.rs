@@ -29,7 +29,7 @@ async fn o1_issued_credential_has_its_caller_its_grant_and_its_fingerprint() {
             &json!({
                 "/caller/cluster": "east", "/caller/subject": SYNCER, "/caller/key_id": "east-1",
                 "/request/namespace": "web", "/request/binding": "web", "/request/service_accounts": ["app"],
-                "/request/identity/kind": "broker_owned", "/request/registry": REGISTRY,
+                "/request/identity/kind": "broker_owned", "/request/identity/name": "team-web", "/request/registry": REGISTRY,
                 "/request/scopes": ["repository:team/web:pull"],
                 "/decision": "allow", "/policy": "grant", "/grant": "web-reads-team", "/outcome": "issued",
                 "/reason": null, "/credential/scopes": ["repository:team/web:pull"],
