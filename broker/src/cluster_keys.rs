@@ -126,7 +126,7 @@ mod tests {
     use runtime::{SystemClock, Tasks};
 
     use super::*;
-    use crate::authn::test_keys::Signer;
+    use crate::{authn::test_keys::Signer, config::Workloads};
 
     fn config(name: &str, keys: KeySource) -> ClusterConfig {
         ClusterConfig {
@@ -137,6 +137,7 @@ mod tests {
             subject_audiences: vec!["api://AzureCRTokenExchange".into()],
             syncers: vec!["system:serviceaccount:acrpull-system:acrpull-syncer".into()],
             operators: Vec::new(),
+            workloads: Workloads::default(),
             default_tenant: None,
             tenant_ceiling: Vec::new(),
             registry_ceiling: Vec::new(),

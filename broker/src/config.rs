@@ -7,6 +7,7 @@ mod clouds;
 mod file;
 mod load;
 mod pattern;
+mod workloads;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -17,6 +18,7 @@ use crate::authn::KeySet;
 pub use clouds::{Cloud, Clouds};
 pub use load::{ConfigError, FILE_FIELD, Loaded, load};
 pub use pattern::Pattern;
+pub use workloads::Workloads;
 
 /// Everything that the file says.
 #[derive(Debug)]
@@ -48,6 +50,8 @@ pub struct ClusterConfig {
     pub syncers: Vec<String>,
     /// The `sub`s that may call FleetService and see all of Explain.
     pub operators: Vec<String>,
+    /// The ServiceAccounts that may ask for themselves.
+    pub workloads: Workloads,
     /// Tenant of federated identities that name none.
     pub default_tenant: Option<TenantId>,
     /// Tenants that federated requests may name; empty means any.

@@ -3,7 +3,7 @@
 //!
 //! A request passes these files in this order:
 //! [`gate`] (listed in [`access`], and by whom: [`authn`]) -> [`grpc`] or [`http`] (decode) -> [`service`] ->
-//! [`request`] (what) -> [`authz`] (may it; pure) ->
+//! [`request`] (what) -> [`own_account`] and [`authz`] (may it; pure) ->
 //! [`credentials`] -> [`cache`] (one fetch for all who wait) -> [`azure`] -> [`expiry`] (until when; pure) ->
 //! [`docker_config`] (the bytes; pure). Whatever goes wrong becomes one [`error::CredentialError`].
 //!
@@ -30,6 +30,7 @@ pub mod http;
 pub mod live;
 pub mod metrics;
 pub mod openapi;
+pub mod own_account;
 pub mod reload;
 pub mod request;
 pub mod serve;

@@ -90,6 +90,7 @@ async fn refresh<F: Future<Output = Result<KeySet, FetchError>>>(
 ) {
     let mut progress = Progress::default();
     loop {
+        member.keys.tried(clock.monotonic());
         let fetched = fetch().await.map_err(RefreshError::Fetch);
         let admitted = fetched.and_then(|keys| ring.admit(member, keys).map_err(RefreshError::Shared));
         match &admitted {

@@ -2,13 +2,13 @@
 
 use std::{
     cell::{Cell, RefCell},
-    time::{SystemTime, UNIX_EPOCH},
+    time::UNIX_EPOCH,
 };
 
 use runtime::clock::ManualClock;
 
 use super::{
-    super::{KeyStore, test_keys::Signer},
+    super::{KeyStore, test_keys::Signer, unknown_keys::UnknownKeys},
     *,
 };
 
@@ -76,10 +76,6 @@ impl Scene {
     }
 }
 
-fn at(seconds: u64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(seconds)
-}
-
 #[tokio::test(start_paused = true)]
 async fn a7_last_good_keys_stay_for_24_h_and_no_longer() {
     let signer = Signer::new("a");
@@ -127,8 +123,10 @@ async fn a7_unknown_key_id_costs_a_silent_source_one_attempt_a_minute() {
     scene
         .run(async {
             // A flood of forgeries, ten a second for ten minutes.
+            let unknown = UnknownKeys::default();
+            let keys = [&scene.member.keys];
             for tenth in 0..6000 {
-                scene.member.keys.miss(at(tenth / 10));
+                unknown.noticed(&keys, &keys, Duration::from_millis(tenth * 100));
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         })
@@ -155,7 +153,8 @@ async fn a7_unknown_key_id_brings_a_rotated_key_at_once() {
         .run(async {
             tokio::time::sleep(Duration::from_secs(60)).await;
             scene.published.replace(Some(new.jwks()));
-            scene.member.keys.miss(at(60));
+            let keys = [&scene.member.keys];
+            UnknownKeys::default().noticed(&keys, &keys, Duration::from_secs(60));
             tokio::time::sleep(Duration::from_millis(1)).await;
             assert!(scene.has_keys_of(&new));
         })

@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     authn::{Caller, Cluster, KeyStore, Subject},
     authz::permit,
-    config::{Clouds, ClusterConfig, Grant, Identity, JwksUrl, KeySource, Pattern, Policy},
+    config::{Clouds, ClusterConfig, Grant, Identity, JwksUrl, KeySource, Pattern, Policy, Workloads},
     request::{CloudReference, DockerConfigRequest, IdentitySelector, RequestedIdentity, Wish},
 };
 
@@ -180,6 +180,7 @@ fn caller(cluster: &str) -> Caller {
         subject_audiences: vec!["api://AzureCRTokenExchange".to_owned()],
         syncers: Vec::new(),
         operators: Vec::new(),
+        workloads: Workloads::default(),
         default_tenant: None,
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
