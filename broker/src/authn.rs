@@ -6,6 +6,7 @@
 //! Verified tokens are remembered for a while (`memory.rs`), which saves the signature check and nothing more.
 
 mod jwks_fetch;
+mod key_files;
 mod key_refresh;
 mod key_ring;
 mod key_store;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use runtime::{Clock, clock::Moment};
 
 use crate::config::ClusterConfig;
+pub use key_files::{KeyFile, KeyFileError, KeyFiles};
 pub use key_refresh::keep_fresh;
 pub use key_ring::{KeyRing, Member, SharedKey};
 pub use key_store::{Fetches, KeyStore};
