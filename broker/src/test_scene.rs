@@ -80,20 +80,23 @@ impl Shape {
 
 impl Scene {
     pub(crate) async fn new() -> Self {
+        Self::over(Live::new(snapshot(Shape::WHOLE))).await
+    }
+
+    /// The same, with a configuration of the test's own.
+    pub(crate) async fn over(live: Live) -> Self {
         runtime::tls::install_crypto_provider();
         let clock = clock();
-        let first = snapshot(Shape::WHOLE);
         let azure = FakeAzure::start(REGISTRY, NOW).await;
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         let upstream = Azure::new(
             &azure.egress(),
-            &first.clouds,
+            &live.current().clouds,
             Arc::clone(&clock),
             metrics.upstream(),
         );
         let credentials = Credentials::new(Arc::new(upstream.unwrap()), clock, &metrics);
-        let live = Live::new(first);
         let service = Service::new(live.clone(), credentials, metrics);
         let (router, _health) = serve::router(service.clone()).await;
         Self {

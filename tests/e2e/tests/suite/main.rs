@@ -19,3 +19,4 @@ mod shared;
 mod traces;
 mod whole_run;
 mod wire;
+mod workloads;
