@@ -135,13 +135,12 @@ impl Authenticator {
     fn verify(&self, token: &str, purpose: Purpose) -> Result<Arc<Verified>, TokenError> {
         let now = self.clock.moment();
         let hash = memory::hash(token);
-        let verified = match self.memory.recall(&hash, now) {
-            Some(verified) => verified,
-            None => {
-                let verified = Arc::new(self.verify_signature(token, now)?);
-                self.memory.remember(hash, Arc::clone(&verified));
-                verified
-            }
+        let verified = if let Some(verified) = self.memory.recall(&hash, now) {
+            verified
+        } else {
+            let verified = Arc::new(self.verify_signature(token, now)?);
+            self.memory.remember(hash, Arc::clone(&verified));
+            verified
         };
         // Signature apart, nothing is taken from memory: time and purpose are judged on every request.
         verified

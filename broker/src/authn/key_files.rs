@@ -214,14 +214,14 @@ impl KeyFile {
             context.update(&part.len().to_be_bytes());
             context.update(part.as_bytes());
         }
-        let hash: String = context
-            .finish()
-            .as_ref()
-            .iter()
-            .take(16)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        format!("{}{hash}{}", disk::PREFIX, disk::SUFFIX)
+        let digest = context.finish();
+        let half = digest.as_ref().first_chunk().copied().unwrap_or_default();
+        format!(
+            "{}{:032x}{}",
+            disk::PREFIX,
+            u128::from_be_bytes(half),
+            disk::SUFFIX
+        )
     }
 
     fn path(&self) -> PathBuf {

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::{test_keys::Signer, *};
 use crate::{
-    access::Role,
-    config::{KeySource, Workloads},
+    access::{self, Role},
+    config::{KeySource, Pattern, Workloads},
 };
 
 const NOW: u64 = 1_795_000_000;
@@ -166,10 +166,10 @@ fn a1_signature_is_verified_anew_after_three_minutes_by_either_clock() {
         known.is_some()
     };
     authenticator.caller(&token).unwrap();
-    clock.advance(memory::REMEMBERED_FOR - Duration::from_secs(1));
+    clock.advance(memory::REMEMBERED_FOR / 2);
     authenticator.caller(&token).unwrap();
     assert!(is_remembered());
-    clock.advance(Duration::from_secs(1));
+    clock.advance(memory::REMEMBERED_FOR / 2);
     assert!(!is_remembered(), "use does not prolong it");
     authenticator.caller(&token).unwrap();
     assert!(is_remembered());
@@ -229,6 +229,26 @@ fn a5_roles_of_a_caller_are_those_of_its_own_cluster() {
     assert_eq!(roles(&signer, "system:serviceaccount:web:app"), [false, false]);
     // The same name in a cluster that does not list it is nobody.
     assert_eq!(roles(&other_signer, operator), [false, false]);
+}
+
+#[test]
+fn a5_syncer_in_a_namespace_of_workloads_stays_a_syncer() {
+    let signer = Signer::new("a");
+    let mut first = cluster("first", &signer);
+    Arc::get_mut(&mut first).unwrap().config.workloads = Workloads::of(vec![Pattern::new("acrpull-*")]);
+    let (authenticator, _) = authenticator(vec![first]);
+    let role = |sub: &str| {
+        let token = signer.sign(&with(claims(CALLER_AUDIENCE), "sub", json!(sub)));
+        let caller = authenticator.caller(&token).unwrap();
+        access::check(&caller, &[Role::Syncer, Role::Workload]).ok()
+    };
+    assert_eq!(role(SYNCER), Some(Role::Syncer));
+    assert_eq!(
+        role("system:serviceaccount:acrpull-system:other"),
+        Some(Role::Workload)
+    );
+    assert_eq!(role("system:serviceaccount:web:app"), None);
+    assert_eq!(role("system:node:acrpull-1"), None);
 }
 
 #[test]

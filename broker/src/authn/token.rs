@@ -133,10 +133,13 @@ pub(super) fn verify(token: &str, key: &Key) -> Result<Claims, TokenError> {
     validation.validate_aud = false;
     validation.required_spec_claims.clear();
     let claims = jsonwebtoken::decode::<RawClaims>(token, &key.decoding, &validation)
-        .map_err(|error| match error.kind() {
+        .map_err(|error| {
             // The header has been read before, and the claims are read after the signature is verified.
-            ErrorKind::Json(_) => TokenError::Claims,
-            _ => TokenError::Signature,
+            if matches!(error.kind(), ErrorKind::Json(_)) {
+                TokenError::Claims
+            } else {
+                TokenError::Signature
+            }
         })?
         .claims;
     let at = |seconds| {

@@ -123,7 +123,7 @@ fn rows() -> Vec<Row> {
                 scene.edit(
                     "  syncers:",
                     "  ceilings: {registries: [other.azurecr.io]}\n  syncers:",
-                )
+                );
             },
             "REGISTRY_NOT_ALLOWED",
         ),

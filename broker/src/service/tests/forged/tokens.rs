@@ -13,6 +13,8 @@ use crate::{
     },
 };
 
+use Seems::{Nobodys, Strange};
+
 /// The ServiceAccount whose identity is asked for.
 pub(super) const ACCOUNT: &str = "system:serviceaccount:web:app";
 
@@ -29,13 +31,65 @@ pub(super) struct Forged {
     pub(super) reason: &'static str,
 }
 
-/// What is wrong with a token whatever it is presented for: what, the token, and whether its signature and issuer are at
-/// least those of a known cluster.
-fn wrong(good: &Value) -> Vec<(&'static str, String, bool)> {
+/// As whose a caller's token is refused.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seems {
+    /// Nobody's: no cluster vouches for it, or it is no token.
+    Nobodys,
+    /// That of no configured cluster.
+    Strange,
+}
+
+/// What is wrong with a token whatever it is presented for.
+fn wrong(good: &Value) -> Vec<(&'static str, String, Seems)> {
+    [signatures(good), statements(good), shapes(good)].concat()
+}
+
+/// Good claims under a bad signature.
+fn signatures(good: &Value) -> Vec<(&'static str, String, Seems)> {
     let (east, west) = (signer("east"), signer("west"));
-    let stranger = Signer::new("stranger");
-    let impostor = Signer::new("east-1");
+    let (stranger, impostor) = (Signer::new("stranger"), Signer::new("east-1"));
     let signed = east.sign(good);
+    let mut other = good.clone();
+    other["exp"] = json!(NOW + 9999);
+    let published: JwkSet = serde_json::from_str(&impostor.jwks_text()).unwrap();
+    let brings_its_key = Header {
+        jwk: published.keys.first().cloned(),
+        jku: Some("https://evil.example/keys".into()),
+        ..impostor.header(Algorithm::RS256)
+    };
+    let der = hmac(good, &east.public_der);
+    let jwks = hmac(good, east.jwks_text().as_bytes());
+    let as_west = east.sign_as(&west.header(Algorithm::RS256), good);
+    let itself = impostor.sign_as(&brings_its_key, good);
+    let [rs512, ps256] =
+        [Algorithm::RS512, Algorithm::PS256].map(|algorithm| east.sign_as(&east.header(algorithm), good));
+    vec![
+        ("signature backwards", backwards(&signed), Strange),
+        (
+            "claims of another token",
+            spliced(&signed, &east.sign(&other)),
+            Strange,
+        ),
+        ("no signature", without_signature(&signed), Strange),
+        ("alg none", unsigned(good, "none"), Nobodys),
+        ("alg nOnE", unsigned(good, "nOnE"), Nobodys),
+        ("HS256 with the public key (DER)", der, Nobodys),
+        ("HS256 with the public key (JWKS)", jwks, Nobodys),
+        ("ES256 under the id of an RSA key", elliptic(good), Strange),
+        ("RS512 by the right key", rs512, Nobodys),
+        ("PS256 by the right key", ps256, Nobodys),
+        ("unknown kid", stranger.sign(good), Strange),
+        ("known kid, unknown key", impostor.sign(good), Strange),
+        ("kid of another cluster's key", as_west, Strange),
+        ("no kid", east.sign_without_kid(good), Strange),
+        ("brings a key of its own", itself, Strange),
+    ]
+}
+
+/// Bad claims under a good signature.
+fn statements(good: &Value) -> Vec<(&'static str, String, Seems)> {
+    let east = signer("east");
     let with = |field: &str, value: Value| {
         let mut claims = good.clone();
         claims[field] = value;
@@ -46,92 +100,38 @@ fn wrong(good: &Value) -> Vec<(&'static str, String, bool)> {
         claims.as_object_mut().unwrap().remove(field);
         east.sign(&claims)
     };
-    let header = |change: &dyn Fn(&mut Header)| {
-        let mut header = east.header(Algorithm::RS256);
-        change(&mut header);
-        header
-    };
-    let published: JwkSet = serde_json::from_str(&impostor.jwks_text()).unwrap();
-    let brings_its_key = Header {
-        jwk: published.keys.first().cloned(),
-        jku: Some("https://evil.example/keys".into()),
-        ..impostor.header(Algorithm::RS256)
-    };
-    let mut critical = header(&|_same| {});
-    critical.crit = Some(vec!["b64".into()]);
+    let elsewhere = with("iss", json!("https://elsewhere.example"));
+    let both = with("aud", json!([CALLER_AUDIENCE, SUBJECT_AUDIENCE]));
     vec![
-        ("signature backwards", backwards(&signed), false),
-        (
-            "claims of another token",
-            spliced(&signed, &with("exp", json!(NOW + 9999))),
-            false,
-        ),
-        (
-            "no signature",
-            signed.rsplit_once('.').unwrap().0.to_owned() + ".",
-            false,
-        ),
-        ("alg none", unsigned(good, "none"), true),
-        ("alg nOnE", unsigned(good, "nOnE"), true),
-        (
-            "HS256 with the public key (DER)",
-            hmac(good, &east.public_der),
-            true,
-        ),
-        (
-            "HS256 with the public key (JWKS)",
-            hmac(good, east.jwks_text().as_bytes()),
-            true,
-        ),
-        ("ES256 under the id of an RSA key", elliptic(good), false),
-        (
-            "RS512 by the right key",
-            east.sign_as(&east.header(Algorithm::RS512), good),
-            true,
-        ),
-        (
-            "PS256 by the right key",
-            east.sign_as(&east.header(Algorithm::PS256), good),
-            true,
-        ),
-        (
-            "wrong iss",
-            with("iss", json!("https://elsewhere.example")),
-            false,
-        ),
-        ("no iss", without("iss"), true),
-        ("wrong aud", with("aud", json!(["vault"])), true),
-        ("no aud", without("aud"), true),
-        ("empty aud", with("aud", json!([])), true),
-        (
-            "both audiences",
-            with("aud", json!([CALLER_AUDIENCE, SUBJECT_AUDIENCE])),
-            true,
-        ),
-        ("no sub", without("sub"), true),
-        ("no exp", without("exp"), true),
-        ("exp as text", with("exp", json!((NOW + 600).to_string())), true),
-        ("exp beyond time", with("exp", json!(u64::MAX)), true),
-        ("expired", with("exp", json!(NOW)), true),
-        ("not valid before 31 s", with("nbf", json!(NOW + 31)), true),
-        ("unknown kid", stranger.sign(good), false),
-        ("known kid, unknown key", impostor.sign(good), false),
-        (
-            "kid of another cluster's key",
-            east.sign_as(&west.header(Algorithm::RS256), good),
-            false,
-        ),
-        ("no kid", east.sign_without_kid(good), false),
-        (
-            "brings a key of its own",
-            impostor.sign_as(&brings_its_key, good),
-            false,
-        ),
-        ("a critical extension", east.sign_as(&critical, good), true),
-        ("oversized", with("padding", json!("x".repeat(20_000))), true),
-        ("garbage", "nonsense".to_owned(), true),
-        ("three empty parts", "..".to_owned(), true),
-        ("five parts", format!("{signed}.{signed}"), true),
+        ("wrong iss", elsewhere, Strange),
+        ("no iss", without("iss"), Nobodys),
+        ("wrong aud", with("aud", json!(["vault"])), Nobodys),
+        ("no aud", without("aud"), Nobodys),
+        ("empty aud", with("aud", json!([])), Nobodys),
+        ("both audiences", both, Nobodys),
+        ("no sub", without("sub"), Nobodys),
+        ("no exp", without("exp"), Nobodys),
+        ("exp as text", with("exp", json!("1795000600")), Nobodys),
+        ("exp beyond time", with("exp", json!(u64::MAX)), Nobodys),
+        ("expired", with("exp", json!(NOW)), Nobodys),
+        ("not valid before 31 s", with("nbf", json!(NOW + 31)), Nobodys),
+        ("oversized", with("padding", json!("x".repeat(20_000))), Nobodys),
+    ]
+}
+
+/// What is not the token that it should be at all.
+fn shapes(good: &Value) -> Vec<(&'static str, String, Seems)> {
+    let east = signer("east");
+    let signed = east.sign(good);
+    let critical = Header {
+        crit: Some(vec!["b64".into()]),
+        ..east.header(Algorithm::RS256)
+    };
+    vec![
+        ("a critical extension", east.sign_as(&critical, good), Nobodys),
+        ("garbage", "nonsense".to_owned(), Nobodys),
+        ("three empty parts", "..".to_owned(), Nobodys),
+        ("five parts", format!("{signed}.{signed}"), Nobodys),
     ]
 }
 
@@ -148,10 +148,13 @@ pub(super) fn bearers(elsewhere: &'static str) -> Vec<Forged> {
         reason: UNAUTHENTICATED,
     };
     let good = format!("Bearer {}", token(SYNCER));
-    let known = |is_known| if is_known { UNAUTHENTICATED } else { NOT_REGISTERED };
+    let said = |seems| match seems {
+        Nobodys => UNAUTHENTICATED,
+        Strange => NOT_REGISTERED,
+    };
     let mut all: Vec<Forged> = wrong(&claims(SYNCER, CALLER_AUDIENCE))
         .into_iter()
-        .map(|(what, token, is_known)| of(what, token, known(is_known)))
+        .map(|(what, token, seems)| of(what, token, said(seems)))
         .collect();
     all.extend([
         of("subject token", subject_token("east", SYNCER), UNAUTHENTICATED),
@@ -183,7 +186,7 @@ pub(super) fn subjects() -> Vec<Forged> {
     };
     let mut all: Vec<Forged> = wrong(&claims(ACCOUNT, SUBJECT_AUDIENCE))
         .into_iter()
-        .map(|(what, token, _is_known)| of(what, token))
+        .map(|(what, token, _seems)| of(what, token))
         .collect();
     all.extend([
         of("the bearer token", token(SYNCER)),
@@ -226,6 +229,10 @@ fn hmac(claims: &Value, secret: &[u8]) -> String {
 fn elliptic(claims: &Value) -> String {
     let key = EncodingKey::from_ec_pem(KeyPair::generate().unwrap().serialize_pem().as_bytes()).unwrap();
     jsonwebtoken::encode(&signer("east").header(Algorithm::ES256), claims, &key).unwrap()
+}
+
+fn without_signature(token: &str) -> String {
+    format!("{}.", token.rsplit_once('.').unwrap().0)
 }
 
 fn backwards(token: &str) -> String {
