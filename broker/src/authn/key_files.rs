@@ -230,4 +230,6 @@ impl KeyFile {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
