@@ -78,6 +78,7 @@ mod tests {
             subject: Arc::from(sub),
             namespace: account.namespace.into(),
             name: account.name.into(),
+            audiences: Arc::from([]),
         }
     }
 
