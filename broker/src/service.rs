@@ -2,6 +2,7 @@
 //!
 //! `grpc` and `http` only decode and encode; there is no second implementation of anything.
 
+mod admission;
 mod answer;
 mod operations;
 mod record;
@@ -10,27 +11,27 @@ use std::{net::SocketAddr, sync::Arc};
 
 use http::HeaderMap;
 use proto::{
-    MAX_DEADLINE, Reason,
+    Reason,
     v1::{
         GetAccessTokenRequest, GetAccessTokenResponse, GetDockerConfigRequest, GetDockerConfigResponse,
         TokenKind,
     },
 };
-use runtime::{Secret, telemetry::propagation};
-use tokio::time::{Instant, timeout_at};
+use runtime::telemetry::propagation;
+use tokio::time::timeout_at;
 
 use crate::{
-    access::{self, Admits, Rule},
+    access::{Call, Role},
     audit::{Audit, facts::Facts},
-    authn::{AuthnError, Caller, TokenError},
     authz::{self, Permit},
     credentials::{Credential, Credentials},
     error::CredentialError,
-    grpc,
     live::{Live, Snapshot},
     metrics::{Metrics, WireFormat},
+    own_account,
     request::{DockerConfigRequest, RequestedIdentity},
 };
+pub use admission::Admitted;
 pub use answer::Answer;
 pub use record::Record;
 
@@ -38,36 +39,11 @@ pub use record::Record;
 #[derive(Clone)]
 pub struct Service(Arc<Parts>);
 
-/// A call that the gate has let through: who makes it, and the configuration that it is answered by from here on.
-#[derive(Clone)]
-pub struct Admitted {
-    caller: Caller,
-    /// To authenticate it again, should the configuration change before a credential is answered.
-    bearer: Secret,
-    admits: Admits,
-    live: Arc<Snapshot>,
-    /// From when the headers were there; the body takes of it.
-    deadline: Instant,
-    record: Record,
-}
-
 struct Parts {
     live: Live,
     credentials: Credentials,
     metrics: Metrics,
     audit: Audit,
-}
-
-impl Admitted {
-    /// The cluster of the caller.
-    pub fn cluster(&self) -> &Arc<str> {
-        &self.caller.cluster.config.name
-    }
-
-    /// Where the outcome goes.
-    pub fn record(&self) -> &Record {
-        &self.record
-    }
 }
 
 impl Service {
@@ -81,15 +57,15 @@ impl Service {
         }))
     }
 
-    /// Authenticates the caller of a call by the headers, and checks its role. The body is not needed for that. Who is
-    /// refused here is in the audit log when this returns.
+    /// Authenticates the caller of a call by the headers, and checks its role. The body is not needed for that.
     ///
     /// # Errors
     /// The token is not accepted, or the caller has no role that the call admits.
     pub async fn admit(
         &self,
         wire: WireFormat,
-        rule: &Rule,
+        call: Call,
+        roles: &'static [Role],
         headers: &HeaderMap,
         peer: Option<SocketAddr>,
     ) -> Result<Admitted, CredentialError> {
@@ -98,39 +74,14 @@ impl Service {
             trace_id: propagation::trace_id(headers),
             ..Facts::default()
         };
-        let Parts { metrics, audit, .. } = &*self.0;
-        let record = Record::open(metrics.clone(), audit.clone(), wire, rule.call, facts);
-        let admitted = self.admitted(wire, rule, headers, &record);
+        let Parts {
+            live, metrics, audit, ..
+        } = &*self.0;
+        let record = Record::open(metrics.clone(), audit.clone(), wire, call, facts);
+        let admitted = Admitted::by(wire, roles, headers, live.current(), record.clone());
+        // Who is refused is in the audit log before it is told so.
         record.write().await;
         admitted
-    }
-
-    fn admitted(
-        &self,
-        wire: WireFormat,
-        rule: &Rule,
-        headers: &HeaderMap,
-        record: &Record,
-    ) -> Result<Admitted, CredentialError> {
-        let live = self.0.live.current();
-        let bearer = bearer_token(headers)
-            .ok_or_else(|| AuthnError::Caller(TokenError::Missing).into())
-            .inspect_err(|error| record.turn_away(error))?;
-        let caller = authenticated(&live, bearer).inspect_err(|error| record.turn_away(error))?;
-        record.recognise(&caller, bearer);
-        check_role(&caller, &rule.admits).inspect_err(|error| record.fail(error))?;
-        let asked = match wire {
-            WireFormat::Grpc => grpc::deadline(headers),
-            WireFormat::Http => None,
-        };
-        Ok(Admitted {
-            caller,
-            bearer: bearer.to_owned().into(),
-            admits: rule.admits,
-            live,
-            deadline: Instant::now() + asked.unwrap_or(MAX_DEADLINE).min(MAX_DEADLINE),
-            record: record.clone(),
-        })
     }
 
     /// Makes a call within its deadline, and records how it went. `message` is what the wire could decode, or why it
@@ -223,23 +174,6 @@ impl Service {
     }
 }
 
-/// Who calls.
-fn authenticated(live: &Snapshot, bearer: &str) -> Result<Caller, CredentialError> {
-    let caller = live.authenticator.caller(bearer)?;
-    let span = tracing::Span::current();
-    span.record("acrpull.cluster", &*caller.cluster.config.name);
-    span.record("acrpull.caller", &*caller.subject);
-    Ok(caller)
-}
-
-/// Whether a call that `admits` these is for this caller.
-fn check_role(caller: &Caller, admits: &Admits) -> Result<(), CredentialError> {
-    match admits {
-        Admits::Anybody => Ok(()),
-        Admits::Only(roles) => Ok(access::check(caller, roles)?),
-    }
-}
-
 /// What `live` allows: the subject's token is verified and the policy asked on each request, hit or miss. The caller has
 /// been admitted by the configuration of then; another one admits it anew.
 fn permitted(
@@ -249,13 +183,7 @@ fn permitted(
 ) -> Result<Permit, CredentialError> {
     // What was allowed by another configuration is not allowed by this one yet.
     admitted.record.note(|facts| facts.permission = None);
-    let caller = if Arc::ptr_eq(live, &admitted.live) {
-        admitted.caller.clone()
-    } else {
-        let caller = authenticated(live, admitted.bearer.expose())?;
-        check_role(&caller, &admitted.admits)?;
-        caller
-    };
+    let (caller, role) = admitted.again_by(live)?;
     let span = tracing::Span::current();
     span.record("acrpull.binding.namespace", request.namespace.as_str());
     span.record("acrpull.binding.name", request.binding.as_str());
@@ -266,22 +194,15 @@ fn permitted(
         }
         RequestedIdentity::BrokerOwned(_) => None,
     };
+    if role == Role::Workload {
+        own_account::check(&caller, subject.as_ref(), request)?;
+    }
     let permit = authz::permit(&caller, subject.as_ref(), request, &live.clouds, &live.policy)?;
     if let Some(grant) = permit.grant() {
         span.record("acrpull.policy.rule", grant);
     }
     admitted.record.permit(subject.as_ref(), &permit);
     Ok(permit)
-}
-
-/// The token of `authorization: Bearer <token>`; the scheme's case does not matter (RFC 9110 section 11.1).
-fn bearer_token(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers
-        .get(http::header::AUTHORIZATION)?
-        .to_str()
-        .ok()?
-        .split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 #[cfg(test)]

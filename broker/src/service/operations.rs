@@ -33,20 +33,17 @@ impl Service {
         message: ExplainRequest,
     ) -> Result<ExplainResponse, CredentialError> {
         let ExplainRequest { request, cluster } = message;
-        let Admitted { caller, live, .. } = &admitted;
+        let Admitted {
+            caller, role, live, ..
+        } = &admitted;
         let request = request.ok_or_else(|| InvalidField::new("request", "must be set"))?;
-        let reader = if Role::Operator.is_of(caller) {
-            explain::Reader::Operator
-        } else {
-            explain::Reader::Syncer
-        };
         let asked = DockerConfigRequest::parse(request.clone(), SubjectToken::Optional);
         admitted.record.note(|facts| {
             facts.request = asked.ok().map(Arc::new);
             facts.permission = Some(Permission::Role);
         });
-        let as_of = on_behalf_of(caller, &cluster, live)?;
-        let explanation = explain::explain(reader, caller, &as_of, request, live, |permit| {
+        let as_of = on_behalf_of(caller, *role, &cluster, live)?;
+        let explanation = explain::explain(*role, caller, &as_of, request, live, |permit| {
             self.0.credentials.inspect(permit)
         });
         admitted.record.explain(&explanation);
@@ -104,11 +101,16 @@ impl Service {
 }
 
 /// Who a request is explained for: the caller, or for an operator the caller as if it were of the cluster named.
-fn on_behalf_of(caller: &Caller, cluster: &str, live: &Snapshot) -> Result<Caller, CredentialError> {
+fn on_behalf_of(
+    caller: &Caller,
+    role: Role,
+    cluster: &str,
+    live: &Snapshot,
+) -> Result<Caller, CredentialError> {
     if cluster.is_empty() || *cluster == *caller.cluster.config.name {
         return Ok(caller.clone());
     }
-    if !Role::Operator.is_of(caller) {
+    if role != Role::Operator {
         return Err(CredentialError::new(
             Reason::CallerNotPermitted,
             "cluster names another cluster than the caller's own; that is for operators only",

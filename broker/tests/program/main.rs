@@ -3,5 +3,6 @@
 mod attack;
 mod audit;
 mod drain;
+mod kept_keys;
 mod process;
 mod readiness;

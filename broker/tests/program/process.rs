@@ -4,6 +4,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -25,7 +26,8 @@ const SYNCER: &str = "system:serviceaccount:acrpull-system:acrpull-syncer";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A key of a cluster's API server.
-pub(crate) struct Signer(EcdsaKeyPair);
+#[derive(Clone)]
+pub(crate) struct Signer(Arc<EcdsaKeyPair>);
 
 /// What a broker starts with beside its configuration.
 #[derive(Default)]
@@ -47,7 +49,8 @@ pub(crate) struct Broker {
 
 impl Signer {
     pub(crate) fn new() -> anyhow::Result<Self> {
-        Ok(Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?))
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?;
+        Ok(Self(Arc::new(pair)))
     }
 
     /// The document that publishes it.
