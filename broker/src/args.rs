@@ -26,6 +26,28 @@ pub enum Command {
     Run(RunArgs),
     /// Checks a configuration file and says what is wrong with it.
     CheckConfig(ConfigArgs),
+    /// Helps to read the audit log.
+    Audit {
+        /// What to find out.
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
+}
+
+/// What can be found out.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Reads a token or a .dockerconfigjson from standard input, and prints for each token in it the id of the key and the
+    /// fingerprint that stands for the token in the records.
+    Fingerprint(FingerprintArgs),
+}
+
+/// With which key.
+#[derive(Debug, Args)]
+pub struct FingerprintArgs {
+    /// The file that the configuration names as audit.keyFile.
+    #[arg(long, value_name = "FILE")]
+    pub key_file: PathBuf,
 }
 
 /// Where the configuration is.

@@ -50,6 +50,19 @@ pub struct Caller {
     pub cluster: Arc<Cluster>,
     /// `system:serviceaccount:<namespace>:<name>`.
     pub subject: Arc<str>,
+    /// By what it was recognised.
+    pub evidence: Arc<Evidence>,
+}
+
+/// By what a caller was recognised, for the audit. Nothing is decided by it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// `kid` of the key that verified the token.
+    pub key_id: Option<String>,
+    /// What tells that key from others, whatever it is called.
+    pub key_thumbprint: String,
+    /// `jti` of the token.
+    pub token_id: Option<String>,
 }
 
 /// A ServiceAccount whose token the caller holds.
@@ -111,6 +124,7 @@ impl Authenticator {
         Ok(Caller {
             cluster: Arc::clone(&verified.cluster),
             subject: Arc::clone(&verified.claims.subject),
+            evidence: Arc::clone(&verified.evidence),
         })
     }
 
@@ -178,6 +192,7 @@ impl Authenticator {
                         return signed.map(|claims| Verified {
                             cluster: Arc::clone(cluster),
                             keys: Arc::clone(&keys),
+                            evidence: Arc::new(key.evidence(&claims)),
                             claims,
                             at: now,
                         });

@@ -3,6 +3,7 @@
 //! [`file`] is what people write, field by field; [`load`] reads it, resolves relative paths against the file's own
 //! directory and turns it into the types below, in which nothing is left to parse. Every refusal names the field.
 
+mod audit;
 mod clouds;
 mod file;
 mod identities;
@@ -16,6 +17,7 @@ use proto::types::{RegistryHost, TenantId};
 use url::Url;
 
 use crate::authn::KeySet;
+pub use audit::{AuditConfig, AuditSink, OnBlocked};
 pub use clouds::{Cloud, Clouds};
 pub use identities::{Application, Identity, IdentitySource};
 pub use load::{ConfigError, FILE_FIELD, Loaded, load};
@@ -33,6 +35,8 @@ pub struct Config {
     pub policy: Policy,
     /// How Azure is reached.
     pub egress: EgressConfig,
+    /// What is recorded of decisions, and where.
+    pub audit: AuditConfig,
 }
 
 /// One cluster.

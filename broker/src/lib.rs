@@ -5,12 +5,14 @@
 //! [`gate`] (listed in [`access`], and by whom: [`authn`]) -> [`grpc`] or [`http`] (decode) -> [`service`] ->
 //! [`request`] (what) -> [`own_account`] and [`authz`] (may it; pure) ->
 //! [`credentials`] -> [`cache`] (one fetch for all who wait) -> [`azure`] -> [`expiry`] (until when; pure) ->
-//! [`docker_config`] (the bytes; pure). Whatever goes wrong becomes one [`error::CredentialError`].
+//! [`docker_config`] (the bytes; pure). Whatever goes wrong becomes one [`error::CredentialError`], and whatever was
+//! decided one record of the [`audit`].
 //!
 //! [`run`] is the only place where the parts are put together.
 
 pub mod access;
 pub mod args;
+pub mod audit;
 pub mod authn;
 pub mod authz;
 pub mod azure;
@@ -49,13 +51,14 @@ use runtime::{
 };
 
 use args::RunArgs;
+use audit::Audit;
 use authn::KeyFiles;
 use azure::Azure;
 pub use check_config::check_config;
 use cluster_keys::ClusterKeys;
 use config::{ConfigError, Loaded};
 use credentials::Credentials;
-use metrics::{ConfigMetrics, ConnectionMetrics, Metrics};
+use metrics::{AuditMetrics, ConfigMetrics, ConnectionMetrics, Metrics};
 use reload::Reloader;
 use serve::{Certificate, ConnectionLimits, TlsFiles};
 use service::Service;
@@ -80,7 +83,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
         telemetry,
     } = args;
     let Loaded { config, files } = config::load(&config_args.config);
-    let config = config.map_err(|error| failure(&config_args.config, error))?;
+    let mut config = config.map_err(|error| failure(&config_args.config, error))?;
     let tls_files = TlsFiles {
         cert: tls_cert_file,
         key: tls_key_file,
@@ -103,6 +106,13 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let connection_metrics = ConnectionMetrics::register(&mut registry);
     let config_metrics = ConfigMetrics::register(&mut registry, clock.now());
 
+    let (audit, writer_end) = Audit::start(
+        std::mem::take(&mut config.audit),
+        Arc::clone(&clock),
+        AuditMetrics::register(&mut registry),
+    )?;
+    tasks.spawn_to_the_end("audit writer", writer_end.wait());
+    tasks.spawn("audit summary", audit.clone().follow(shutdown.clone()));
     let azure = Azure::new(
         &config.egress,
         &config.clouds,
@@ -114,6 +124,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
         config,
         ClusterKeys::new(tasks.spawner(), Arc::clone(&clock)).kept_in(key_files),
         &readiness,
+        audit.clone(),
         Arc::clone(&clock),
         config_metrics,
     )?;
@@ -122,7 +133,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
         "cache maintenance",
         maintain(credentials.clone(), shutdown.clone()),
     );
-    let service = Service::new(reloader.live(), credentials, metrics);
+    let service = Service::new(reloader.live(), credentials, metrics, audit.clone());
     tasks.spawn(
         "configuration reload",
         reloader.follow(config_args.config, files, shutdown.clone()),
@@ -148,7 +159,9 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let admin = admin::router(registry, readiness, shutdown.clone());
     tasks.spawn_to_the_end("admin server", admin::serve(admin_listener, admin)?);
     tracing::info!(%listen_address, %admin_address, "serving");
-    tasks.run_until_done(serve::DRAIN + Duration::from_secs(5)).await
+    let ended = tasks.run_until_done(serve::DRAIN + Duration::from_secs(5)).await;
+    audit.close().await;
+    ended
 }
 
 /// Connections are open files: what was asked for must be possible, or it would fail when it matters most.

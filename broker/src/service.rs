@@ -4,32 +4,32 @@
 
 mod admission;
 mod answer;
+mod operations;
 mod record;
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use http::HeaderMap;
 use proto::{
     Reason,
     v1::{
-        ExplainRequest, ExplainResponse, GetAccessTokenRequest, GetAccessTokenResponse,
-        GetDockerConfigRequest, GetDockerConfigResponse, InvalidateRequest, InvalidateResponse,
-        ListClustersRequest, ListClustersResponse, TokenKind,
+        GetAccessTokenRequest, GetAccessTokenResponse, GetDockerConfigRequest, GetDockerConfigResponse,
+        TokenKind,
     },
 };
+use runtime::telemetry::propagation;
 use tokio::time::timeout_at;
 
 use crate::{
     access::{Call, Role},
-    authn::Caller,
+    audit::{Audit, facts::Facts},
     authz::{self, Permit},
     credentials::{Credential, Credentials},
     error::CredentialError,
-    explain, fleet,
     live::{Live, Snapshot},
     metrics::{Metrics, WireFormat},
     own_account,
-    request::{DockerConfigRequest, InvalidField, RequestedIdentity},
+    request::{DockerConfigRequest, RequestedIdentity},
 };
 pub use admission::Admitted;
 pub use answer::Answer;
@@ -43,31 +43,45 @@ struct Parts {
     live: Live,
     credentials: Credentials,
     metrics: Metrics,
+    audit: Audit,
 }
 
 impl Service {
     /// Puts the parts together.
-    pub fn new(live: Live, credentials: Credentials, metrics: Metrics) -> Self {
+    pub fn new(live: Live, credentials: Credentials, metrics: Metrics, audit: Audit) -> Self {
         Self(Arc::new(Parts {
             live,
             credentials,
             metrics,
+            audit,
         }))
     }
 
-    /// Authenticates the caller of a call by the headers, and checks its role. The body is not needed for that.
+    /// Authenticates the caller of a call by the headers, and checks its role. The body is not needed for that. Who is
+    /// refused here is in the audit log when this returns.
     ///
     /// # Errors
     /// The token is not accepted, or the caller has no role that the call admits.
-    pub fn admit(
+    pub async fn admit(
         &self,
         wire: WireFormat,
         call: Call,
         roles: &'static [Role],
         headers: &HeaderMap,
+        peer: Option<SocketAddr>,
     ) -> Result<Admitted, CredentialError> {
-        let record = Record::open(self.0.metrics.clone(), wire, call);
-        Admitted::by(wire, roles, headers, self.0.live.current(), record)
+        let facts = Facts {
+            peer,
+            trace_id: propagation::trace_id(headers),
+            ..Facts::default()
+        };
+        let Parts {
+            live, metrics, audit, ..
+        } = &*self.0;
+        let record = Record::open(metrics.clone(), audit.clone(), wire, call, facts);
+        let admitted = Admitted::by(wire, roles, headers, live.current(), record.clone());
+        record.write().await;
+        admitted
     }
 
     /// Makes a call within its deadline, and records how it went. `message` is what the wire could decode, or why it
@@ -93,8 +107,11 @@ impl Service {
             Err(error) => Err(error),
         };
         match &answered {
-            Ok(answer) => record.settle(answer.outcome()),
-            Err(error) => record.fail(error),
+            Ok(answer) => record.answer(answer.outcome()).await?,
+            Err(error) => {
+                record.fail(error);
+                record.write().await;
+            }
         }
         answered
     }
@@ -108,7 +125,7 @@ impl Service {
         admitted: Admitted,
         message: GetDockerConfigRequest,
     ) -> Result<GetDockerConfigResponse, CredentialError> {
-        let request = DockerConfigRequest::try_from(message)?;
+        let request = Arc::new(DockerConfigRequest::try_from(message)?);
         Ok(answer::docker_config(
             &self.credential(&admitted, &request).await?,
         ))
@@ -123,7 +140,7 @@ impl Service {
         admitted: Admitted,
         message: GetAccessTokenRequest,
     ) -> Result<GetAccessTokenResponse, CredentialError> {
-        let request = DockerConfigRequest::try_from(message)?;
+        let request = Arc::new(DockerConfigRequest::try_from(message)?);
         let kind = if request.scopes.is_empty() {
             TokenKind::Refresh
         } else {
@@ -140,80 +157,20 @@ impl Service {
     async fn credential(
         &self,
         admitted: &Admitted,
-        request: &DockerConfigRequest,
+        request: &Arc<DockerConfigRequest>,
     ) -> Result<Credential, CredentialError> {
+        let record = &admitted.record;
+        record.note(|facts| facts.request = Some(Arc::clone(request)));
         loop {
             let live = self.0.live.current();
             let permit = permitted(admitted, request, &live)?;
             let credential = self.0.credentials.credential(&permit, &request.wish).await?;
             // After a change the next round finds it in the cache, where it is still allowed.
             if Arc::ptr_eq(&live, &self.0.live.current()) {
+                record.hand_out(&credential);
                 return Ok(credential);
             }
         }
-    }
-
-    /// `Explain`. Asks nobody, and changes nothing.
-    ///
-    /// # Errors
-    /// There is nothing to explain, or the caller may not ask about this cluster.
-    #[expect(clippy::unused_async, reason = "a call like the others")]
-    pub async fn explain(
-        self,
-        admitted: Admitted,
-        message: ExplainRequest,
-    ) -> Result<ExplainResponse, CredentialError> {
-        let ExplainRequest { request, cluster } = message;
-        let Admitted {
-            caller, role, live, ..
-        } = &admitted;
-        let request = request.ok_or_else(|| InvalidField::new("request", "must be set"))?;
-        let as_of = on_behalf_of(caller, *role, &cluster, live)?;
-        Ok(explain::explain(*role, caller, &as_of, request, live, |permit| {
-            self.0.credentials.inspect(permit)
-        }))
-    }
-
-    /// `ListClusters`.
-    ///
-    /// # Errors
-    /// None; the signature is that of every call.
-    #[expect(clippy::unused_async, reason = "a call like the others")]
-    pub async fn list_clusters(
-        self,
-        admitted: Admitted,
-        message: ListClustersRequest,
-    ) -> Result<ListClustersResponse, CredentialError> {
-        Ok(fleet::clusters(
-            admitted.live.authenticator.clusters(),
-            &message.page_token,
-        ))
-    }
-
-    /// `Invalidate`.
-    ///
-    /// # Errors
-    /// The selection contradicts itself, selects nothing in particular, or names what there is not.
-    #[expect(clippy::unused_async, reason = "a call like the others")]
-    pub async fn invalidate(
-        self,
-        admitted: Admitted,
-        message: InvalidateRequest,
-    ) -> Result<InvalidateResponse, CredentialError> {
-        let selection = fleet::selection(message)?;
-        let dropped = self.0.credentials.invalidate(&selection);
-        if dropped == 0 {
-            fleet::check_names(&selection, &admitted.live)?;
-        }
-        tracing::info!(
-            acrpull.caller = &*admitted.caller.subject,
-            ?selection,
-            entries_dropped = dropped,
-            "cached tokens dropped"
-        );
-        Ok(InvalidateResponse {
-            entries_dropped: u32::try_from(dropped).unwrap_or(u32::MAX),
-        })
     }
 }
 
@@ -224,6 +181,8 @@ fn permitted(
     request: &DockerConfigRequest,
     live: &Arc<Snapshot>,
 ) -> Result<Permit, CredentialError> {
+    // What was allowed by another configuration is not allowed by this one yet.
+    admitted.record.note(|facts| facts.permission = None);
     let (caller, role) = admitted.again_by(live)?;
     let span = tracing::Span::current();
     span.record("acrpull.binding.namespace", request.namespace.as_str());
@@ -242,34 +201,8 @@ fn permitted(
     if let Some(grant) = permit.grant() {
         span.record("acrpull.policy.rule", grant);
     }
+    admitted.record.permit(subject.as_ref(), &permit);
     Ok(permit)
-}
-
-/// Who a request is explained for: the caller, or for an operator the caller as if it were of the cluster named.
-fn on_behalf_of(
-    caller: &Caller,
-    role: Role,
-    cluster: &str,
-    live: &Snapshot,
-) -> Result<Caller, CredentialError> {
-    if cluster.is_empty() || *cluster == *caller.cluster.config.name {
-        return Ok(caller.clone());
-    }
-    if role != Role::Operator {
-        return Err(CredentialError::new(
-            Reason::CallerNotPermitted,
-            "cluster names another cluster than the caller's own; that is for operators only",
-        ));
-    }
-    let clusters = live.authenticator.clusters();
-    let other = clusters
-        .iter()
-        .find(|other| *other.config.name == *cluster)
-        .ok_or_else(|| InvalidField::new("cluster", "must be the name of a configured cluster"))?;
-    Ok(Caller {
-        cluster: Arc::clone(other),
-        subject: Arc::clone(&caller.subject),
-    })
 }
 
 #[cfg(test)]

@@ -18,9 +18,16 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use crate::{
+    audit::{
+        Audit,
+        test_log::{self, TestLog},
+    },
     authn::{Authenticator, Cluster, KeyStore, test_keys::Signer},
     azure::Azure,
-    config::{Clouds, ClusterConfig, Grant, Identity, IdentitySource, KeySource, Pattern, Policy, Workloads},
+    config::{
+        AuditConfig, Clouds, ClusterConfig, Grant, Identity, IdentitySource, KeySource, Pattern, Policy,
+        Workloads,
+    },
     credentials::Credentials,
     live::{Live, Snapshot},
     metrics::Metrics,
@@ -53,6 +60,8 @@ pub(crate) struct Scene {
     pub(crate) azure: FakeAzure,
     pub(crate) live: Live,
     registry: Registry,
+    audit: Audit,
+    log: TestLog,
 }
 
 /// What the configuration has of east.
@@ -80,11 +89,20 @@ impl Shape {
 
 impl Scene {
     pub(crate) async fn new() -> Self {
-        Self::over(Live::new(snapshot(Shape::WHOLE))).await
+        Self::with(Live::new(snapshot(Shape::WHOLE)), AuditConfig::default()).await
     }
 
     /// The same, with a configuration of the test's own.
     pub(crate) async fn over(live: Live) -> Self {
+        Self::with(live, AuditConfig::default()).await
+    }
+
+    /// One whose audit log is as `config` says, but in memory.
+    pub(crate) async fn with_audit(config: AuditConfig) -> Self {
+        Self::with(Live::new(snapshot(Shape::WHOLE)), config).await
+    }
+
+    async fn with(live: Live, config: AuditConfig) -> Self {
         runtime::tls::install_crypto_provider();
         let clock = clock();
         let azure = FakeAzure::start(REGISTRY, NOW).await;
@@ -97,7 +115,8 @@ impl Scene {
             metrics.upstream(),
         );
         let credentials = Credentials::new(Arc::new(upstream.unwrap()), clock, &metrics);
-        let service = Service::new(live.clone(), credentials, metrics);
+        let (audit, log) = test_log::audit(config, &mut registry);
+        let service = Service::new(live.clone(), credentials, metrics, audit.clone());
         let (router, _health) = serve::router(service.clone()).await;
         Self {
             router,
@@ -105,6 +124,8 @@ impl Scene {
             azure,
             live,
             registry,
+            audit,
+            log,
         }
     }
 
@@ -130,6 +151,29 @@ impl Scene {
     pub(crate) async fn get(&self, subject: &str, path: &str) -> Answer {
         self.send(http_request(Method::GET, path, Some(subject), Body::empty()))
             .await
+    }
+
+    /// Every line of the audit log so far.
+    pub(crate) async fn lines(&self) -> Vec<Value> {
+        self.audit.written().await;
+        self.log.lines()
+    }
+
+    /// The records of calls among them.
+    pub(crate) async fn records(&self) -> Vec<Value> {
+        let mut lines = self.lines().await;
+        lines.retain(|line| line["event"] == "decision");
+        lines
+    }
+
+    /// Sums up strangers, as the process does from time to time.
+    pub(crate) async fn sum_up(&self) {
+        self.audit.sum_up_now().await;
+    }
+
+    /// Where the audit log is written.
+    pub(crate) fn log(&self) -> &TestLog {
+        &self.log
     }
 
     /// All metrics, as they are scraped.

@@ -8,7 +8,7 @@ use aws_lc_rs::digest;
 use moka::{policy::EvictionPolicy, sync::Cache};
 use runtime::clock::Moment;
 
-use super::{Cluster, KeySet, token::Claims};
+use super::{Cluster, Evidence, KeySet, token::Claims};
 
 /// Tokens remembered at most. Each costs about 300 bytes; a cluster of 10,000 bindings presents one caller token and
 /// at most 10,000 subject tokens, each once per refresh.
@@ -31,6 +31,8 @@ pub(super) struct Verified {
     /// The set that the verifying key was in: a memory of keys that have been replaced is none.
     pub(super) keys: Arc<KeySet>,
     pub(super) claims: Claims,
+    /// What the audit tells of it.
+    pub(super) evidence: Arc<Evidence>,
     /// When the signature was checked.
     pub(super) at: Moment,
 }

@@ -7,6 +7,7 @@ use std::{
 
 use jsonwebtoken::{Algorithm, Validation, errors::ErrorKind};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::keys::Key;
 use crate::config::ClusterConfig;
@@ -78,6 +79,7 @@ pub(super) struct Unverified {
 #[derive(Debug)]
 pub(super) struct Claims {
     pub(super) subject: Arc<str>,
+    pub(super) id: Option<String>,
     audiences: Vec<String>,
     expires_at: SystemTime,
     not_before: Option<SystemTime>,
@@ -94,6 +96,7 @@ struct RawClaims {
     aud: OneOrMany,
     exp: u64,
     nbf: Option<u64>,
+    jti: Option<Value>,
 }
 
 /// RFC 7519 section 4.1.3: `aud` is a string or an array of strings.
@@ -149,6 +152,8 @@ pub(super) fn verify(token: &str, key: &Key) -> Result<Claims, TokenError> {
     };
     Ok(Claims {
         subject: claims.sub.into(),
+        // An id that is no text is none, and no reason to refuse a token that is good.
+        id: claims.jti.and_then(|id| id.as_str().map(str::to_owned)),
         audiences: match claims.aud {
             OneOrMany::One(audience) => vec![audience],
             OneOrMany::Many(audiences) => audiences,

@@ -64,7 +64,11 @@ fn rig() -> Rig {
     });
     let subject = Arc::from("system:serviceaccount:acrpull-system:acrpull-syncer");
     Rig {
-        caller: Caller { cluster, subject },
+        caller: Caller {
+            cluster,
+            subject,
+            evidence: Arc::default(),
+        },
         clouds,
         policy: Policy {
             identities: vec![identity],
@@ -82,6 +86,7 @@ fn owned_request() -> DockerConfigRequest {
     DockerConfigRequest {
         namespace: "web".into(),
         binding: "app".into(),
+        binding_uid: String::new(),
         service_accounts: vec!["app".into()],
         registry: "prod.azurecr.io".parse().unwrap(),
         scopes: ScopeSet::from_field("repository:team/app:pull").unwrap(),

@@ -1,8 +1,12 @@
 //! The configuration file as it is written. `docs/configuration.md` explains every field to the person who writes it.
 
+mod audit;
+
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use serde::Deserialize;
+
+pub(super) use audit::{Audit, AuditSink, OnBlocked};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -19,6 +23,8 @@ pub(super) struct File {
     pub(super) grants: Vec<Grant>,
     #[serde(default)]
     pub(super) egress: Egress,
+    #[serde(default)]
+    pub(super) audit: Audit,
 }
 
 #[derive(Debug, Deserialize)]

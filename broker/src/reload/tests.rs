@@ -16,8 +16,10 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     access::{self, Role},
+    audit::test_log,
     authn::{Cluster, test_keys::Signer},
     authz,
+    config::AuditConfig,
     error::CredentialError,
     request::DockerConfigRequest,
 };
@@ -54,6 +56,7 @@ impl Scene {
             loaded.config.unwrap(),
             ClusterKeys::new(tasks.spawner(), Arc::clone(&clock)),
             &Readiness::default(),
+            test_log::audit(AuditConfig::default(), &mut Registry::default()).0,
             clock,
             metrics,
         )

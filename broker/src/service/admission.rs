@@ -50,6 +50,7 @@ impl Admitted {
             .map_err(|error| AuthnError::Caller(error).into())
             .inspect_err(|error| record.turn_away(error))?;
         let caller = authenticated(&live, bearer).inspect_err(|error| record.turn_away(error))?;
+        record.recognise(&caller, bearer);
         let role = role_of(&caller, roles).inspect_err(|error| record.fail(error))?;
         let asked = match wire {
             WireFormat::Grpc => grpc::deadline(headers),

@@ -265,6 +265,7 @@ impl Rig {
         let request = DockerConfigRequest {
             namespace: ask.namespace.clone(),
             binding: "binding".to_owned(),
+            binding_uid: String::new(),
             service_accounts: vec!["app".to_owned()],
             registry: ask.registry.parse().unwrap(),
             scopes: ScopeSet::from_field(&ask.scope).unwrap(),
@@ -331,5 +332,6 @@ fn caller(jwks: &str) -> Caller {
             keys: KeyStore::default(),
         }),
         subject: "system:serviceaccount:acrpull-system:acrpull-syncer".into(),
+        evidence: Arc::default(),
     }
 }

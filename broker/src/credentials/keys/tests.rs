@@ -159,6 +159,7 @@ fn key(meaning: &Meaning, own_cluster: &'static str, token: &str) -> AccessKey {
     let request = DockerConfigRequest {
         namespace: "shop".to_owned(),
         binding: token.to_owned(),
+        binding_uid: String::new(),
         service_accounts: vec!["sa".to_owned()],
         registry: meaning.registry.to_uppercase().parse().unwrap(),
         scopes: meaning
@@ -203,6 +204,7 @@ fn caller(cluster: &str) -> Caller {
             keys: KeyStore::default(),
         }),
         subject: "system:serviceaccount:acrpull-system:acrpull-syncer".into(),
+        evidence: Arc::default(),
     }
 }
 

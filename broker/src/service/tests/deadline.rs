@@ -6,6 +6,8 @@ use http::{HeaderMap, HeaderValue};
 use proto::MAX_DEADLINE;
 use tokio::time::Instant;
 
+use proto::v1::ListClustersResponse;
+
 use crate::service::*;
 use crate::test_scene::{OPERATOR, Scene, token};
 
@@ -22,7 +24,14 @@ async fn deadline_includes_the_time_in_which_the_body_came() {
     let admitted_at = Instant::now();
     let admitted = scene
         .service
-        .admit(WireFormat::Http, Call::ListClusters, &[Role::Operator], &headers)
+        .admit(
+            WireFormat::Http,
+            Call::ListClusters,
+            &[Role::Operator],
+            &headers,
+            None,
+        )
+        .await
         .unwrap();
 
     tokio::time::sleep(Duration::from_secs(6)).await;
