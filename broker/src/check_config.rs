@@ -8,7 +8,9 @@ use runtime::Failure;
 
 use crate::{
     args::ConfigArgs,
-    config::{self, ClusterConfig, Config, ConfigError, EgressConfig, Grant, Identity, KeySource},
+    config::{
+        self, ClusterConfig, Config, ConfigError, EgressConfig, Grant, Identity, KeySource, Limits, Rate,
+    },
 };
 
 /// Checks a configuration and prints what it found.
@@ -34,6 +36,19 @@ pub fn check_config(args: &ConfigArgs) -> Result<(), Failure> {
 
 /// One line with the numbers, then one for each thing by its name.
 struct Summary<'a>(&'a Config);
+
+/// A rate in words.
+struct Requests<'a>(&'a Rate);
+
+impl Display for Requests<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Rate {
+            requests_per_second,
+            burst,
+        } = self.0;
+        write!(f, "{requests_per_second} requests per second, {burst} at once")
+    }
+}
 
 impl Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -80,6 +95,16 @@ fn write_cluster(f: &mut fmt::Formatter<'_>, cluster: &ClusterConfig) -> fmt::Re
     writeln!(
         f,
         "cluster {name}: issuer {issuer}; keys {keys}; syncers: {syncers}, operators: {operators}"
+    )?;
+    let Limits {
+        per_cluster,
+        per_namespace,
+    } = &cluster.limits;
+    writeln!(
+        f,
+        "cluster {name}: at most {}; each namespace {}",
+        Requests(per_cluster),
+        Requests(per_namespace)
     )
 }
 

@@ -126,7 +126,7 @@ mod tests {
     use runtime::{SystemClock, Tasks};
 
     use super::*;
-    use crate::authn::test_keys::Signer;
+    use crate::{authn::test_keys::Signer, config::Limits};
 
     fn config(name: &str, keys: KeySource) -> ClusterConfig {
         ClusterConfig {
@@ -140,6 +140,7 @@ mod tests {
             default_tenant: None,
             tenant_ceiling: Vec::new(),
             registry_ceiling: Vec::new(),
+            limits: Limits::default(),
         }
     }
 

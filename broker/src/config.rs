@@ -5,6 +5,7 @@
 
 mod clouds;
 mod file;
+mod limits;
 mod load;
 mod pattern;
 
@@ -15,6 +16,7 @@ use url::Url;
 
 use crate::authn::KeySet;
 pub use clouds::{Cloud, Clouds};
+pub use limits::{Limits, Rate};
 pub use load::{ConfigError, FILE_FIELD, Loaded, load};
 pub use pattern::Pattern;
 
@@ -54,6 +56,8 @@ pub struct ClusterConfig {
     pub tenant_ceiling: Vec<TenantId>,
     /// Registries that any request may name; empty means any of an allowed domain.
     pub registry_ceiling: Vec<RegistryHost>,
+    /// How often it may ask.
+    pub limits: Limits,
 }
 
 /// Where the public keys of a cluster come from.

@@ -29,6 +29,7 @@ use crate::{
     live::{Live, Snapshot},
     metrics::{Metrics, WireFormat},
     request::{DockerConfigRequest, InvalidField, RequestedIdentity},
+    throttle::Throttle,
 };
 pub use answer::Answer;
 pub use record::Record;
@@ -53,6 +54,7 @@ pub struct Admitted {
 struct Parts {
     live: Live,
     credentials: Credentials,
+    throttle: Throttle,
     metrics: Metrics,
 }
 
@@ -74,14 +76,16 @@ impl Service {
         Self(Arc::new(Parts {
             live,
             credentials,
+            throttle: Throttle::new(metrics.clusters()),
             metrics,
         }))
     }
 
-    /// Authenticates the caller of a call by the headers, and checks its role. The body is not needed for that.
+    /// Authenticates the caller of a call by the headers, checks its role and how often it asks. The body is not needed for
+    /// that.
     ///
     /// # Errors
-    /// The token is not accepted, or the caller has no role that the call admits.
+    /// The token is not accepted, the caller has no role that the call admits, or it asks too often.
     pub fn admit(
         &self,
         wire: WireFormat,
@@ -95,6 +99,12 @@ impl Service {
             .inspect_err(|error| record.turn_away(error))?;
         let caller = authenticated(&live, bearer).inspect_err(|error| record.turn_away(error))?;
         check_role(&caller, &rule.admits).inspect_err(|error| record.fail(error))?;
+        let now = Instant::now();
+        self.0
+            .throttle
+            .admit(&caller, now)
+            .map_err(CredentialError::from)
+            .inspect_err(|error| record.fail(error))?;
         let asked = match wire {
             WireFormat::Grpc => grpc::deadline(headers),
             WireFormat::Http => None,
@@ -104,7 +114,7 @@ impl Service {
             bearer: bearer.to_owned().into(),
             admits: rule.admits,
             live,
-            deadline: Instant::now() + asked.unwrap_or(MAX_DEADLINE).min(MAX_DEADLINE),
+            deadline: now + asked.unwrap_or(MAX_DEADLINE).min(MAX_DEADLINE),
             record,
         })
     }
@@ -181,6 +191,9 @@ impl Service {
         admitted: &Admitted,
         request: &DockerConfigRequest,
     ) -> Result<Credential, CredentialError> {
+        // Before the subject's token is verified, or anything else is done for this namespace.
+        let (caller, namespace) = (&admitted.caller, &request.namespace);
+        self.0.throttle.admit_for(caller, namespace, Instant::now())?;
         loop {
             let live = self.0.live.current();
             let permit = permitted(admitted, request, &live)?;

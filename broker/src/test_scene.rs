@@ -19,7 +19,7 @@ use tower::ServiceExt as _;
 use crate::{
     authn::{Authenticator, Cluster, KeyStore, test_keys::Signer},
     azure::Azure,
-    config::{Clouds, ClusterConfig, Grant, Identity, KeySource, Pattern, Policy},
+    config::{Clouds, ClusterConfig, Grant, Identity, KeySource, Limits, Pattern, Policy},
     credentials::Credentials,
     live::{Live, Snapshot},
     metrics::Metrics,
@@ -234,6 +234,7 @@ fn cluster(name: &str, signer: &Signer, syncers: &[&str], operators: &[&str]) ->
         default_tenant: None,
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
+        limits: Limits::default(),
     };
     Arc::new(Cluster {
         config,

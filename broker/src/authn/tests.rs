@@ -8,7 +8,10 @@ use runtime::clock::ManualClock;
 use serde_json::{Value, json};
 
 use super::{test_keys::Signer, *};
-use crate::{access::Role, config::KeySource};
+use crate::{
+    access::Role,
+    config::{KeySource, Limits},
+};
 
 const NOW: u64 = 1_795_000_000;
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
@@ -28,6 +31,7 @@ fn cluster(name: &str, signer: &Signer) -> Arc<Cluster> {
         default_tenant: None,
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
+        limits: Limits::default(),
     };
     Arc::new(Cluster {
         config,

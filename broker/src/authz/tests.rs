@@ -7,7 +7,7 @@ use proto::types::ResourceId;
 use super::*;
 use crate::{
     authn::{Cluster, KeySet, KeyStore},
-    config::{ClusterConfig, KeySource, Pattern},
+    config::{ClusterConfig, KeySource, Limits, Pattern},
     request::{CloudReference, Wish},
 };
 
@@ -54,6 +54,7 @@ fn rig() -> Rig {
         default_tenant: Some(TENANT.parse().unwrap()),
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
+        limits: Limits::default(),
     };
     let cluster = Arc::new(Cluster {
         config,

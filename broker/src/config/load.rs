@@ -5,6 +5,7 @@ mod clusters;
 mod field;
 mod grants;
 mod identities;
+mod limits;
 
 use std::{
     io,
@@ -14,7 +15,7 @@ use std::{
 use runtime::{error_chain::ErrorChain, file_watch::ReadFiles, tls};
 use url::Url;
 
-use super::{Clouds, Config, EgressConfig, HostOverride, Pattern, Policy, file};
+use super::{Clouds, Config, EgressConfig, HostOverride, Limits, Pattern, Policy, file};
 pub use field::ConfigError;
 use field::{content, indexed, unique};
 
@@ -89,6 +90,7 @@ fn config(folder: &mut Folder, file: file::File) -> Result<Config, ConfigError> 
         clouds,
         identities,
         grants,
+        limits,
         egress,
     } = file;
     if api_version != API_VERSION {
@@ -105,8 +107,9 @@ fn config(folder: &mut Folder, file: file::File) -> Result<Config, ConfigError> 
     unique("identities", identities.iter().map(|identity| &identity.name))?;
     unique("grants", grants.iter().map(|grant| &grant.name))?;
     let clouds = Clouds::new(indexed("clouds", clouds, clouds::cloud)?);
+    let limits = limits::limits("limits", limits, &Limits::default())?;
     let clusters = indexed("clusters", clusters, |field, cluster| {
-        clusters::cluster(folder, field, cluster)
+        clusters::cluster(folder, field, cluster, &limits)
     })?;
     if clusters.is_empty() {
         return Err(content(

@@ -5,6 +5,8 @@ use std::{
     time::Instant,
 };
 
+use proto::Reason;
+
 use crate::{
     access::Call,
     error::CredentialError,
@@ -46,8 +48,8 @@ impl Record {
         self.0.outcome.get_or_init(|| outcome);
     }
 
-    /// The same for somebody whom the broker does not know. Below the level of other refusals: a stranger must not be
-    /// able to fill the log. The metric counts it, and the answer says why.
+    /// The same for somebody whom the broker does not know, or who asks too often. Below the level of other refusals: nobody
+    /// must be able to fill the log. Metrics count it, and the answer says why.
     pub fn turn_away(&self, error: &CredentialError) {
         self.settle(Outcome::Failed(error.reason));
         tracing::debug!(
@@ -60,6 +62,9 @@ impl Record {
     /// The same for a refusal or a failure of a caller's request, and the one place where it is logged. Who asked for what is in the fields
     /// of the span.
     pub fn fail(&self, error: &CredentialError) {
+        if error.reason == Reason::CallerThrottled {
+            return self.turn_away(error);
+        }
         self.settle(Outcome::Failed(error.reason));
         tracing::warn!(
             call = self.0.call.as_str(),

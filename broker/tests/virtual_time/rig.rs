@@ -18,7 +18,7 @@ use broker::{
         Azure, Transport,
         transport::{Answer, Endpoint, Stage, TransportError},
     },
-    config::{Clouds, ClusterConfig, Grant, Identity, KeySource, Pattern, Policy},
+    config::{Clouds, ClusterConfig, Grant, Identity, KeySource, Limits, Pattern, Policy},
     credentials::{Credential, Credentials},
     error::CredentialError,
     expiry::FLOOR,
@@ -283,6 +283,7 @@ fn caller(jwks: &str) -> Caller {
         default_tenant: None,
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
+        limits: Limits::default(),
     };
     Caller {
         cluster: Arc::new(Cluster {

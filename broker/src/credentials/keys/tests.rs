@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     authn::{Caller, Cluster, KeyStore, Subject},
     authz::permit,
-    config::{Clouds, ClusterConfig, Grant, Identity, JwksUrl, KeySource, Pattern, Policy},
+    config::{Clouds, ClusterConfig, Grant, Identity, JwksUrl, KeySource, Limits, Pattern, Policy},
     request::{CloudReference, DockerConfigRequest, IdentitySelector, RequestedIdentity, Wish},
 };
 
@@ -183,6 +183,7 @@ fn caller(cluster: &str) -> Caller {
         default_tenant: None,
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
+        limits: Limits::default(),
     };
     Caller {
         cluster: Arc::new(Cluster {
