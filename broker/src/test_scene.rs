@@ -146,10 +146,15 @@ impl Answer {
 
 /// The configuration, with what `shape` says of east.
 pub(crate) fn snapshot(shape: Shape) -> Snapshot {
+    snapshot_with(shape, Limits::default())
+}
+
+/// The same, where each cluster may ask only so often.
+pub(crate) fn snapshot_with(shape: Shape, limits: Limits) -> Snapshot {
     let syncers: &[&str] = if shape.has_syncer { &[SYNCER] } else { &[] };
-    let mut clusters = vec![cluster("west", &WEST, &[SYNCER], &[])];
+    let mut clusters = vec![cluster("west", &WEST, &[SYNCER], &[], limits)];
     if shape.has_east {
-        clusters.insert(0, cluster("east", &EAST, syncers, &[OPERATOR]));
+        clusters.insert(0, cluster("east", &EAST, syncers, &[OPERATOR], limits));
     }
     let clouds = Clouds::new(Vec::new());
     let mut policy = policy(&clouds);
@@ -170,6 +175,11 @@ fn clock() -> Arc<dyn Clock> {
 /// A token of `subject` in cluster east, to call with.
 pub(crate) fn token(subject: &str) -> String {
     EAST.sign(&claims(subject, CALLER_AUDIENCE))
+}
+
+/// A token of the syncer of cluster west.
+pub(crate) fn token_of_west() -> String {
+    WEST.sign(&claims(SYNCER, CALLER_AUDIENCE))
 }
 
 /// A ServiceAccount's token to be exchanged, of east or of west.
@@ -221,7 +231,13 @@ fn claims(subject: &str, audience: &str) -> Value {
     json!({"iss": ISSUER, "sub": subject, "aud": [audience], "iat": NOW, "nbf": NOW, "exp": NOW + 86400})
 }
 
-fn cluster(name: &str, signer: &Signer, syncers: &[&str], operators: &[&str]) -> Arc<Cluster> {
+fn cluster(
+    name: &str,
+    signer: &Signer,
+    syncers: &[&str],
+    operators: &[&str],
+    limits: Limits,
+) -> Arc<Cluster> {
     let listed = |subs: &[&str]| subs.iter().map(|sub| (*sub).to_owned()).collect();
     let config = ClusterConfig {
         name: name.into(),
@@ -234,7 +250,7 @@ fn cluster(name: &str, signer: &Signer, syncers: &[&str], operators: &[&str]) ->
         default_tenant: None,
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
-        limits: Limits::default(),
+        limits,
     };
     Arc::new(Cluster {
         config,

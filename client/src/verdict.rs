@@ -36,7 +36,8 @@ impl Verdict {
         }
         let may_differ = match reason_of(status) {
             // What one replica lacks and another may have: the cluster's keys, room. All else is the same everywhere; above all
-            // what Azure said, which would only be asked twice. A time to wait is for the replica that said it.
+            // what Azure said, which would only be asked twice, and that the cluster asks too often, which it would do
+            // elsewhere as well. A time to wait is for the replica that said it.
             Some(reason) => matches!(reason, Reason::ClusterKeysUnavailable | Reason::Overloaded),
             // Not an answer of ours: a proxy, or a server that is shutting down.
             None => {
@@ -124,6 +125,7 @@ mod tests {
             (Reason::Overloaded, Verdict::Elsewhere),
             (Reason::ClusterKeysUnavailable, Verdict::Elsewhere),
             (Reason::UpstreamThrottled, Verdict::Definitive),
+            (Reason::CallerThrottled, Verdict::Definitive),
         ] {
             let mut status = said(reason, wait);
             status.metadata_mut().insert(PUSHBACK, "3000".parse().unwrap());

@@ -119,6 +119,9 @@ operators:
 defaultTenant: {{ . | quote }}
 {{- end }}
 ceilings: {{ toJson .ceilings }}
+{{- with .limits }}
+limits: {{ toJson . }}
+{{- end }}
 {{- end -}}
 {{- end -}}
 
@@ -148,7 +151,7 @@ ceilings: {{ toJson .ceilings }}
 {{- end -}}
 apiVersion: config.acrpull.dev/v1alpha1
 kind: BrokerConfiguration
-{{- range $section := list "clusters" "clouds" "identities" "grants" "egress" }}
+{{- range $section := list "clusters" "clouds" "identities" "grants" "limits" "egress" }}
 {{- with get $config $section }}
 {{ dict $section . | toYaml }}
 {{- end }}
