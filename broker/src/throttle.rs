@@ -39,8 +39,8 @@ pub struct Throttle {
 struct Cluster {
     bucket: Bucket,
     namespaces: Namespaces,
-    cluster_throttled: Counter,
-    namespace_throttled: Counter,
+    refused: Counter,
+    refused_for_a_namespace: Counter,
 }
 
 /// A request that comes too soon.
@@ -108,8 +108,8 @@ impl Throttle {
             Arc::new(Cluster {
                 bucket: Bucket::default(),
                 namespaces: Namespaces::default(),
-                cluster_throttled: self.metrics.throttled(name, Limited::Cluster),
-                namespace_throttled: self.metrics.throttled(name, Limited::Namespace),
+                refused: self.metrics.throttled(name, Limited::Cluster),
+                refused_for_a_namespace: self.metrics.throttled(name, Limited::Namespace),
             })
         };
         Arc::clone(clusters.entry(Arc::clone(name)).or_insert_with(new))
@@ -118,10 +118,10 @@ impl Throttle {
 
 impl Cluster {
     fn take(&self, limits: &Limits, now: Duration) -> Result<(), ()> {
-        if self.bucket.take(&limits.per_cluster, now) {
+        if self.bucket.take(limits.per_cluster, now) {
             return Ok(());
         }
-        self.cluster_throttled.inc();
+        self.refused.inc();
         Err(())
     }
 }
@@ -131,12 +131,12 @@ fn take_for(cluster: &Cluster, caller: &Caller, namespace: &str, now: Duration) 
     let config = &caller.cluster.config;
     if cluster
         .namespaces
-        .take(namespace, &config.limits.per_namespace, now)
+        .take(namespace, config.limits.per_namespace, now)
     {
         return Ok(());
     }
-    cluster.bucket.give_back(&config.limits.per_cluster);
-    cluster.namespace_throttled.inc();
+    cluster.bucket.give_back(config.limits.per_cluster);
+    cluster.refused_for_a_namespace.inc();
     Err(Throttled::Namespace(Arc::clone(&config.name), namespace.into()))
 }
 

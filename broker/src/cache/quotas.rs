@@ -17,11 +17,11 @@ use crate::tenant::{Tenant, share};
 /// Fetches in flight per cache at most; more is an overload that waiting would make worse.
 pub(super) const MAX_FLIGHTS: usize = 4096;
 /// A syncer asks 512 questions at a time at most, so its namespaces do not meet the bound of one namespace.
-pub(super) const MAX_FLIGHTS_PER_NAMESPACE: usize = MAX_FLIGHTS / NAMESPACE_SHARE as usize;
+pub(super) const MAX_FLIGHTS_PER_NAMESPACE: usize = MAX_FLIGHTS / NAMESPACE_SHARE;
 /// Alone, a cluster leaves an eighth for the next one.
 const MAX_FLIGHTS_ALONE: usize = MAX_FLIGHTS - MAX_FLIGHTS / 8;
 /// One namespace holds at most this part, so that it cannot evict the keys of all others.
-const NAMESPACE_SHARE: u64 = 5;
+const NAMESPACE_SHARE: usize = 5;
 /// A cache in which less than this part is free is nearly full. At 20,000 keys it has room for what the other clusters can
 /// fetch from a registry between two rounds of maintenance, 10 s apart.
 const RESERVE: u64 = 16;
@@ -104,7 +104,7 @@ impl Holders {
         let one_more = u64::from(self.least);
         self.change(|held| {
             let of_namespace = held.by_tenant.get(tenant).copied().unwrap_or_default();
-            if of_namespace + one_more > self.capacity / NAMESPACE_SHARE {
+            if of_namespace + one_more > self.capacity / NAMESPACE_SHARE as u64 {
                 return Some(Quota::Namespace);
             }
             let of_cluster = held.by_cluster.get(&tenant.cluster).copied()?;

@@ -10,11 +10,11 @@ use std::{
 use super::bucket::Bucket;
 use crate::config::Rate;
 
-/// Namespaces of one cluster that are told apart: many more than have asked within seconds in any honest one. Each takes
+/// Namespaces of one cluster that are told apart: many more than have asked within milliseconds in any honest one. Each takes
 /// some 120 bytes.
-const TOLD_APART: usize = 10_000;
-/// Looking for those that can be forgotten costs microseconds: once in this time is enough.
-const SWEEP_PERIOD: Duration = Duration::from_secs(1);
+const TOLD_APART: usize = 4096;
+/// Looking for those that can be forgotten costs some 100 µs: once in this time at most.
+const SWEEP_PERIOD: Duration = Duration::from_millis(100);
 
 /// The buckets by namespace.
 #[derive(Default)]
@@ -30,7 +30,7 @@ struct Buckets {
 
 impl Namespaces {
     /// Takes a token of `namespace`, if one is there.
-    pub(super) fn take(&self, namespace: &str, rate: &Rate, now: Duration) -> bool {
+    pub(super) fn take(&self, namespace: &str, rate: Rate, now: Duration) -> bool {
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bucket) = buckets.by_name.get(namespace) {
             return bucket.take(rate, now);
@@ -73,7 +73,7 @@ mod tests {
     fn u6_namespaces_have_buckets_of_their_own() {
         let namespaces = Namespaces::default();
         let at = Duration::from_secs(60);
-        let taken = |name: &str| (0..5).filter(|_turn| namespaces.take(name, &RATE, at)).count();
+        let taken = |name: &str| (0..5).filter(|_turn| namespaces.take(name, RATE, at)).count();
         assert_eq!((taken("noisy"), taken("quiet"), taken("noisy")), (2, 2, 0));
     }
 
@@ -81,17 +81,14 @@ mod tests {
     fn u6_invented_namespaces_are_bounded_and_get_one_bucket_together() {
         let namespaces = Namespaces::default();
         let at = Duration::from_secs(60);
-        assert!(namespaces.take("web", &RATE, at) && namespaces.take("web", &RATE, at));
-        let invented = (0..100_000).filter(|number| namespaces.take(&format!("n{number}"), &RATE, at));
+        assert!(namespaces.take("web", RATE, at) && namespaces.take("web", RATE, at));
+        let invented = (0..100_000).filter(|number| namespaces.take(&format!("n{number}"), RATE, at));
         assert_eq!(invented.count(), TOLD_APART - 1 + 2);
         assert_eq!(known(&namespaces), TOLD_APART);
-        assert!(
-            !namespaces.take("web", &RATE, at),
-            "nobody was forgotten for them"
-        );
+        assert!(!namespaces.take("web", RATE, at), "nobody was forgotten for them");
         // Each has asked once, so a second later only the busy one is left.
         let later = at + Duration::from_secs(1);
-        assert!(namespaces.take("another", &RATE, later));
+        assert!(namespaces.take("another", RATE, later));
         assert_eq!(known(&namespaces), 2);
     }
 }

@@ -12,17 +12,21 @@ pub(super) fn limits(field: &str, limits: file::Limits, otherwise: &Limits) -> R
         per_namespace,
     } = limits;
     Ok(Limits {
-        per_cluster: rate(&format!("{field}.perCluster"), per_cluster, otherwise.per_cluster)?,
+        per_cluster: rate(
+            &format!("{field}.perCluster"),
+            per_cluster.as_ref(),
+            otherwise.per_cluster,
+        )?,
         per_namespace: rate(
             &format!("{field}.perNamespace"),
-            per_namespace,
+            per_namespace.as_ref(),
             otherwise.per_namespace,
         )?,
     })
 }
 
-fn rate(field: &str, rate: Option<file::Rate>, otherwise: Rate) -> Result<Rate, ConfigError> {
-    let Some(file::Rate {
+fn rate(field: &str, rate: Option<&file::Rate>, otherwise: Rate) -> Result<Rate, ConfigError> {
+    let Some(&file::Rate {
         requests_per_second,
         burst,
     }) = rate

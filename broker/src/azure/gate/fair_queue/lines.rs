@@ -9,7 +9,7 @@ use crate::tenant::Tenant;
 
 /// The lines of one cluster's namespaces. None is empty.
 pub(super) struct Lines<W> {
-    lines: HashMap<Tenant, Line<W>>,
+    by_namespace: HashMap<Tenant, Line<W>>,
     /// Whose turn it is; the first one is next.
     turns: BTreeMap<u64, Tenant>,
     /// How long each line is, by the turn of its namespace.
@@ -26,7 +26,7 @@ struct Line<W> {
 impl<W> Lines<W> {
     pub(super) fn new() -> Self {
         Self {
-            lines: HashMap::new(),
+            by_namespace: HashMap::new(),
             turns: BTreeMap::new(),
             lengths: BTreeSet::new(),
             len: 0,
@@ -104,7 +104,7 @@ impl<W> Lines<W> {
 
     /// Takes a line out, to be changed.
     fn take_up(&mut self, tenant: &Tenant) -> Option<Line<W>> {
-        let line = self.lines.remove(tenant)?;
+        let line = self.by_namespace.remove(tenant)?;
         self.turns.remove(&line.turn);
         self.lengths.remove(&(line.waiters.len(), line.turn));
         self.len -= line.waiters.len();
@@ -119,6 +119,6 @@ impl<W> Lines<W> {
         self.len += line.waiters.len();
         self.lengths.insert((line.waiters.len(), line.turn));
         self.turns.insert(line.turn, tenant.clone());
-        self.lines.insert(tenant.clone(), line);
+        self.by_namespace.insert(tenant.clone(), line);
     }
 }
