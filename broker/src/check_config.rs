@@ -10,7 +10,7 @@ use crate::{
     args::ConfigArgs,
     config::{
         self, AuditConfig, AuditSink, ClusterConfig, Config, ConfigError, EgressConfig, Grant, Identity,
-        KeySource, OnBlocked,
+        KeySource, Limits, OnBlocked, Rate,
     },
 };
 
@@ -37,6 +37,19 @@ pub fn check_config(args: &ConfigArgs) -> Result<(), Failure> {
 
 /// One line with the numbers, then one for each thing by its name.
 struct Summary<'a>(&'a Config);
+
+/// A rate in words.
+struct Requests<'a>(&'a Rate);
+
+impl Display for Requests<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Rate {
+            requests_per_second,
+            burst,
+        } = self.0;
+        write!(f, "{requests_per_second} requests per second, {burst} at once")
+    }
+}
 
 impl Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -93,12 +106,21 @@ fn write_cluster(f: &mut fmt::Formatter<'_>, cluster: &ClusterConfig) -> fmt::Re
     )?;
     if !cluster.workloads.namespaces().is_empty() {
         let namespaces = cluster.workloads.namespaces();
-        write!(
+        writeln!(
             f,
-            "; workloads of namespaces {namespaces:?} may ask for themselves"
+            "cluster {name}: workloads of namespaces {namespaces:?} may ask for themselves"
         )?;
     }
-    writeln!(f)
+    let Limits {
+        per_cluster,
+        per_namespace,
+    } = &cluster.limits;
+    writeln!(
+        f,
+        "cluster {name}: at most {}; each namespace {}",
+        Requests(per_cluster),
+        Requests(per_namespace)
+    )
 }
 
 fn write_identity(f: &mut fmt::Formatter<'_>, identity: &Identity) -> fmt::Result {

@@ -7,6 +7,7 @@ mod audit;
 mod clouds;
 mod file;
 mod identities;
+mod limits;
 mod load;
 mod pattern;
 mod workloads;
@@ -20,6 +21,7 @@ use crate::authn::KeySet;
 pub use audit::{AuditConfig, AuditSink, OnBlocked};
 pub use clouds::{Cloud, Clouds};
 pub use identities::{Application, Identity, IdentitySource};
+pub use limits::{Limits, Rate};
 pub use load::{ConfigError, FILE_FIELD, Loaded, load};
 pub use pattern::Pattern;
 pub use workloads::Workloads;
@@ -64,6 +66,8 @@ pub struct ClusterConfig {
     pub tenant_ceiling: Vec<TenantId>,
     /// Registries that any request may name; empty means any of an allowed domain.
     pub registry_ceiling: Vec<RegistryHost>,
+    /// How often it may ask.
+    pub limits: Limits,
 }
 
 /// Where the public keys of a cluster come from.

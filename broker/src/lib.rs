@@ -40,6 +40,7 @@ pub mod service;
 pub mod tenant;
 #[cfg(test)]
 mod test_scene;
+pub mod throttle;
 
 use std::{path::Path, sync::Arc, time::Duration};
 

@@ -43,6 +43,7 @@ pub(super) fn broker(options: &StackOptions, around: &Surroundings<'_>) -> Strin
             "clusters": clusters,
             "identities": identities,
             "grants": options.grants,
+            "limits": options.limits,
             "egress": {
                 "hostOverrides": {"login.microsoftonline.com": addresses.entra, "*.azurecr.io": addresses.acr},
                 "imdsEndpoint": format!("http://{}", addresses.imds),
