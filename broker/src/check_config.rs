@@ -54,12 +54,8 @@ impl Display for Summary<'_> {
             .iter()
             .try_for_each(|cluster| write_cluster(f, cluster))?;
         for cloud in clouds.iter() {
-            let (name, authority) = (&cloud.name, &cloud.authority);
-            writeln!(
-                f,
-                "cloud {name}: {authority} for {}",
-                cloud.registry_suffixes.join(", ")
-            )?;
+            let (name, authority, registries) = (&cloud.name, &cloud.authority, &cloud.registries);
+            writeln!(f, "cloud {name}: {authority} for {registries}")?;
         }
         policy
             .identities

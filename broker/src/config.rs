@@ -7,6 +7,7 @@ mod clouds;
 mod file;
 mod load;
 mod pattern;
+mod registry_fence;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -17,6 +18,7 @@ use crate::authn::KeySet;
 pub use clouds::{Cloud, Clouds};
 pub use load::{ConfigError, FILE_FIELD, Loaded, load};
 pub use pattern::Pattern;
+pub use registry_fence::RegistryFence;
 
 /// Everything that the file says.
 #[derive(Debug)]

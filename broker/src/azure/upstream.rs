@@ -290,7 +290,7 @@ fn outcome_without_answer(error: &UpstreamError) -> Option<Outcome> {
         // It did answer.
         UpstreamError::Transport(TransportError::Oversized(_)) => Some(Outcome::Useless(error.clone())),
         // Nothing was sent, and nothing is known.
-        UpstreamError::Transport(TransportError::Request) => None,
+        UpstreamError::Transport(TransportError::Request | TransportError::ForbiddenHost) => None,
         UpstreamError::Transport(_)
         | UpstreamError::Refused(_)
         | UpstreamError::Malformed(_)

@@ -1,14 +1,17 @@
-//! Clouds of the operator's own.
+//! Clouds of the operator's own, and built-in ones that the operator has narrowed.
 
 use std::sync::Arc;
 
-use super::field::{ConfigError, content, https};
-use crate::config::{Cloud, clouds::REGISTRY_AUDIENCE, file};
+use proto::types::RegistryHost;
+
+use super::field::{ConfigError, all, content, https};
+use crate::config::{Cloud, RegistryFence, clouds::REGISTRY_AUDIENCE, file};
 
 pub(super) fn cloud(field: &str, cloud: file::Cloud) -> Result<Arc<Cloud>, ConfigError> {
     let file::Cloud {
         name,
         authority,
+        registries,
         registry_suffixes,
         registry_audience,
     } = cloud;
@@ -16,13 +19,14 @@ pub(super) fn cloud(field: &str, cloud: file::Cloud) -> Result<Arc<Cloud>, Confi
     if authority.path() != "/" || authority.query().is_some() {
         return Err(content(format!("{field}.authority"), "must have no path"));
     }
-    let suffix_is_bad = |suffix: &String| {
-        suffix.is_empty()
-            || suffix.starts_with('.')
-            || *suffix != suffix.to_ascii_lowercase()
-            || !suffix.contains('.')
-    };
-    if registry_suffixes.is_empty() || registry_suffixes.iter().any(suffix_is_bad) {
+    if registries.is_empty() && registry_suffixes.is_empty() {
+        return Err(content(
+            field,
+            "must name its registries: hosts in registries, domains in registrySuffixes, or both",
+        ));
+    }
+    let hosts: Vec<RegistryHost> = all(&format!("{field}.registries"), &registries)?;
+    if !registry_suffixes.iter().all(|suffix| is_domain(suffix)) {
         return Err(content(
             format!("{field}.registrySuffixes"),
             "must list domains such as azurecr.io: lower case, at least two labels, no leading dot",
@@ -32,7 +36,14 @@ pub(super) fn cloud(field: &str, cloud: file::Cloud) -> Result<Arc<Cloud>, Confi
     Ok(Arc::new(Cloud {
         name: name.into(),
         authority,
-        registry_suffixes,
+        registries: RegistryFence::new(hosts, registry_suffixes),
         registry_audience,
     }))
+}
+
+/// By the rules of a registry's own name, because what lies under it must keep to them.
+fn is_domain(suffix: &str) -> bool {
+    suffix
+        .parse::<RegistryHost>()
+        .is_ok_and(|host| host.as_str() == suffix)
 }
