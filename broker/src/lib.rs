@@ -32,6 +32,7 @@ pub mod metrics;
 pub mod openapi;
 pub mod reload;
 pub mod request;
+mod secret_types;
 pub mod serve;
 pub mod service;
 pub mod tenant;

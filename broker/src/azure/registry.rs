@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::{Method, Request, header::CONTENT_TYPE};
 use proto::types::{RegistryHost, ScopeSet};
-use runtime::Secret;
+use runtime::{Secret, never_shown};
 use serde::Deserialize;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
@@ -32,6 +32,8 @@ struct RefreshTokenAnswer {
 struct AccessTokenAnswer {
     access_token: Secret,
 }
+
+never_shown!(RefreshTokenAnswer, AccessTokenAnswer);
 
 pub(super) async fn refresh_token(
     upstream: &Upstream,
