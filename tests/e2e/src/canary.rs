@@ -113,10 +113,10 @@ impl Canaries {
         for part in [header, claims] {
             self.add(secret, part.as_bytes(), Counts::Whole);
         }
-        self.add_bytes(secret, signature.as_bytes());
+        self.add(secret, signature.as_bytes(), Counts::EveryPiece);
         // Binary, as a careless dump would show it.
         if let Ok(decoded) = URL_SAFE_NO_PAD.decode(signature) {
-            self.add_bytes(secret, &decoded);
+            self.add(secret, &decoded, Counts::EveryPiece);
         }
     }
 

@@ -5,6 +5,7 @@ mod bad_input;
 mod broker_owned;
 mod charts;
 mod cluster_tokens;
+mod core_dumps;
 mod federation;
 mod isolation;
 mod kubelet;
