@@ -144,6 +144,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn e1_request_goes_to_exactly_the_host_that_was_asked_for() {
+        for text in [
+            "example.azurecr.io",
+            "Example.EastUS.geo.azurecr.io",
+            "e-1.azurecr.airgap.example",
+        ] {
+            let host: RegistryHost = text.parse().unwrap();
+            let request = post(&host, "exchange", &[("service", host.as_str())])
+                .ok()
+                .unwrap();
+            assert_eq!(
+                request.uri().to_string(),
+                format!("https://{}/oauth2/exchange", text.to_ascii_lowercase())
+            );
+            assert_eq!(request.uri().authority().unwrap().as_str(), host.as_str());
+            assert_eq!(request.body(), &format!("service={host}"));
+        }
+    }
+
+    #[test]
     fn l2_form_is_written_into_memory_that_never_moves() {
         let value = "%".repeat(5000);
         let body = form_body(&[("access_token", "t"), ("refresh_token", &value)]);

@@ -43,23 +43,27 @@ fn is_forbidden_v4(v4: Ipv4Addr) -> bool {
 
 /// The IPv4 addresses that a gateway or the stack may make of an IPv6 address.
 fn embedded(v6: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
-    let [a, b, c, d, e, f, g, h] = v6.segments();
     let join = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
-    let last = join(g, h);
-    let candidates = match [a, b, c, d, e, f] {
-        // Mapped (RFC 4291 section 2.5.5.2), and compatible, which is deprecated and still understood (2.5.5.1).
-        [0, 0, 0, 0, 0, 0xffff | 0] => [Some(last), None],
-        // NAT64 (RFC 6052 section 2.1).
-        [0x64, 0xff9b, 0, 0, 0, 0] => [Some(last), None],
+    let candidates = match v6.segments() {
+        // Mapped (RFC 4291 section 2.5.5.2); compatible, which is deprecated and still understood (2.5.5.1); NAT64
+        // (RFC 6052 section 2.1).
+        [0, 0, 0, 0, 0, 0xffff | 0, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+            [Some(join(high, low)), None]
+        }
         // NAT64 of the network's own (RFC 8215): the address is at the end, or around octet 8 (RFC 6052 section 2.2).
-        [0x64, 0xff9b, 1, ..] => {
+        [0x64, 0xff9b, 1, .., high, low] => {
             let [_, _, _, _, _, _, first, second, _, third, fourth, ..] = v6.octets();
-            [Some(last), Some(Ipv4Addr::new(first, second, third, fourth))]
+            [
+                Some(join(high, low)),
+                Some(Ipv4Addr::new(first, second, third, fourth)),
+            ]
         }
         // 6to4 (RFC 3056 section 2).
-        [0x2002, ..] => [Some(join(b, c)), None],
+        [0x2002, high, low, ..] => [Some(join(high, low)), None],
         // Teredo (RFC 4380 section 4): the server, and the client with its bits inverted.
-        [0x2001, 0, ..] => [Some(join(c, d)), Some(join(!g, !h))],
+        [0x2001, 0, server_high, server_low, .., high, low] => {
+            [Some(join(server_high, server_low)), Some(join(!high, !low))]
+        }
         _ => [None, None],
     };
     candidates.into_iter().flatten()

@@ -6,6 +6,7 @@ mod broker_owned;
 mod charts;
 mod cluster_tokens;
 mod core_dumps;
+mod egress;
 mod federation;
 mod isolation;
 mod kubelet;
