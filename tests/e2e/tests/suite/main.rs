@@ -8,6 +8,7 @@ mod cluster_tokens;
 mod core_dumps;
 mod egress;
 mod federation;
+mod guard_rails;
 mod isolation;
 mod kubelet;
 mod links;
