@@ -16,11 +16,16 @@ fn found(canaries: &Canaries, artefact: &str) -> Option<&'static str> {
     canaries.find(artefact.as_bytes()).map(|leak| leak.form)
 }
 
+fn hexadecimal(bytes: &[u8]) -> String {
+    let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    digits.concat()
+}
+
 #[test]
 fn canary_is_found_in_every_form() {
     let json = serde_json::Value::from(SECRET).to_string();
     let login = STANDARD.encode(format!("00000000-0000-0000-0000-000000000000:{SECRET}"));
-    let hex: String = SECRET.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hexadecimal(SECRET.as_bytes());
     for (artefact, form) in [
         (format!("a line with {SECRET} in it"), "it is"),
         (STANDARD.encode(SECRET), "base64"),
@@ -75,7 +80,7 @@ fn canary_token_counts_by_its_signature_and_by_whole_segments() {
         panic!("no token");
     };
     let decoded = URL_SAFE_NO_PAD.decode(signature).unwrap();
-    let hex: String = decoded.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hexadecimal(&decoded);
     for artefact in [
         JWT,
         header,

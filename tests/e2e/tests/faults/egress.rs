@@ -118,7 +118,9 @@ fn narrow(rig: &Rig, config: &mut Value, overrides: &BTreeMap<String, SocketAddr
     let lure = rig.sites().first().map(|site| cloud(LURE, site, LURE));
     let clouds = sites.map(|site| cloud(&site.cloud, site, &site.registry));
     config["clouds"] = clouds.chain(lure).collect();
-    config["egress"]["hostOverrides"] = json!(overrides);
+    if let Some(old) = config.pointer_mut("/egress/hostOverrides") {
+        *old = json!(overrides);
+    }
 }
 
 /// Every host that a tunnel was asked for.

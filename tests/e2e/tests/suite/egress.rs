@@ -40,7 +40,7 @@ fn e1_binding_that_names_a_foreign_host_gets_nothing_and_sends_nothing() -> anyh
             changed["spec"]["acr"]["cloudConfig"] = json!({
                 "entraAuthorityHost": host, "resourceManagerAudience": format!("https://{THIEF}"),
             });
-            Ok::<AcrPullBinding, serde_json::Error>(serde_json::from_value(changed)?)
+            serde_json::from_value::<AcrPullBinding>(changed)
         };
         for (binding, reason) in [
             (bound("airgapped", &airgapped), "RegistryNotAllowed"),

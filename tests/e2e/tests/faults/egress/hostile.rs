@@ -31,7 +31,7 @@ pub(super) fn hostile(rig: &Rig, trap: &str) -> anyhow::Result<Vec<(String, GetD
         "..".to_owned(),
     ] {
         let request = with_identity(rig.federated(site), |identity| {
-            identity.tenant_id.clone_from(&tenant)
+            identity.tenant_id.clone_from(&tenant);
         });
         requests.push((format!("tenant {tenant:?}"), request));
     }
@@ -43,7 +43,7 @@ pub(super) fn hostile(rig: &Rig, trap: &str) -> anyhow::Result<Vec<(String, GetD
     }
     let client = format!("https://{THIEF}");
     let request = with_identity(rig.federated(site), |identity| {
-        identity.client_id.clone_from(&client)
+        identity.client_id.clone_from(&client);
     });
     requests.push((format!("client {client:?}"), request));
     for selector in [
