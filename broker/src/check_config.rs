@@ -166,9 +166,9 @@ identities:
 ",
         );
         for expected in [
-            "cloud stack: https://login.stack.example/ for azurecr.stack.example; asks for https://management.stack.example/, \
+            "cloud stack: https://login.stack.example/ for *.azurecr.stack.example; asks for https://management.stack.example/, \
              and with it for whatever else takes such tokens",
-            "cloud PublicCloud: https://login.microsoftonline.com/ for azurecr.io; asks for https://containerregistry.azure.net",
+            "cloud PublicCloud: https://login.microsoftonline.com/ for *.azurecr.io; asks for https://containerregistry.azure.net",
             "identity web: 33333333-3333-3333-3333-000000000001 of tenant contoso.example in PublicCloud; from the metadata \
              service, then as application 33333333-3333-3333-3333-000000000009 of tenant fabrikam.example with a token for \
              api://AzureADTokenExchange",
