@@ -82,10 +82,18 @@ fn write_cluster(f: &mut fmt::Formatter<'_>, cluster: &ClusterConfig) -> fmt::Re
     };
     let (name, issuer) = (&cluster.name, &cluster.issuer);
     let (syncers, operators) = (cluster.syncers.len(), cluster.operators.len());
-    writeln!(
+    write!(
         f,
         "cluster {name}: issuer {issuer}; keys {keys}; syncers: {syncers}, operators: {operators}"
-    )
+    )?;
+    if !cluster.workloads.namespaces().is_empty() {
+        let namespaces = cluster.workloads.namespaces();
+        write!(
+            f,
+            "; workloads of namespaces {namespaces:?} may ask for themselves"
+        )?;
+    }
+    writeln!(f)
 }
 
 fn write_identity(f: &mut fmt::Formatter<'_>, identity: &Identity) -> fmt::Result {

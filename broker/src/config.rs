@@ -9,6 +9,7 @@ mod identities;
 mod load;
 mod pattern;
 mod registry_fence;
+mod workloads;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -21,6 +22,7 @@ pub use identities::{Application, Identity, IdentitySource};
 pub use load::{ConfigError, FILE_FIELD, Loaded, load};
 pub use pattern::Pattern;
 pub use registry_fence::RegistryFence;
+pub use workloads::Workloads;
 
 /// Everything that the file says.
 #[derive(Debug)]
@@ -52,6 +54,8 @@ pub struct ClusterConfig {
     pub syncers: Vec<String>,
     /// The `sub`s that may call FleetService and see all of Explain.
     pub operators: Vec<String>,
+    /// The ServiceAccounts that may ask for themselves.
+    pub workloads: Workloads,
     /// Tenant of federated identities that name none.
     pub default_tenant: Option<TenantId>,
     /// Tenants that federated requests may name; empty means any.

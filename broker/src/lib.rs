@@ -3,7 +3,7 @@
 //!
 //! A request passes these files in this order:
 //! [`gate`] (listed in [`access`], and by whom: [`authn`]) -> [`grpc`] or [`http`] (decode) -> [`service`] ->
-//! [`request`] (what) -> [`authz`] (may it; pure) ->
+//! [`request`] (what) -> [`own_account`] and [`authz`] (may it; pure) ->
 //! [`credentials`] -> [`cache`] (one fetch for all who wait) -> [`azure`] -> [`expiry`] (until when; pure) ->
 //! [`docker_config`] (the bytes; pure). Whatever goes wrong becomes one [`error::CredentialError`].
 //!
@@ -30,6 +30,7 @@ pub mod http;
 pub mod live;
 pub mod metrics;
 pub mod openapi;
+pub mod own_account;
 pub mod reload;
 pub mod request;
 mod secret_types;
@@ -49,6 +50,7 @@ use runtime::{
 };
 
 use args::RunArgs;
+use authn::KeyFiles;
 use azure::Azure;
 pub use check_config::check_config;
 use cluster_keys::ClusterKeys;
@@ -73,6 +75,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
         admin_address,
         tls_cert_file,
         tls_key_file,
+        state_dir,
         max_connections,
         max_connection_age,
         telemetry,
@@ -84,6 +87,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
         key: tls_key_file,
     };
     let (certificate, noted_tls_files) = Certificate::load(&tls_files)?;
+    let key_files = state_dir.as_deref().map(key_files).transpose()?;
     // Every port is bound before anything starts: a port in use is an error, not a broken replica.
     let listener = listen::bind("--listen-address", listen_address)?;
     let admin_listener = listen::bind("--admin-address", admin_address)?;
@@ -109,7 +113,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     .map_err(|error| Failure::usage("the configuration's egress section").source(error))?;
     let reloader = Reloader::start(
         config,
-        ClusterKeys::new(tasks.spawner(), Arc::clone(&clock)),
+        ClusterKeys::new(tasks.spawner(), Arc::clone(&clock)).kept_in(key_files),
         &readiness,
         Arc::clone(&clock),
         config_metrics,
@@ -161,6 +165,15 @@ fn limits(max_connections: u32, max_age: Duration) -> Result<ConnectionLimits, F
     Ok(ConnectionLimits {
         max_connections: max_connections as usize,
         max_age,
+    })
+}
+
+/// A folder that cannot be written is found out now, and not in the outage that it is for.
+fn key_files(folder: &Path) -> Result<KeyFiles, Failure> {
+    KeyFiles::open(folder).map_err(|error| {
+        Failure::runtime(format!("cannot use --state-dir {}", folder.display()))
+            .source(error)
+            .remedy("name a folder that the user of this process can write, or leave the flag out")
     })
 }
 

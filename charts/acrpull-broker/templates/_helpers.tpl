@@ -115,6 +115,9 @@ operators:
 - {{ tpl . $ | quote }}
 {{- end }}
 {{- end }}
+{{- with .workloads.namespaces }}
+workloads: {namespaces: {{ toJson . }}}
+{{- end }}
 {{- with .defaultTenant }}
 defaultTenant: {{ . | quote }}
 {{- end }}
