@@ -72,7 +72,7 @@ impl Display for Summary<'_> {
             .try_for_each(|cluster| write_cluster(f, cluster))?;
         for cloud in clouds.iter() {
             let (name, authority) = (&cloud.name, &cloud.authority);
-            let (suffixes, audience) = (cloud.registry_suffixes.join(", "), &cloud.registry_audience);
+            let (registries, audience) = (&cloud.registries, &cloud.registry_audience);
             let warning = if cloud.asks_for_registries_only() {
                 ""
             } else {
@@ -80,7 +80,7 @@ impl Display for Summary<'_> {
             };
             writeln!(
                 f,
-                "cloud {name}: {authority} for {suffixes}; asks for {audience}{warning}"
+                "cloud {name}: {authority} for {registries}; asks for {audience}{warning}"
             )?;
         }
         policy
@@ -228,9 +228,9 @@ identities:
 ",
         );
         for expected in [
-            "cloud stack: https://login.stack.example/ for azurecr.stack.example; asks for https://management.stack.example/, \
+            "cloud stack: https://login.stack.example/ for *.azurecr.stack.example; asks for https://management.stack.example/, \
              and with it for whatever else takes such tokens",
-            "cloud PublicCloud: https://login.microsoftonline.com/ for azurecr.io; asks for https://containerregistry.azure.net",
+            "cloud PublicCloud: https://login.microsoftonline.com/ for *.azurecr.io; asks for https://containerregistry.azure.net",
             "identity web: 33333333-3333-3333-3333-000000000001 of tenant contoso.example in PublicCloud; from the metadata \
              service, then as application 33333333-3333-3333-3333-000000000009 of tenant fabrikam.example with a token for \
              api://AzureADTokenExchange",

@@ -10,6 +10,7 @@ mod identities;
 mod limits;
 mod load;
 mod pattern;
+mod registry_fence;
 mod workloads;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
@@ -24,6 +25,7 @@ pub use identities::{Application, Identity, IdentitySource};
 pub use limits::{Limits, Rate};
 pub use load::{ConfigError, FILE_FIELD, Loaded, load};
 pub use pattern::Pattern;
+pub use registry_fence::RegistryFence;
 pub use workloads::Workloads;
 
 /// Everything that the file says.

@@ -35,6 +35,7 @@ pub mod openapi;
 pub mod own_account;
 pub mod reload;
 pub mod request;
+mod secret_types;
 pub mod serve;
 pub mod service;
 pub mod tenant;

@@ -80,6 +80,9 @@ pub(super) struct Ceilings {
 pub(super) struct Cloud {
     pub(super) name: String,
     pub(super) authority: String,
+    #[serde(default)]
+    pub(super) registries: Vec<String>,
+    #[serde(default)]
     pub(super) registry_suffixes: Vec<String>,
     pub(super) registry_audience: Option<String>,
     pub(super) federation_audience: Option<String>,

@@ -239,7 +239,12 @@ impl Stack {
         &self.certificate.ca_pem
     }
 
-    /// The same as a file.
+    /// The key of the broker's certificate, as PEM.
+    pub fn broker_key_pem(&self) -> &str {
+        &self.certificate.key_pem
+    }
+
+    /// The CA of the broker's certificate as a file.
     pub fn broker_ca_file(&self) -> &Path {
         &self.broker_ca_file
     }
