@@ -147,7 +147,7 @@ pub fn permit(
         return Err(Denied::RegistryDomain {
             registry: request.registry.clone(),
             cloud: Arc::clone(&cloud.name),
-            suffixes: cloud.registry_suffixes.join(", "),
+            suffixes: cloud.domains_in_words(),
         });
     }
     if !cluster.registry_ceiling.is_empty() && !cluster.registry_ceiling.contains(&request.registry) {

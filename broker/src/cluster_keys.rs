@@ -152,7 +152,10 @@ mod tests {
     use runtime::{SystemClock, Tasks};
 
     use super::*;
-    use crate::{authn::test_keys::Signer, config::Workloads};
+    use crate::{
+        authn::test_keys::Signer,
+        config::{Limits, Workloads},
+    };
 
     fn config(name: &str, keys: KeySource) -> ClusterConfig {
         ClusterConfig {
@@ -167,6 +170,7 @@ mod tests {
             default_tenant: None,
             tenant_ceiling: Vec::new(),
             registry_ceiling: Vec::new(),
+            limits: Limits::default(),
         }
     }
 

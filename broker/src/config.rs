@@ -7,8 +7,10 @@ mod audit;
 mod clouds;
 mod file;
 mod identities;
+mod limits;
 mod load;
 mod pattern;
+mod registry_fence;
 mod workloads;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
@@ -20,8 +22,10 @@ use crate::authn::KeySet;
 pub use audit::{AuditConfig, AuditSink, OnBlocked};
 pub use clouds::{Cloud, Clouds};
 pub use identities::{Application, Identity, IdentitySource};
+pub use limits::{Limits, Rate};
 pub use load::{ConfigError, FILE_FIELD, Loaded, load};
 pub use pattern::Pattern;
+pub use registry_fence::RegistryFence;
 pub use workloads::Workloads;
 
 /// Everything that the file says.
@@ -64,6 +68,8 @@ pub struct ClusterConfig {
     pub tenant_ceiling: Vec<TenantId>,
     /// Registries that any request may name; empty means any of an allowed domain.
     pub registry_ceiling: Vec<RegistryHost>,
+    /// How often it may ask.
+    pub limits: Limits,
 }
 
 /// Where the public keys of a cluster come from.

@@ -177,8 +177,7 @@ mod tests {
     use super::*;
     use crate::{
         authn::{KeySet, KeyStore, test_keys::Signer},
-        config::ClusterConfig,
-        config::Workloads,
+        config::{ClusterConfig, Limits, Workloads},
     };
 
     fn request(set: impl FnOnce(&mut InvalidateRequest)) -> InvalidateRequest {
@@ -201,6 +200,7 @@ mod tests {
             default_tenant: None,
             tenant_ceiling: Vec::new(),
             registry_ceiling: Vec::new(),
+            limits: Limits::default(),
         };
         Arc::new(Cluster {
             config,

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use broker::args::{AuditCommand, BrokerArgs, Command};
-use runtime::{Failure, failure};
+use runtime::{Failure, core_dumps, failure};
 
 fn main() -> ExitCode {
     runtime::tls::install_crypto_provider();
@@ -11,7 +11,7 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(exit_code) => return exit_code,
     };
-    failure::exit_code("broker", run(args))
+    failure::exit_code("broker", core_dumps::forbid().and_then(|()| run(args)))
 }
 
 fn run(args: BrokerArgs) -> Result<(), Failure> {

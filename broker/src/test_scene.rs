@@ -25,8 +25,8 @@ use crate::{
     authn::{Authenticator, Cluster, KeyStore, test_keys::Signer},
     azure::Azure,
     config::{
-        AuditConfig, Clouds, ClusterConfig, Grant, Identity, IdentitySource, KeySource, Pattern, Policy,
-        Workloads,
+        AuditConfig, Clouds, ClusterConfig, Grant, Identity, IdentitySource, KeySource, Limits, Pattern,
+        Policy, Workloads,
     },
     credentials::Credentials,
     live::{Live, Snapshot},
@@ -89,7 +89,7 @@ impl Shape {
 
 impl Scene {
     pub(crate) async fn new() -> Self {
-        Self::over(Live::new(snapshot(Shape::WHOLE))).await
+        Self::with(Live::new(snapshot(Shape::WHOLE)), AuditConfig::default()).await
     }
 
     /// The same, with a configuration of the test's own.
@@ -196,10 +196,18 @@ impl Answer {
 
 /// The configuration, with what `shape` says of east.
 pub(crate) fn snapshot(shape: Shape) -> Snapshot {
+    snapshot_with(shape, Limits::default())
+}
+
+/// The same, where each cluster may ask only so often.
+pub(crate) fn snapshot_with(shape: Shape, limits: Limits) -> Snapshot {
     let syncers: &[&str] = if shape.has_syncer { &[SYNCER] } else { &[] };
-    let mut clusters = vec![cluster("west", &WEST, &[SYNCER], &[], &[])];
+    let mut clusters = vec![cluster("west", &WEST, &[SYNCER], &[], &[], limits)];
     if shape.has_east {
-        clusters.insert(0, cluster("east", &EAST, syncers, &[OPERATOR], &["self-*"]));
+        clusters.insert(
+            0,
+            cluster("east", &EAST, syncers, &[OPERATOR], &["self-*"], limits),
+        );
     }
     let clouds = Clouds::new(Vec::new());
     let mut policy = policy(&clouds);
@@ -220,6 +228,11 @@ fn clock() -> Arc<dyn Clock> {
 /// A token of `subject` in cluster east, to call with.
 pub(crate) fn token(subject: &str) -> String {
     EAST.sign(&claims(subject, CALLER_AUDIENCE))
+}
+
+/// A token of the syncer of cluster west.
+pub(crate) fn token_of_west() -> String {
+    WEST.sign(&claims(SYNCER, CALLER_AUDIENCE))
 }
 
 /// A ServiceAccount's token to be exchanged, of east or of west.
@@ -282,6 +295,7 @@ fn cluster(
     syncers: &[&str],
     operators: &[&str],
     workloads: &[&str],
+    limits: Limits,
 ) -> Arc<Cluster> {
     let listed = |subs: &[&str]| subs.iter().map(|sub| (*sub).to_owned()).collect();
     let config = ClusterConfig {
@@ -296,6 +310,7 @@ fn cluster(
         default_tenant: None,
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
+        limits,
     };
     Arc::new(Cluster {
         config,

@@ -31,7 +31,7 @@ pub(super) struct Verified {
     /// The set that the verifying key was in: a memory of keys that have been replaced is none.
     pub(super) keys: Arc<KeySet>,
     pub(super) claims: Claims,
-    /// By what a caller with this token was recognised.
+    /// What the audit tells of it.
     pub(super) evidence: Arc<Evidence>,
     /// When the signature was checked.
     pub(super) at: Moment,

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{test_keys::Signer, *};
 use crate::{
     access::{self, Role},
-    config::{KeySource, Pattern, Workloads},
+    config::{KeySource, Limits, Pattern, Workloads},
 };
 
 const NOW: u64 = 1_795_000_000;
@@ -32,6 +32,7 @@ fn cluster(name: &str, signer: &Signer) -> Arc<Cluster> {
         default_tenant: None,
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
+        limits: Limits::default(),
     };
     Arc::new(Cluster {
         config,

@@ -7,7 +7,7 @@ use proto::types::ResourceId;
 use super::*;
 use crate::{
     authn::{Cluster, KeySet, KeyStore},
-    config::{ClusterConfig, IdentitySource, KeySource, Pattern, Workloads},
+    config::{ClusterConfig, IdentitySource, KeySource, Limits, Pattern, Workloads},
     request::{CloudReference, Wish},
 };
 
@@ -57,6 +57,7 @@ fn rig() -> Rig {
         default_tenant: Some(TENANT.parse().unwrap()),
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
+        limits: Limits::default(),
     };
     let cluster = Arc::new(Cluster {
         config,

@@ -8,7 +8,7 @@ use std::{
 use broker::{
     access::{self, Role},
     authn::{Authenticator, Cluster, KeySet, KeyStore},
-    config::{ClusterConfig, KeySource, Workloads},
+    config::{ClusterConfig, KeySource, Limits, Workloads},
 };
 use hostile::{document, fuzz, text};
 use runtime::clock::ManualClock;
@@ -63,6 +63,7 @@ fn rig() -> Rig {
         default_tenant: None,
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
+        limits: Limits::default(),
     };
     let keys = KeyStore::with(signer.keys());
     let cluster = Arc::new(Cluster { config, keys });

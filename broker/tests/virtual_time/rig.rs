@@ -18,7 +18,7 @@ use broker::{
         Azure, Transport,
         transport::{Answer, Endpoint, Stage, TransportError},
     },
-    config::{Clouds, ClusterConfig, Identity, KeySource, Policy, Workloads},
+    config::{Clouds, ClusterConfig, Identity, KeySource, Limits, Policy, Workloads},
     credentials::{Credential, Credentials},
     error::CredentialError,
     expiry::FLOOR,
@@ -325,6 +325,7 @@ fn caller(jwks: &str) -> Caller {
         default_tenant: None,
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
+        limits: Limits::default(),
     };
     Caller {
         cluster: Arc::new(Cluster {

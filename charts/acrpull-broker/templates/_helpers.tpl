@@ -122,6 +122,9 @@ workloads: {namespaces: {{ toJson . }}}
 defaultTenant: {{ . | quote }}
 {{- end }}
 ceilings: {{ toJson .ceilings }}
+{{- with .limits }}
+limits: {{ toJson . }}
+{{- end }}
 {{- end -}}
 {{- end -}}
 
@@ -198,7 +201,7 @@ names a file has its token from elsewhere.
 {{- end -}}
 apiVersion: config.acrpull.dev/v1alpha1
 kind: BrokerConfiguration
-{{- range $section := list "clusters" "clouds" "identities" "grants" "egress" }}
+{{- range $section := list "clusters" "clouds" "identities" "grants" "limits" "egress" }}
 {{- with get $config $section }}
 {{ dict $section . | toYaml }}
 {{- end }}

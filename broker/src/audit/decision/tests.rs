@@ -11,7 +11,7 @@ use runtime::Secret;
 use super::*;
 use crate::{
     authn::{Cluster, Evidence, KeySet, KeyStore},
-    config::{ClusterConfig, KeySource, Workloads},
+    config::{ClusterConfig, KeySource, Limits, Workloads},
     error::CredentialError,
     request::{CloudReference, Wish},
 };
@@ -34,6 +34,8 @@ fn caller() -> Caller {
         default_tenant: None,
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
+        workloads: Workloads::default(),
+        limits: Limits::default(),
     };
     Caller {
         cluster: Arc::new(Cluster {

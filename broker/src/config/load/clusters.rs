@@ -7,17 +7,18 @@ use url::Url;
 use super::{
     Folder,
     field::{ConfigError, all, content, https, optional},
-    workloads,
+    limits, workloads,
 };
 use crate::{
     authn::{KeySet, ServiceAccount},
-    config::{ClusterConfig, JwksUrl, KeySource, file},
+    config::{ClusterConfig, JwksUrl, KeySource, Limits, file},
 };
 
 pub(super) fn cluster(
     folder: &mut Folder,
     field: &str,
     cluster: file::Cluster,
+    otherwise: &Limits,
 ) -> Result<ClusterConfig, ConfigError> {
     let file::Cluster {
         name,
@@ -30,6 +31,7 @@ pub(super) fn cluster(
         workloads: for_themselves,
         default_tenant,
         ceilings,
+        limits,
     } = cluster;
     https(&format!("{field}.issuer"), &issuer)?;
     for (list, what) in [
@@ -73,6 +75,7 @@ pub(super) fn cluster(
         default_tenant: optional(&format!("{field}.defaultTenant"), default_tenant)?,
         tenant_ceiling: all(&format!("{field}.ceilings.tenants"), &ceilings.tenants)?,
         registry_ceiling: all(&format!("{field}.ceilings.registries"), &ceilings.registries)?,
+        limits: limits::limits(&format!("{field}.limits"), limits, otherwise)?,
     })
 }
 

@@ -69,6 +69,15 @@ fn load_good_file_resolves_everything() {
 }
 
 #[test]
+fn e1_cloud_with_exact_registries_only_allows_no_other() {
+    let cloud = "clouds:\n- {name: PublicCloud, authority: https://login.microsoftonline.com, registries: [prod.azurecr.io]}\n";
+    let config = load_text(&format!("{GOOD}{cloud}")).unwrap();
+    let public = config.clouds.requested("", "").unwrap();
+    assert!(public.allows(&"prod.azurecr.io".parse().unwrap()));
+    assert!(!public.allows(&"other.azurecr.io".parse().unwrap()));
+}
+
+#[test]
 fn load_broken_content_names_the_field() {
     for (from, to, named) in [
         ("v1alpha1", "v2", "apiVersion"),
@@ -115,6 +124,31 @@ fn load_broken_content_names_the_field() {
             "  clientId: 33333333-3333-3333-3333-000000000001\n",
             "",
             "identities[0]",
+        ),
+        (
+            "egress:\n",
+            "clouds:\n- {name: x, authority: https://login.x.example}\negress:\n",
+            "clouds[0]",
+        ),
+        (
+            "egress:\n",
+            "clouds:\n- {name: x, authority: https://login.x.example, registries: ['a.x.example:443']}\negress:\n",
+            "clouds[0].registries",
+        ),
+        (
+            "egress:\n",
+            "clouds:\n- {name: x, authority: https://login.x.example, registrySuffixes: [X.example]}\negress:\n",
+            "clouds[0].registrySuffixes",
+        ),
+        (
+            "egress:\n",
+            "clouds:\n- {name: x, authority: https://login.x.example, registrySuffixes: [x.example.]}\negress:\n",
+            "clouds[0].registrySuffixes",
+        ),
+        (
+            "egress:\n",
+            "clouds:\n- {name: x, authority: https://login.x.example, registrySuffixes: [example]}\negress:\n",
+            "clouds[0].registrySuffixes",
         ),
         ("source: imds", "source: magic", "magic"),
         (

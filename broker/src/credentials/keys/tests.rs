@@ -11,8 +11,8 @@ use crate::{
     authn::{Caller, Cluster, KeyStore, Subject},
     authz::permit,
     config::{
-        Application, Clouds, ClusterConfig, Grant, Identity, IdentitySource, JwksUrl, KeySource, Pattern,
-        Policy, Workloads,
+        Application, Clouds, ClusterConfig, Grant, Identity, IdentitySource, JwksUrl, KeySource, Limits,
+        Pattern, Policy, Workloads,
     },
     request::{CloudReference, DockerConfigRequest, IdentitySelector, RequestedIdentity, Wish},
 };
@@ -197,6 +197,7 @@ fn caller(cluster: &str) -> Caller {
         default_tenant: None,
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
+        limits: Limits::default(),
     };
     Caller {
         cluster: Arc::new(Cluster {
