@@ -3,8 +3,10 @@
 use std::{future::pending, time::Duration};
 
 use http::{HeaderMap, HeaderValue};
-use proto::{MAX_DEADLINE, v1::ListClustersResponse};
+use proto::MAX_DEADLINE;
 use tokio::time::Instant;
+
+use proto::v1::ListClustersResponse;
 
 use crate::service::*;
 use crate::test_scene::{OPERATOR, Scene, token};
