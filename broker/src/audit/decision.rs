@@ -18,7 +18,7 @@ use super::{
     text::{Text, Time, to_line},
 };
 use crate::{
-    access::Call,
+    access::{Call, Role},
     authn::Caller,
     credentials::Invalidation,
     metrics::{Outcome, WireFormat},
@@ -78,6 +78,8 @@ struct Record<'a> {
 struct CallerPart<'a> {
     cluster: &'a str,
     subject: Text<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key_id: Option<Text<'a>>,
     key_thumbprint: &'a str,
@@ -228,6 +230,7 @@ fn who<'a>(caller: &'a Caller, facts: &'a Facts) -> CallerPart<'a> {
     CallerPart {
         cluster: &caller.cluster.config.name,
         subject: Text(&caller.subject),
+        role: facts.role.map(Role::as_str),
         key_id: evidence.key_id.as_deref().map(Text),
         key_thumbprint: &evidence.key_thumbprint,
         token_id: evidence.token_id.as_deref().map(Text),

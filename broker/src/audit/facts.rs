@@ -8,7 +8,10 @@ use proto::{
     types::{ScopeSet, TenantId},
 };
 
-use crate::{authn::Caller, credentials::Invalidation, error::CredentialError, request::DockerConfigRequest};
+use crate::{
+    access::Role, authn::Caller, credentials::Invalidation, error::CredentialError,
+    request::DockerConfigRequest,
+};
 
 /// All that is known of a call. What never came to be known is absent.
 #[derive(Default)]
@@ -19,6 +22,8 @@ pub struct Facts {
     pub trace_id: Option<String>,
     /// Who. Absent for somebody whom the broker does not know.
     pub caller: Option<Caller>,
+    /// As what it calls, if it may.
+    pub role: Option<Role>,
     /// Of the caller's token, if that has no id of its own.
     pub token_fingerprint: Option<String>,
     /// For what.

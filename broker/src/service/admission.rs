@@ -54,6 +54,7 @@ impl Admitted {
         let caller = authenticated(&live, bearer).inspect_err(|error| record.turn_away(error))?;
         record.recognise(&caller, bearer);
         let role = role_of(&caller, roles).inspect_err(|error| record.fail(error))?;
+        record.note(|facts| facts.role = Some(role));
         let now = Instant::now();
         throttle
             .admit(&caller, now)

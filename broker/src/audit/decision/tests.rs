@@ -86,6 +86,7 @@ fn o1_record_of_a_credential_is_letter_by_letter_this() {
         peer: Some("10.1.2.3:40000".parse().unwrap()),
         trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736".to_owned()),
         caller: Some(caller()),
+        role: Some(Role::Syncer),
         request: Some(Arc::new(request(RequestedIdentity::BrokerOwned(
             IdentitySelector::ClientId(ID.parse().unwrap()),
         )))),
@@ -104,7 +105,7 @@ fn o1_record_of_a_credential_is_letter_by_letter_this() {
         r#"{"audit":"acrpull.dev/v1","event":"decision","time":"2026-11-18T11:06:40.000Z","call":"00c0ffee00c0ffee-7","#,
         r#""trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","wire":"grpc","method":"get_docker_config","#,
         r#""peer":"10.1.2.3:40000","caller":{"cluster":"weu-7","#,
-        r#""subject":"system:serviceaccount:acrpull-system:acrpull-syncer","key_id":"1","#,
+        r#""subject":"system:serviceaccount:acrpull-system:acrpull-syncer","role":"syncer","key_id":"1","#,
         r#""key_thumbprint":"NzNzNzNzNzNzNzNzNzNzNzNzNzNzNzNzNzNzNzNz","#,
         r#""token_id":"b7c0ffee"},"request":{"namespace":"web","binding":"prod","binding_uid":"6a8f","#,
         r#""service_accounts":["app","job"],"identity":{"kind":"broker_owned","#,
