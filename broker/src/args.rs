@@ -1,9 +1,13 @@
 //! The command line. The only reader of it.
 
+mod listener_tls;
+
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use runtime::telemetry::TelemetryArgs;
+
+pub use listener_tls::{ClientAuthMode, ListenerTlsArgs};
 
 /// Turns identities into Azure Container Registry credentials and hands them out.
 #[derive(Debug, Parser)]
@@ -48,12 +52,9 @@ pub struct RunArgs {
     /// Address for /livez, /readyz and /metrics, plain HTTP.
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9090")]
     pub admin_address: SocketAddr,
-    /// Certificate chain of the main listener (PEM); reloaded when it changes.
-    #[arg(long, value_name = "FILE")]
-    pub tls_cert_file: PathBuf,
-    /// Key of that certificate (PEM).
-    #[arg(long, value_name = "FILE")]
-    pub tls_key_file: PathBuf,
+    /// TLS of the main listener.
+    #[command(flatten)]
+    pub tls: ListenerTlsArgs,
     /// Open connections of the main listener at most. At that many, the oldest without an admitted caller makes room for a
     /// new one.
     #[arg(long, value_name = "COUNT", default_value = "4096")]

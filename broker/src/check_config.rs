@@ -77,10 +77,15 @@ fn write_cluster(f: &mut fmt::Formatter<'_>, cluster: &ClusterConfig) -> fmt::Re
     };
     let (name, issuer) = (&cluster.name, &cluster.issuer);
     let (syncers, operators) = (cluster.syncers.len(), cluster.operators.len());
-    writeln!(
+    write!(
         f,
         "cluster {name}: issuer {issuer}; keys {keys}; syncers: {syncers}, operators: {operators}"
-    )
+    )?;
+    for (index, certificate) in cluster.client_certificates.iter().enumerate() {
+        let before = if index == 0 { "; client certificates:" } else { "," };
+        write!(f, "{before} {certificate}")?;
+    }
+    writeln!(f)
 }
 
 fn write_identity(f: &mut fmt::Formatter<'_>, identity: &Identity) -> fmt::Result {

@@ -11,6 +11,7 @@ mod pattern;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use proto::types::{AzureId, RegistryHost, ResourceId, TenantId};
+use runtime::tls::leaf::CertificateName;
 use url::Url;
 
 use crate::authn::KeySet;
@@ -48,6 +49,9 @@ pub struct ClusterConfig {
     pub syncers: Vec<String>,
     /// The `sub`s that may call FleetService and see all of Explain.
     pub operators: Vec<String>,
+    /// Names of the client certificates that its callers must come with, one of them; empty means that it does not matter
+    /// who made the connection.
+    pub client_certificates: Vec<CertificateName>,
     /// Tenant of federated identities that name none.
     pub default_tenant: Option<TenantId>,
     /// Tenants that federated requests may name; empty means any.

@@ -196,6 +196,7 @@ mod tests {
             // As long as such lists get.
             syncers: vec!["system:serviceaccount:acrpull-system:acrpull-syncer".into(); 20],
             operators: Vec::new(),
+            client_certificates: Vec::new(),
             default_tenant: None,
             tenant_ceiling: Vec::new(),
             registry_ceiling: Vec::new(),

@@ -20,6 +20,7 @@ use tracing::{Instrument as _, Span};
 
 use crate::{
     access::{self, Admits, Rule, Unlisted},
+    channel::Peer,
     error::CredentialError,
     grpc,
     http::problem,
@@ -47,7 +48,8 @@ pub async fn gate(State(service): State<Service>, request: Request, next: Next) 
     let span = span(wire, rule);
     propagation::continue_trace(&span, request.headers());
     let authenticated = async {
-        match service.admit(wire, rule, request.headers()) {
+        let peer = request.extensions().get::<Arc<Peer>>();
+        match service.admit(wire, rule, request.headers(), peer) {
             Ok(admitted) => {
                 // Now, and not when it is answered: that may take half a minute, in which the caller needs its seat.
                 if let Some(connection) = request.extensions().get::<Arc<Conduct>>() {

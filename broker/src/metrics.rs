@@ -18,7 +18,7 @@ use prometheus_client::{
 use proto::Reason;
 
 use crate::access::Call;
-pub use process::{Closed, ConfigMetrics, ConnectionMetrics, TlsFailure};
+pub use process::{CertificateMetrics, Closed, ConfigMetrics, ConnectionMetrics, TlsFailure};
 pub use upstream::UpstreamMetrics;
 
 /// All of them.

@@ -8,10 +8,14 @@
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
-use runtime::{Clock, Failure, Shutdown, admin::Readiness, error_chain::ErrorChain, file_watch::ReadFiles};
+use runtime::{
+    Clock, Failure, Shutdown, admin::Readiness, error_chain::ErrorChain, file_watch::ReadFiles,
+    tls::server::ClientAuth,
+};
 
 use crate::{
     authn::{Authenticator, SharedKey},
+    channel,
     cluster_keys::ClusterKeys,
     config::{self, Clouds, Config, ConfigError, EgressConfig, Loaded},
     live::{Live, Snapshot},
@@ -21,6 +25,7 @@ use crate::{
 /// Keeps [`Live`] at what the configuration says.
 pub struct Reloader {
     live: Live,
+    clients: ClientAuth,
     keys: ClusterKeys,
     egress: EgressConfig,
     registry_domains: BTreeSet<String>,
@@ -29,12 +34,14 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// Takes the first configuration into use; `readiness` waits until the keys of each cluster were tried.
+    /// Takes the first configuration into use; `readiness` waits until the keys of each cluster were tried. `clients` is
+    /// what the listener asks of callers.
     ///
     /// # Errors
-    /// Two clusters have a key in common.
+    /// Two clusters have a key in common, or one is bound to certificates that nobody asks for.
     pub fn start(
         config: Config,
+        clients: ClientAuth,
         mut keys: ClusterKeys,
         readiness: &Readiness,
         clock: Arc<dyn Clock>,
@@ -46,6 +53,8 @@ impl Reloader {
             policy,
             egress,
         } = config;
+        channel::check_possible(&clusters, &clients)
+            .map_err(|error| Failure::usage("the configuration").source(error))?;
         let clusters = keys
             .adopt(clusters, Some(readiness))
             .map_err(|shared| Failure::usage("the configuration's clusters").source(shared))?;
@@ -57,6 +66,7 @@ impl Reloader {
         });
         Ok(Self {
             live,
+            clients,
             keys,
             egress,
             registry_domains,
@@ -102,6 +112,7 @@ impl Reloader {
                 format!("{domain} is a new registry domain: restart the broker to add it"),
             ));
         }
+        channel::check_possible(&clusters, &self.clients)?;
         let clusters = self
             .keys
             .adopt(clusters, None)

@@ -23,6 +23,7 @@ use crate::{
     access::{self, Admits, Role, Rule},
     authn::{AuthnError, Caller, TokenError},
     authz::{self, Permit},
+    channel::{self, Peer},
     credentials::{Credential, Credentials},
     error::CredentialError,
     explain, fleet, grpc,
@@ -43,6 +44,8 @@ pub struct Admitted {
     caller: Caller,
     /// To authenticate it again, should the configuration change before a credential is answered.
     bearer: Secret,
+    /// Over whose connection it came, for the same reason.
+    peer: Option<Arc<Peer>>,
     admits: Admits,
     live: Arc<Snapshot>,
     /// From when the headers were there; the body takes of it.
@@ -78,22 +81,25 @@ impl Service {
         }))
     }
 
-    /// Authenticates the caller of a call by the headers, and checks its role. The body is not needed for that.
+    /// Authenticates the caller of a call by the headers and the certificate of its connection, and checks its role. The
+    /// body is not needed for that.
     ///
     /// # Errors
-    /// The token is not accepted, or the caller has no role that the call admits.
+    /// The token or the connection is not accepted, or the caller has no role that the call admits.
     pub fn admit(
         &self,
         wire: WireFormat,
         rule: &Rule,
         headers: &HeaderMap,
+        peer: Option<&Arc<Peer>>,
     ) -> Result<Admitted, CredentialError> {
         let record = Record::open(self.0.metrics.clone(), wire, rule.call);
         let live = self.0.live.current();
         let bearer = bearer_token(headers)
             .ok_or_else(|| AuthnError::Caller(TokenError::Missing).into())
             .inspect_err(|error| record.turn_away(error))?;
-        let caller = authenticated(&live, bearer).inspect_err(|error| record.turn_away(error))?;
+        let caller = authenticated(&live, bearer, peer.map(Arc::as_ref))
+            .inspect_err(|error| record.turn_away(error))?;
         check_role(&caller, &rule.admits).inspect_err(|error| record.fail(error))?;
         let asked = match wire {
             WireFormat::Grpc => grpc::deadline(headers),
@@ -102,6 +108,7 @@ impl Service {
         Ok(Admitted {
             caller,
             bearer: bearer.to_owned().into(),
+            peer: peer.cloned(),
             admits: rule.admits,
             live,
             deadline: Instant::now() + asked.unwrap_or(MAX_DEADLINE).min(MAX_DEADLINE),
@@ -264,12 +271,13 @@ impl Service {
     }
 }
 
-/// Who calls.
-fn authenticated(live: &Snapshot, bearer: &str) -> Result<Caller, CredentialError> {
+/// Who calls, over a connection of its cluster.
+fn authenticated(live: &Snapshot, bearer: &str, peer: Option<&Peer>) -> Result<Caller, CredentialError> {
     let caller = live.authenticator.caller(bearer)?;
     let span = tracing::Span::current();
     span.record("acrpull.cluster", &*caller.cluster.config.name);
     span.record("acrpull.caller", &*caller.subject);
+    channel::check(&caller.cluster.config, peer)?;
     Ok(caller)
 }
 
@@ -291,7 +299,7 @@ fn permitted(
     let caller = if Arc::ptr_eq(live, &admitted.live) {
         admitted.caller.clone()
     } else {
-        let caller = authenticated(live, admitted.bearer.expose())?;
+        let caller = authenticated(live, admitted.bearer.expose(), admitted.peer.as_deref())?;
         check_role(&caller, &admitted.admits)?;
         caller
     };

@@ -1,6 +1,7 @@
 //! What tests of the API act on: the real router over a real service, callers with real keys, and an Azure that answers
 //! over sockets and counts.
 
+mod authority;
 mod fake_azure;
 
 use std::{
@@ -26,6 +27,7 @@ use crate::{
     serve,
     service::Service,
 };
+pub(crate) use authority::{ALL_VERSIONS, Authority, HOST, Issued};
 pub(crate) use fake_azure::FakeAzure;
 
 pub(crate) const NOW: u64 = 1_795_000_000;
@@ -58,6 +60,7 @@ pub(crate) struct Shape {
     pub(crate) has_east: bool,
     pub(crate) has_syncer: bool,
     pub(crate) has_grant: bool,
+    pub(crate) east_certificates: &'static [&'static str],
 }
 
 /// An answer, whole.
@@ -72,6 +75,7 @@ impl Shape {
         has_east: true,
         has_syncer: true,
         has_grant: true,
+        east_certificates: &[],
     };
 }
 
@@ -147,9 +151,10 @@ impl Answer {
 /// The configuration, with what `shape` says of east.
 pub(crate) fn snapshot(shape: Shape) -> Snapshot {
     let syncers: &[&str] = if shape.has_syncer { &[SYNCER] } else { &[] };
-    let mut clusters = vec![cluster("west", &WEST, &[SYNCER], &[])];
+    let mut clusters = vec![cluster("west", &WEST, &[SYNCER], &[], &[])];
     if shape.has_east {
-        clusters.insert(0, cluster("east", &EAST, syncers, &[OPERATOR]));
+        let east = cluster("east", &EAST, syncers, &[OPERATOR], shape.east_certificates);
+        clusters.insert(0, east);
     }
     let clouds = Clouds::new(Vec::new());
     let mut policy = policy(&clouds);
@@ -221,7 +226,13 @@ fn claims(subject: &str, audience: &str) -> Value {
     json!({"iss": ISSUER, "sub": subject, "aud": [audience], "iat": NOW, "nbf": NOW, "exp": NOW + 86400})
 }
 
-fn cluster(name: &str, signer: &Signer, syncers: &[&str], operators: &[&str]) -> Arc<Cluster> {
+fn cluster(
+    name: &str,
+    signer: &Signer,
+    syncers: &[&str],
+    operators: &[&str],
+    certificates: &[&str],
+) -> Arc<Cluster> {
     let listed = |subs: &[&str]| subs.iter().map(|sub| (*sub).to_owned()).collect();
     let config = ClusterConfig {
         name: name.into(),
@@ -231,6 +242,7 @@ fn cluster(name: &str, signer: &Signer, syncers: &[&str], operators: &[&str]) ->
         subject_audiences: vec![SUBJECT_AUDIENCE.into()],
         syncers: listed(syncers),
         operators: listed(operators),
+        client_certificates: certificates.iter().map(|name| name.parse().unwrap()).collect(),
         default_tenant: None,
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),

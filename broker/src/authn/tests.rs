@@ -25,6 +25,7 @@ fn cluster(name: &str, signer: &Signer) -> Arc<Cluster> {
         subject_audiences: vec![SUBJECT_AUDIENCE.into()],
         syncers: vec![SYNCER.into()],
         operators: Vec::new(),
+        client_certificates: Vec::new(),
         default_tenant: None,
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),

@@ -51,6 +51,7 @@ fn rig() -> Rig {
         subject_audiences: vec!["api://AzureCRTokenExchange".into()],
         syncers: vec!["system:serviceaccount:acrpull-system:acrpull-syncer".into()],
         operators: Vec::new(),
+        client_certificates: Vec::new(),
         default_tenant: Some(TENANT.parse().unwrap()),
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),

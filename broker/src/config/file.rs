@@ -32,6 +32,8 @@ pub(super) struct Cluster {
     pub(super) syncers: Vec<String>,
     #[serde(default)]
     pub(super) operators: Vec<String>,
+    #[serde(default)]
+    pub(super) client_certificates: Vec<String>,
     pub(super) default_tenant: Option<String>,
     #[serde(default)]
     pub(super) ceilings: Ceilings,

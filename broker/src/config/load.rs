@@ -1,5 +1,6 @@
 //! From the file to [`Config`]: every reference resolved, every id parsed, every contradiction refused.
 
+mod client_certificates;
 mod clouds;
 mod clusters;
 mod field;
@@ -115,6 +116,7 @@ fn config(folder: &mut Folder, file: file::File) -> Result<Config, ConfigError> 
         ));
     }
     clusters::distinct_keys(&clusters)?;
+    client_certificates::distinct(&clusters)?;
     let identities = indexed("identities", identities, |field, identity| {
         identities::identity(field, identity, &clouds)
     })?;

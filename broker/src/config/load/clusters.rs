@@ -26,6 +26,7 @@ pub(super) fn cluster(
         subject_audiences,
         syncers,
         operators,
+        client_certificates,
         default_tenant,
         ceilings,
     } = cluster;
@@ -67,6 +68,7 @@ pub(super) fn cluster(
         subject_audiences,
         syncers,
         operators,
+        client_certificates: all(&format!("{field}.clientCertificates"), &client_certificates)?,
         default_tenant: optional(&format!("{field}.defaultTenant"), default_tenant)?,
         tenant_ceiling: all(&format!("{field}.ceilings.tenants"), &ceilings.tenants)?,
         registry_ceiling: all(&format!("{field}.ceilings.registries"), &ceilings.registries)?,

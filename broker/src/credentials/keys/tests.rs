@@ -180,6 +180,7 @@ fn caller(cluster: &str) -> Caller {
         subject_audiences: vec!["api://AzureCRTokenExchange".to_owned()],
         syncers: Vec::new(),
         operators: Vec::new(),
+        client_certificates: Vec::new(),
         default_tenant: None,
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),

@@ -1,5 +1,6 @@
 //! Connections in memory and in virtual time: what is waited for, and for how long.
 
+mod client_certificates;
 mod strangers;
 
 use axum::{Extension, routing::get};
@@ -72,7 +73,7 @@ impl Scene {
         let (ours, theirs) = tokio::io::duplex(256 * 1024);
         let conduct = Arc::new(Conduct::new(self.seats.take().await.unwrap()));
         let terms = Arc::clone(&self.terms);
-        let served = spawn_detached(async move { converse(theirs, conduct, AGE, &terms).await });
+        let served = spawn_detached(async move { converse(theirs, None, conduct, AGE, &terms).await });
         (ours, served)
     }
 

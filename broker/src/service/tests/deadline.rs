@@ -19,7 +19,10 @@ async fn deadline_includes_the_time_in_which_the_body_came() {
     let bearer = HeaderValue::try_from(format!("Bearer {}", token(OPERATOR))).unwrap();
     headers.insert(http::header::AUTHORIZATION, bearer);
     let admitted_at = Instant::now();
-    let admitted = scene.service.admit(WireFormat::Http, rule, &headers).unwrap();
+    let admitted = scene
+        .service
+        .admit(WireFormat::Http, rule, &headers, None)
+        .unwrap();
 
     tokio::time::sleep(Duration::from_secs(6)).await;
     let refused = scene
