@@ -11,6 +11,7 @@ use std::{
 
 use client::{BrokerClient, ClientError, ClientOptions};
 use proto::Reason;
+use runtime::tasks::spawn_detached;
 
 use crate::{
     authority::Authority,
@@ -44,7 +45,7 @@ impl Load {
     fn start(client: &BrokerClient) -> Self {
         let (is_over, made) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
         let (client, over, count) = (client.clone(), Arc::clone(&is_over), Arc::clone(&made));
-        let calls = tokio::spawn(async move {
+        let calls = spawn_detached(async move {
             let mut failed = 0;
             while !over.load(Ordering::Relaxed) {
                 failed += usize::from(call(&client, "load").await.is_err());
