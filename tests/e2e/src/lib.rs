@@ -26,14 +26,15 @@ mod wait;
 pub use azure::{Application, Azure, SUBSCRIPTION, SimulatorKind, TENANT, VmIdentity};
 pub use binaries::Binaries;
 pub use binding::condition;
-pub use certificates::ServerCertificate;
+pub use certificates::{ClientAuthority, ClientCertificate, ServerCertificate};
 pub use collector::{Collector, Span, Trace};
 pub use images::{IMAGE_FILE, Images};
 pub use kubelet::Pod;
 pub use pull_secret::{PullSecret, RegistryLogin};
 pub use rig::{Broker, Rig, Site};
 pub use stack::{
-    BROKER_AUDIENCE, CLUSTER, FEDERATION_AUDIENCE, NAMESPACE, SYNCER_SUBJECT, Stack, StackOptions, chart,
+    BROKER_AUDIENCE, CLUSTER, FEDERATION_AUDIENCE, NAMESPACE, SYNCER_CERTIFICATE_NAME, SYNCER_SUBJECT, Stack,
+    StackOptions, chart,
 };
 pub use team::Team;
 pub use wait::{poll, wait_for};

@@ -2,11 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::{BROKER_AUDIENCE, CLUSTER, FEDERATION_AUDIENCE, SYNCER_SUBJECT, StackOptions};
+use super::{
+    BROKER_AUDIENCE, CLUSTER, FEDERATION_AUDIENCE, SYNCER_CERTIFICATE_NAME, SYNCER_SUBJECT, StackOptions,
+};
 use crate::{Azure, TENANT, VmIdentity};
 
 /// The Secret with the broker's certificate and its CA.
 pub(super) const TLS_SECRET: &str = "acrpull-broker-tls";
+/// The Secret with the syncer's certificate and the CA of callers.
+pub(super) const CLIENT_SECRET: &str = "acrpull-syncer-client";
 
 /// How often spans are sent, in milliseconds: a person or a test waits for them.
 const SPAN_DELAY_MS: &str = "200";
@@ -21,7 +25,7 @@ pub(super) struct Surroundings<'a> {
 
 /// Values of `acrpull-broker`.
 pub(super) fn broker(options: &StackOptions, around: &Surroundings<'_>) -> String {
-    let cluster = json!({
+    let mut cluster = json!({
         "name": CLUSTER,
         "issuer": around.issuer,
         "jwks": {"inline": around.jwks},
@@ -30,12 +34,17 @@ pub(super) fn broker(options: &StackOptions, around: &Surroundings<'_>) -> Strin
         "syncers": [SYNCER_SUBJECT],
         "defaultTenant": TENANT,
     });
+    let mut tls = json!({"existingSecret": TLS_SECRET});
+    if options.mutual_tls {
+        cluster["clientCertificates"] = json!([SYNCER_CERTIFICATE_NAME]);
+        tls["clientCA"] = json!({"secret": CLIENT_SECRET});
+    }
     let clusters: Vec<&Value> = std::iter::once(&cluster).chain(&options.more_clusters).collect();
     let identities: Vec<Value> = options.identities.iter().map(identity).collect();
     let addresses = around.azure.addresses();
     let values = json!({
         "replicaCount": 1,
-        "tls": {"existingSecret": TLS_SECRET},
+        "tls": tls,
         "config": {
             "clusters": clusters,
             "identities": identities,
@@ -55,8 +64,12 @@ pub(super) fn broker(options: &StackOptions, around: &Surroundings<'_>) -> Strin
 
 /// Values of `acrpull-syncer`.
 pub(super) fn syncer(options: &StackOptions, broker_address: &str, otel_endpoint: &str) -> String {
+    let mut broker = json!({"address": broker_address, "caBundle": {"secret": TLS_SECRET}});
+    if options.mutual_tls {
+        broker["clientCertificate"] = json!({"secretName": CLIENT_SECRET});
+    }
     let values = json!({
-        "broker": {"address": broker_address, "caBundle": {"secret": TLS_SECRET}},
+        "broker": broker,
         "workers": options.workers,
         "allowedRegistryDomains": options.registry_domains,
         "log": {"level": options.log_level},
