@@ -1,7 +1,8 @@
 //! Notices the first bytes that a server sends. Changes none of them.
 //!
 //! In TLS 1.3 a client is through with the handshake before the server has looked at its certificate: only what the server
-//! says next tells whether there is a connection.
+//! says next tells whether there is a connection. A refusal closes the connection while the client still writes; what the
+//! server has said before is then the better reason.
 
 use std::{
     io,
@@ -32,6 +33,29 @@ impl<S> Heard<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Heard<S> {
+    /// What became of a write; if it failed, as the other side explains it, where nothing but that was heard of it.
+    fn explained<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let Poll::Ready(Err(broken)) = written else {
+            return written;
+        };
+        let mut nothing = [0; 1];
+        let mut buffer = ReadBuf::new(&mut nothing);
+        let read = self
+            .first
+            .is_some()
+            .then(|| Pin::new(&mut self.stream).poll_read(context, &mut buffer));
+        match read {
+            Some(Poll::Ready(Err(explanation))) => Poll::Ready(Err(explanation)),
+            Some(Poll::Ready(Ok(())) | Poll::Pending) | None => Poll::Ready(Err(broken)),
+        }
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -50,17 +74,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Heard<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.explained(context, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let written = Pin::new(&mut self.stream).poll_flush(context);
+        self.explained(context, written)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -72,7 +98,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        self.explained(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -83,6 +110,39 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    /// Closed, with last words or without.
+    struct Closed {
+        last_words: Option<io::ErrorKind>,
+    }
+
+    impl AsyncRead for Closed {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _context: &mut Context<'_>,
+            _buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Ready(self.last_words.map_or(Ok(()), |kind| Err(kind.into())))
+        }
+    }
+
+    impl AsyncWrite for Closed {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _context: &mut Context<'_>,
+            _bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
 
     use super::*;
 
@@ -102,5 +162,17 @@ mod tests {
         assert!(ours.read_u8().await.is_err());
         drop(ours);
         assert!(heard.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn heard_explains_a_broken_write_by_the_last_words() {
+        for (last_words, expected) in [
+            (Some(io::ErrorKind::InvalidData), io::ErrorKind::InvalidData),
+            (None, io::ErrorKind::BrokenPipe),
+        ] {
+            let (mut stream, _heard) = Heard::new(Closed { last_words });
+            assert_eq!(stream.write_u8(1).await.unwrap_err().kind(), expected);
+            assert_eq!(stream.flush().await.unwrap_err().kind(), expected);
+        }
     }
 }
