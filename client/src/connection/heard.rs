@@ -51,7 +51,9 @@ impl<S: AsyncRead + Unpin> Heard<S> {
             .then(|| Pin::new(&mut self.stream).poll_read(context, &mut buffer));
         match read {
             Some(Poll::Ready(Err(explanation))) => Poll::Ready(Err(explanation)),
-            Some(Poll::Ready(Ok(())) | Poll::Pending) | None => Poll::Ready(Err(broken)),
+            // What closed the connection is on its way up from the network.
+            Some(Poll::Pending) => Poll::Pending,
+            Some(Poll::Ready(Ok(()))) | None => Poll::Ready(Err(broken)),
         }
     }
 }
