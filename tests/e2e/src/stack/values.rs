@@ -25,26 +25,28 @@ pub(super) struct Surroundings<'a> {
 
 /// Values of `acrpull-broker`.
 pub(super) fn broker(options: &StackOptions, around: &Surroundings<'_>) -> String {
-    let mut cluster = json!({
+    let client_secret = client_secret(options);
+    let certificates: &[&str] = if options.mutual_tls {
+        &[SYNCER_CERTIFICATE_NAME]
+    } else {
+        &[]
+    };
+    let cluster = json!({
         "name": CLUSTER,
         "issuer": around.issuer,
         "jwks": {"inline": around.jwks},
         "callerAudiences": [BROKER_AUDIENCE],
         "subjectAudiences": [FEDERATION_AUDIENCE],
         "syncers": [SYNCER_SUBJECT],
+        "clientCertificates": certificates,
         "defaultTenant": TENANT,
     });
-    let mut tls = json!({"existingSecret": TLS_SECRET});
-    if options.mutual_tls {
-        cluster["clientCertificates"] = json!([SYNCER_CERTIFICATE_NAME]);
-        tls["clientCA"] = json!({"secret": CLIENT_SECRET});
-    }
     let clusters: Vec<&Value> = std::iter::once(&cluster).chain(&options.more_clusters).collect();
     let identities: Vec<Value> = options.identities.iter().map(identity).collect();
     let addresses = around.azure.addresses();
     let values = json!({
         "replicaCount": 1,
-        "tls": tls,
+        "tls": {"existingSecret": TLS_SECRET, "clientCA": {"secret": client_secret}},
         "config": {
             "clusters": clusters,
             "identities": identities,
@@ -64,12 +66,12 @@ pub(super) fn broker(options: &StackOptions, around: &Surroundings<'_>) -> Strin
 
 /// Values of `acrpull-syncer`.
 pub(super) fn syncer(options: &StackOptions, broker_address: &str, otel_endpoint: &str) -> String {
-    let mut broker = json!({"address": broker_address, "caBundle": {"secret": TLS_SECRET}});
-    if options.mutual_tls {
-        broker["clientCertificate"] = json!({"secretName": CLIENT_SECRET});
-    }
     let values = json!({
-        "broker": broker,
+        "broker": {
+            "address": broker_address,
+            "caBundle": {"secret": TLS_SECRET},
+            "clientCertificate": {"secretName": client_secret(options)},
+        },
         "workers": options.workers,
         "allowedRegistryDomains": options.registry_domains,
         "log": {"level": options.log_level},
@@ -77,6 +79,11 @@ pub(super) fn syncer(options: &StackOptions, broker_address: &str, otel_endpoint
         "extraEnv": [span_delay()],
     });
     values.to_string()
+}
+
+/// None where it is empty.
+fn client_secret(options: &StackOptions) -> &'static str {
+    if options.mutual_tls { CLIENT_SECRET } else { "" }
 }
 
 fn identity(identity: &VmIdentity) -> Value {
