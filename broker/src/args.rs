@@ -55,6 +55,10 @@ pub struct RunArgs {
     /// TLS of the main listener.
     #[command(flatten)]
     pub tls: ListenerTlsArgs,
+    /// Folder in which the last good signing keys of clusters are kept, so that a restart does not lose them while their
+    /// source is away. Whoever else can write there speaks for the clusters.
+    #[arg(long, value_name = "FOLDER")]
+    pub state_dir: Option<PathBuf>,
     /// Open connections of the main listener at most. At that many, the oldest without an admitted caller makes room for a
     /// new one.
     #[arg(long, value_name = "COUNT", default_value = "4096")]

@@ -90,6 +90,13 @@ fn write_cluster(f: &mut fmt::Formatter<'_>, cluster: &ClusterConfig) -> fmt::Re
         let before = if index == 0 { "; client certificates:" } else { "," };
         write!(f, "{before} {certificate}")?;
     }
+    if !cluster.workloads.namespaces().is_empty() {
+        let namespaces = cluster.workloads.namespaces();
+        write!(
+            f,
+            "; workloads of namespaces {namespaces:?} may ask for themselves"
+        )?;
+    }
     writeln!(f)
 }
 

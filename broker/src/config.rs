@@ -8,6 +8,7 @@ mod file;
 mod identities;
 mod load;
 mod pattern;
+mod workloads;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -20,6 +21,7 @@ pub use clouds::{Cloud, Clouds};
 pub use identities::{Application, Identity, IdentitySource};
 pub use load::{ConfigError, FILE_FIELD, Loaded, load};
 pub use pattern::Pattern;
+pub use workloads::Workloads;
 
 /// Everything that the file says.
 #[derive(Debug)]
@@ -54,6 +56,8 @@ pub struct ClusterConfig {
     /// Names of the client certificates that its callers must come with, one of them; empty means that it does not matter
     /// who made the connection.
     pub client_certificates: Vec<CertificateName>,
+    /// The ServiceAccounts that may ask for themselves.
+    pub workloads: Workloads,
     /// Tenant of federated identities that name none.
     pub default_tenant: Option<TenantId>,
     /// Tenants that federated requests may name; empty means any.

@@ -10,6 +10,7 @@ use crate::{
     authn::{AuthnError, TokenError},
     authz::Denied,
     channel::ChannelError,
+    own_account::NotItself,
     request::InvalidField,
 };
 
@@ -80,7 +81,9 @@ impl From<AuthnError> for CredentialError {
             | AuthnError::Subject(TokenError::KeysUnavailable) => Reason::ClusterKeysUnavailable,
             AuthnError::Caller(
                 TokenError::Missing
+                | TokenError::Several
                 | TokenError::Malformed
+                | TokenError::Claims
                 | TokenError::OtherCluster
                 | TokenError::Expired
                 | TokenError::NotYetValid
@@ -89,7 +92,9 @@ impl From<AuthnError> for CredentialError {
             ) => Reason::CallerUnauthenticated,
             AuthnError::Subject(
                 TokenError::Missing
+                | TokenError::Several
                 | TokenError::Malformed
+                | TokenError::Claims
                 | TokenError::UnknownIssuer
                 | TokenError::Signature
                 | TokenError::OtherCluster
@@ -116,6 +121,12 @@ impl From<ChannelError> for CredentialError {
 
 impl From<NotPermitted> for CredentialError {
     fn from(error: NotPermitted) -> Self {
+        Self::new(Reason::CallerNotPermitted, error.to_string())
+    }
+}
+
+impl From<NotItself> for CredentialError {
+    fn from(error: NotItself) -> Self {
         Self::new(Reason::CallerNotPermitted, error.to_string())
     }
 }

@@ -178,6 +178,7 @@ mod tests {
     use crate::{
         authn::{KeySet, KeyStore, test_keys::Signer},
         config::ClusterConfig,
+        config::Workloads,
     };
 
     fn request(set: impl FnOnce(&mut InvalidateRequest)) -> InvalidateRequest {
@@ -197,6 +198,7 @@ mod tests {
             syncers: vec!["system:serviceaccount:acrpull-system:acrpull-syncer".into(); 20],
             operators: Vec::new(),
             client_certificates: Vec::new(),
+            workloads: Workloads::default(),
             default_tenant: None,
             tenant_ceiling: Vec::new(),
             registry_ceiling: Vec::new(),

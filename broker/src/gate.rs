@@ -42,14 +42,14 @@ pub async fn gate(State(service): State<Service>, request: Request, next: Next) 
         Err(unlisted) => return refuse_unlisted(wire, &unlisted, &request),
     };
     let request = limited(request, wire, rule);
-    let Admits::Only(_roles) = rule.admits else {
+    let Admits::Only(roles) = rule.admits else {
         return next.run(request).await;
     };
     let span = span(wire, rule);
     propagation::continue_trace(&span, request.headers());
     let authenticated = async {
         let peer = request.extensions().get::<Arc<Peer>>();
-        match service.admit(wire, rule, request.headers(), peer) {
+        match service.admit(wire, rule.call, roles, request.headers(), peer) {
             Ok(admitted) => {
                 // Now, and not when it is answered: that may take half a minute, in which the caller needs its seat.
                 if let Some(connection) = request.extensions().get::<Arc<Conduct>>() {
@@ -128,6 +128,7 @@ fn span(wire: WireFormat, rule: &Rule) -> Span {
             otel.kind = "server",
             rpc.system.name = "grpc",
             acrpull.caller = tracing::field::Empty,
+            acrpull.caller.role = tracing::field::Empty,
             acrpull.cluster = tracing::field::Empty,
             acrpull.binding.namespace = tracing::field::Empty,
             acrpull.binding.name = tracing::field::Empty,
@@ -141,6 +142,7 @@ fn span(wire: WireFormat, rule: &Rule) -> Span {
             http.request.method = route.map(|(method, _path)| method.as_str()),
             http.route = route.map(|(_method, path)| path),
             acrpull.caller = tracing::field::Empty,
+            acrpull.caller.role = tracing::field::Empty,
             acrpull.cluster = tracing::field::Empty,
             acrpull.binding.namespace = tracing::field::Empty,
             acrpull.binding.name = tracing::field::Empty,

@@ -3,7 +3,7 @@
 //!
 //! A request passes these files in this order:
 //! [`gate`] (listed in [`access`], and by whom: [`authn`]) -> [`grpc`] or [`http`] (decode) -> [`service`] ->
-//! [`request`] (what) -> [`authz`] (may it; pure) ->
+//! [`request`] (what) -> [`own_account`] and [`authz`] (may it; pure) ->
 //! [`credentials`] -> [`cache`] (one fetch for all who wait) -> [`azure`] -> [`expiry`] (until when; pure) ->
 //! [`docker_config`] (the bytes; pure). Whatever goes wrong becomes one [`error::CredentialError`].
 //!
@@ -31,6 +31,7 @@ pub mod http;
 pub mod live;
 pub mod metrics;
 pub mod openapi;
+pub mod own_account;
 pub mod reload;
 pub mod request;
 pub mod serve;
@@ -49,6 +50,7 @@ use runtime::{
 };
 
 use args::RunArgs;
+use authn::KeyFiles;
 use azure::Azure;
 pub use check_config::check_config;
 use cluster_keys::ClusterKeys;
@@ -72,6 +74,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
         listen_address,
         admin_address,
         tls,
+        state_dir,
         max_connections,
         max_connection_age,
         telemetry,
@@ -81,6 +84,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let tls = tls.into_server_tls()?;
     let clients = tls.clients.clone();
     let (certificate, noted_tls_files) = Certificate::load(tls)?;
+    let key_files = state_dir.as_deref().map(key_files).transpose()?;
     // Every port is bound before anything starts: a port in use is an error, not a broken replica.
     let listener = listen::bind("--listen-address", listen_address)?;
     let admin_listener = listen::bind("--admin-address", admin_address)?;
@@ -108,7 +112,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let reloader = Reloader::start(
         config,
         clients,
-        ClusterKeys::new(tasks.spawner(), Arc::clone(&clock)),
+        ClusterKeys::new(tasks.spawner(), Arc::clone(&clock)).kept_in(key_files),
         &readiness,
         Arc::clone(&clock),
         config_metrics,
@@ -158,6 +162,15 @@ fn limits(max_connections: u32, max_age: Duration) -> Result<ConnectionLimits, F
     Ok(ConnectionLimits {
         max_connections: max_connections as usize,
         max_age,
+    })
+}
+
+/// A folder that cannot be written is found out now, and not in the outage that it is for.
+fn key_files(folder: &Path) -> Result<KeyFiles, Failure> {
+    KeyFiles::open(folder).map_err(|error| {
+        Failure::runtime(format!("cannot use --state-dir {}", folder.display()))
+            .source(error)
+            .remedy("name a folder that the user of this process can write, or leave the flag out")
     })
 }
 

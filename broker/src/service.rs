@@ -2,6 +2,7 @@
 //!
 //! `grpc` and `http` only decode and encode; there is no second implementation of anything.
 
+mod admission;
 mod answer;
 mod record;
 
@@ -9,28 +10,29 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use proto::{
-    MAX_DEADLINE, Reason,
+    Reason,
     v1::{
         ExplainRequest, ExplainResponse, GetAccessTokenRequest, GetAccessTokenResponse,
         GetDockerConfigRequest, GetDockerConfigResponse, InvalidateRequest, InvalidateResponse,
         ListClustersRequest, ListClustersResponse, TokenKind,
     },
 };
-use runtime::Secret;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
 use crate::{
-    access::{self, Admits, Role, Rule},
-    authn::{AuthnError, Caller, TokenError},
+    access::{Call, Role},
+    authn::Caller,
     authz::{self, Permit},
-    channel::{self, Peer},
+    channel::Peer,
     credentials::{Credential, Credentials},
     error::CredentialError,
-    explain, fleet, grpc,
+    explain, fleet,
     live::{Live, Snapshot},
     metrics::{Metrics, WireFormat},
+    own_account,
     request::{DockerConfigRequest, InvalidField, RequestedIdentity},
 };
+pub use admission::Admitted;
 pub use answer::Answer;
 pub use record::Record;
 
@@ -38,37 +40,10 @@ pub use record::Record;
 #[derive(Clone)]
 pub struct Service(Arc<Parts>);
 
-/// A call that the gate has let through: who makes it, and the configuration that it is answered by from here on.
-#[derive(Clone)]
-pub struct Admitted {
-    caller: Caller,
-    /// To authenticate it again, should the configuration change before a credential is answered.
-    bearer: Secret,
-    /// Over whose connection it came, for the same reason.
-    peer: Option<Arc<Peer>>,
-    admits: Admits,
-    live: Arc<Snapshot>,
-    /// From when the headers were there; the body takes of it.
-    deadline: Instant,
-    record: Record,
-}
-
 struct Parts {
     live: Live,
     credentials: Credentials,
     metrics: Metrics,
-}
-
-impl Admitted {
-    /// The cluster of the caller.
-    pub fn cluster(&self) -> &Arc<str> {
-        &self.caller.cluster.config.name
-    }
-
-    /// Where the outcome goes.
-    pub fn record(&self) -> &Record {
-        &self.record
-    }
 }
 
 impl Service {
@@ -89,31 +64,13 @@ impl Service {
     pub fn admit(
         &self,
         wire: WireFormat,
-        rule: &Rule,
+        call: Call,
+        roles: &'static [Role],
         headers: &HeaderMap,
         peer: Option<&Arc<Peer>>,
     ) -> Result<Admitted, CredentialError> {
-        let record = Record::open(self.0.metrics.clone(), wire, rule.call);
-        let live = self.0.live.current();
-        let bearer = bearer_token(headers)
-            .ok_or_else(|| AuthnError::Caller(TokenError::Missing).into())
-            .inspect_err(|error| record.turn_away(error))?;
-        let caller = authenticated(&live, bearer, peer.map(Arc::as_ref))
-            .inspect_err(|error| record.turn_away(error))?;
-        check_role(&caller, &rule.admits).inspect_err(|error| record.fail(error))?;
-        let asked = match wire {
-            WireFormat::Grpc => grpc::deadline(headers),
-            WireFormat::Http => None,
-        };
-        Ok(Admitted {
-            caller,
-            bearer: bearer.to_owned().into(),
-            peer: peer.cloned(),
-            admits: rule.admits,
-            live,
-            deadline: Instant::now() + asked.unwrap_or(MAX_DEADLINE).min(MAX_DEADLINE),
-            record,
-        })
+        let record = Record::open(self.0.metrics.clone(), wire, call);
+        Admitted::by(wire, roles, headers, peer, self.0.live.current(), record)
     }
 
     /// Makes a call within its deadline, and records how it went. `message` is what the wire could decode, or why it
@@ -210,22 +167,14 @@ impl Service {
         message: ExplainRequest,
     ) -> Result<ExplainResponse, CredentialError> {
         let ExplainRequest { request, cluster } = message;
-        let Admitted { caller, live, .. } = &admitted;
+        let Admitted {
+            caller, role, live, ..
+        } = &admitted;
         let request = request.ok_or_else(|| InvalidField::new("request", "must be set"))?;
-        let reader = if Role::Operator.is_of(caller) {
-            explain::Reader::Operator
-        } else {
-            explain::Reader::Syncer
-        };
-        let as_of = on_behalf_of(caller, &cluster, live)?;
-        Ok(explain::explain(
-            reader,
-            caller,
-            &as_of,
-            request,
-            live,
-            |permit| self.0.credentials.inspect(permit),
-        ))
+        let as_of = on_behalf_of(caller, *role, &cluster, live)?;
+        Ok(explain::explain(*role, caller, &as_of, request, live, |permit| {
+            self.0.credentials.inspect(permit)
+        }))
     }
 
     /// `ListClusters`.
@@ -271,24 +220,6 @@ impl Service {
     }
 }
 
-/// Who calls, over a connection of its cluster.
-fn authenticated(live: &Snapshot, bearer: &str, peer: Option<&Peer>) -> Result<Caller, CredentialError> {
-    let caller = live.authenticator.caller(bearer)?;
-    let span = tracing::Span::current();
-    span.record("acrpull.cluster", &*caller.cluster.config.name);
-    span.record("acrpull.caller", &*caller.subject);
-    channel::check(&caller.cluster.config, peer)?;
-    Ok(caller)
-}
-
-/// Whether a call that `admits` these is for this caller.
-fn check_role(caller: &Caller, admits: &Admits) -> Result<(), CredentialError> {
-    match admits {
-        Admits::Anybody => Ok(()),
-        Admits::Only(roles) => Ok(access::check(caller, roles)?),
-    }
-}
-
 /// What `live` allows: the subject's token is verified and the policy asked on each request, hit or miss. The caller has
 /// been admitted by the configuration of then; another one admits it anew.
 fn permitted(
@@ -296,13 +227,7 @@ fn permitted(
     request: &DockerConfigRequest,
     live: &Arc<Snapshot>,
 ) -> Result<Permit, CredentialError> {
-    let caller = if Arc::ptr_eq(live, &admitted.live) {
-        admitted.caller.clone()
-    } else {
-        let caller = authenticated(live, admitted.bearer.expose(), admitted.peer.as_deref())?;
-        check_role(&caller, &admitted.admits)?;
-        caller
-    };
+    let (caller, role) = admitted.again_by(live)?;
     let span = tracing::Span::current();
     span.record("acrpull.binding.namespace", request.namespace.as_str());
     span.record("acrpull.binding.name", request.binding.as_str());
@@ -313,6 +238,9 @@ fn permitted(
         }
         RequestedIdentity::BrokerOwned(_) => None,
     };
+    if role == Role::Workload {
+        own_account::check(&caller, subject.as_ref(), request)?;
+    }
     let permit = authz::permit(&caller, subject.as_ref(), request, &live.clouds, &live.policy)?;
     if let Some(grant) = permit.grant() {
         span.record("acrpull.policy.rule", grant);
@@ -321,11 +249,16 @@ fn permitted(
 }
 
 /// Who a request is explained for: the caller, or for an operator the caller as if it were of the cluster named.
-fn on_behalf_of(caller: &Caller, cluster: &str, live: &Snapshot) -> Result<Caller, CredentialError> {
+fn on_behalf_of(
+    caller: &Caller,
+    role: Role,
+    cluster: &str,
+    live: &Snapshot,
+) -> Result<Caller, CredentialError> {
     if cluster.is_empty() || *cluster == *caller.cluster.config.name {
         return Ok(caller.clone());
     }
-    if !Role::Operator.is_of(caller) {
+    if role != Role::Operator {
         return Err(CredentialError::new(
             Reason::CallerNotPermitted,
             "cluster names another cluster than the caller's own; that is for operators only",
@@ -340,16 +273,6 @@ fn on_behalf_of(caller: &Caller, cluster: &str, live: &Snapshot) -> Result<Calle
         cluster: Arc::clone(other),
         subject: Arc::clone(&caller.subject),
     })
-}
-
-/// The token of `authorization: Bearer <token>`; the scheme's case does not matter (RFC 9110 section 11.1).
-fn bearer_token(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers
-        .get(http::header::AUTHORIZATION)?
-        .to_str()
-        .ok()?
-        .split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 mod authority;
 mod fake_azure;
+pub(crate) mod wire;
 
 use std::{
     sync::{Arc, LazyLock},
@@ -20,7 +21,7 @@ use tower::ServiceExt as _;
 use crate::{
     authn::{Authenticator, Cluster, KeyStore, test_keys::Signer},
     azure::Azure,
-    config::{Clouds, ClusterConfig, Grant, Identity, IdentitySource, KeySource, Pattern, Policy},
+    config::{Clouds, ClusterConfig, Grant, Identity, IdentitySource, KeySource, Pattern, Policy, Workloads},
     credentials::Credentials,
     live::{Live, Snapshot},
     metrics::Metrics,
@@ -34,18 +35,20 @@ pub(crate) const NOW: u64 = 1_795_000_000;
 pub(crate) const SYNCER: &str = "system:serviceaccount:acrpull-system:acrpull-syncer";
 pub(crate) const OPERATOR: &str = "system:serviceaccount:platform:operator";
 pub(crate) const NOBODY: &str = "system:serviceaccount:web:app";
+pub(crate) const WORKLOAD: &str = "system:serviceaccount:self-service:app";
 pub(crate) const CLIENT: &str = "33333333-3333-3333-3333-000000000001";
 pub(crate) const REGISTRY: &str = "prod.azurecr.io";
 const TENANT: &str = "22222222-2222-2222-2222-222222222222";
-const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
-const CALLER_AUDIENCE: &str = "acrpull-broker";
-const SUBJECT_AUDIENCE: &str = "api://AzureCRTokenExchange";
+pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+pub(crate) const CALLER_AUDIENCE: &str = "acrpull-broker";
+pub(crate) const SUBJECT_AUDIENCE: &str = "api://AzureCRTokenExchange";
 
 /// Keys of the two clusters: made once, because that takes a while.
 static EAST: LazyLock<Signer> = LazyLock::new(|| Signer::new("east-1"));
 static WEST: LazyLock<Signer> = LazyLock::new(|| Signer::new("west-1"));
 
-/// Two clusters, `east` and `west`, of one issuer. East has the syncer, the operator, and a grant for namespace `web`.
+/// Two clusters, `east` and `west`, of one issuer. East has the syncer, the operator, workloads in namespace
+/// `self-service`, and a grant for that namespace and `web`.
 pub(crate) struct Scene {
     pub(crate) router: Router,
     pub(crate) service: Service,
@@ -81,20 +84,23 @@ impl Shape {
 
 impl Scene {
     pub(crate) async fn new() -> Self {
+        Self::over(Live::new(snapshot(Shape::WHOLE))).await
+    }
+
+    /// The same, with a configuration of the test's own.
+    pub(crate) async fn over(live: Live) -> Self {
         runtime::tls::install_crypto_provider();
         let clock = clock();
-        let first = snapshot(Shape::WHOLE);
         let azure = FakeAzure::start(REGISTRY, NOW).await;
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         let upstream = Azure::new(
             &azure.egress(),
-            &first.clouds,
+            &live.current().clouds,
             Arc::clone(&clock),
             metrics.upstream(),
         );
         let credentials = Credentials::new(Arc::new(upstream.unwrap()), clock, &metrics);
-        let live = Live::new(first);
         let service = Service::new(live.clone(), credentials, metrics);
         let (router, _health) = serve::router(service.clone()).await;
         Self {
@@ -151,9 +157,16 @@ impl Answer {
 /// The configuration, with what `shape` says of east.
 pub(crate) fn snapshot(shape: Shape) -> Snapshot {
     let syncers: &[&str] = if shape.has_syncer { &[SYNCER] } else { &[] };
-    let mut clusters = vec![cluster("west", &WEST, &[SYNCER], &[], &[])];
+    let mut clusters = vec![cluster("west", &WEST, &[SYNCER], &[], &[], &[])];
     if shape.has_east {
-        let east = cluster("east", &EAST, syncers, &[OPERATOR], shape.east_certificates);
+        let east = cluster(
+            "east",
+            &EAST,
+            syncers,
+            &[OPERATOR],
+            shape.east_certificates,
+            &["self-*"],
+        );
         clusters.insert(0, east);
     }
     let clouds = Clouds::new(Vec::new());
@@ -179,8 +192,12 @@ pub(crate) fn token(subject: &str) -> String {
 
 /// A ServiceAccount's token to be exchanged, of east or of west.
 pub(crate) fn subject_token(cluster: &str, subject: &str) -> String {
-    let signer = if cluster == "east" { &EAST } else { &WEST };
-    signer.sign(&claims(subject, SUBJECT_AUDIENCE))
+    signer(cluster).sign(&claims(subject, SUBJECT_AUDIENCE))
+}
+
+/// The key of a cluster.
+pub(crate) fn signer(cluster: &str) -> &'static Signer {
+    if cluster == "east" { &EAST } else { &WEST }
 }
 
 /// A request with a body of JSON, as `subject` or without a token.
@@ -222,7 +239,8 @@ pub(crate) fn federated_request(subject_token: &str) -> Value {
     })
 }
 
-fn claims(subject: &str, audience: &str) -> Value {
+/// What a good token says.
+pub(crate) fn claims(subject: &str, audience: &str) -> Value {
     json!({"iss": ISSUER, "sub": subject, "aud": [audience], "iat": NOW, "nbf": NOW, "exp": NOW + 86400})
 }
 
@@ -232,6 +250,7 @@ fn cluster(
     syncers: &[&str],
     operators: &[&str],
     certificates: &[&str],
+    workloads: &[&str],
 ) -> Arc<Cluster> {
     let listed = |subs: &[&str]| subs.iter().map(|sub| (*sub).to_owned()).collect();
     let config = ClusterConfig {
@@ -243,6 +262,7 @@ fn cluster(
         syncers: listed(syncers),
         operators: listed(operators),
         client_certificates: certificates.iter().map(|name| name.parse().unwrap()).collect(),
+        workloads: Workloads::of(workloads.iter().map(|text| Pattern::new(text)).collect()),
         default_tenant: None,
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
@@ -266,7 +286,7 @@ fn policy(clouds: &Clouds) -> Policy {
     let grant = Grant {
         name: "web-reads-team".into(),
         clusters: vec!["east".into()],
-        namespaces: vec![Pattern::new("web")],
+        namespaces: vec![Pattern::new("web"), Pattern::new("self-service")],
         service_accounts: vec![Pattern::new("app")],
         identity: "team-web".into(),
         registries: vec![REGISTRY.parse().unwrap()],

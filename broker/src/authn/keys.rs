@@ -26,6 +26,8 @@ pub(super) struct Key {
     pub(super) algorithm: Algorithm,
     pub(super) decoding: DecodingKey,
     thumbprint: Vec<u8>,
+    /// Its public part, to be written down again.
+    jwk: Jwk,
 }
 
 /// Why a document is not a usable key set.
@@ -84,6 +86,13 @@ impl KeySet {
             .filter(move |key| key.algorithm == algorithm && key.id.as_deref() == id)
     }
 
+    /// The document that publishes these keys and no others.
+    pub(super) fn document(&self) -> JwkSet {
+        JwkSet {
+            keys: self.0.iter().map(|key| key.jwk.clone()).collect(),
+        }
+    }
+
     pub(super) fn has(&self, id: Option<&str>) -> bool {
         id.is_none() || self.0.iter().any(|key| key.id.as_deref() == id)
     }
@@ -126,6 +135,7 @@ impl Key {
             algorithm,
             decoding,
             thumbprint,
+            jwk: jwk.clone(),
         })
     }
 }

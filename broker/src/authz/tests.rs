@@ -7,7 +7,7 @@ use proto::types::ResourceId;
 use super::*;
 use crate::{
     authn::{Cluster, KeySet, KeyStore},
-    config::{ClusterConfig, IdentitySource, KeySource, Pattern},
+    config::{ClusterConfig, IdentitySource, KeySource, Pattern, Workloads},
     request::{CloudReference, Wish},
 };
 
@@ -54,6 +54,7 @@ fn rig() -> Rig {
         syncers: vec!["system:serviceaccount:acrpull-system:acrpull-syncer".into()],
         operators: Vec::new(),
         client_certificates: Vec::new(),
+        workloads: Workloads::default(),
         default_tenant: Some(TENANT.parse().unwrap()),
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),

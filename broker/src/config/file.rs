@@ -34,6 +34,7 @@ pub(super) struct Cluster {
     pub(super) operators: Vec<String>,
     #[serde(default)]
     pub(super) client_certificates: Vec<String>,
+    pub(super) workloads: Option<Workloads>,
     pub(super) default_tenant: Option<String>,
     #[serde(default)]
     pub(super) ceilings: Ceilings,
@@ -47,6 +48,12 @@ pub(super) struct Jwks {
     pub(super) url: Option<String>,
     pub(super) ca_bundle: Option<PathBuf>,
     pub(super) token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Workloads {
+    pub(super) namespaces: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

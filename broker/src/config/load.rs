@@ -6,6 +6,7 @@ mod clusters;
 mod field;
 mod grants;
 mod identities;
+mod workloads;
 
 use std::{
     io,

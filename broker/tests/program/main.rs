@@ -2,5 +2,6 @@
 
 mod attack;
 mod drain;
+mod kept_keys;
 mod process;
 mod readiness;

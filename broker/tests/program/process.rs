@@ -4,6 +4,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -25,7 +26,8 @@ const SYNCER: &str = "system:serviceaccount:acrpull-system:acrpull-syncer";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A key of a cluster's API server.
-pub(crate) struct Signer(EcdsaKeyPair);
+#[derive(Clone)]
+pub(crate) struct Signer(Arc<EcdsaKeyPair>);
 
 /// A running broker; killed when dropped.
 pub(crate) struct Broker {
@@ -40,7 +42,8 @@ pub(crate) struct Broker {
 
 impl Signer {
     pub(crate) fn new() -> anyhow::Result<Self> {
-        Ok(Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?))
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?;
+        Ok(Self(Arc::new(pair)))
     }
 
     /// The document that publishes it.

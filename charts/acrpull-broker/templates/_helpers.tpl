@@ -133,6 +133,9 @@ clientCertificates:
 - {{ tpl . $ | quote }}
 {{- end }}
 {{- end }}
+{{- with .workloads.namespaces }}
+workloads: {namespaces: {{ toJson . }}}
+{{- end }}
 {{- with .defaultTenant }}
 defaultTenant: {{ . | quote }}
 {{- end }}

@@ -7,9 +7,10 @@ use url::Url;
 use super::{
     Folder,
     field::{ConfigError, all, content, https, optional},
+    workloads,
 };
 use crate::{
-    authn::KeySet,
+    authn::{KeySet, ServiceAccount},
     config::{ClusterConfig, JwksUrl, KeySource, file},
 };
 
@@ -27,6 +28,7 @@ pub(super) fn cluster(
         syncers,
         operators,
         client_certificates,
+        workloads: for_themselves,
         default_tenant,
         ceilings,
     } = cluster;
@@ -53,7 +55,7 @@ pub(super) fn cluster(
         ));
     }
     for (list, what) in [(&syncers, "syncers"), (&operators, "operators")] {
-        if let Some(wrong) = list.iter().find(|sub| !is_service_account_subject(sub)) {
+        if let Some(wrong) = list.iter().find(|sub| ServiceAccount::parse(sub).is_none()) {
             return Err(content(
                 format!("{field}.{what}"),
                 format!("{wrong:?} must be system:serviceaccount:<namespace>:<name>"),
@@ -69,6 +71,7 @@ pub(super) fn cluster(
         syncers,
         operators,
         client_certificates: all(&format!("{field}.clientCertificates"), &client_certificates)?,
+        workloads: workloads::workloads(&format!("{field}.workloads"), for_themselves)?,
         default_tenant: optional(&format!("{field}.defaultTenant"), default_tenant)?,
         tenant_ceiling: all(&format!("{field}.ceilings.tenants"), &ceilings.tenants)?,
         registry_ceiling: all(&format!("{field}.ceilings.registries"), &ceilings.registries)?,
@@ -148,14 +151,4 @@ pub(super) fn distinct_keys(clusters: &[ClusterConfig]) -> Result<(), ConfigErro
         }
     }
     Ok(())
-}
-
-fn is_service_account_subject(sub: &str) -> bool {
-    let mut parts = sub.split(':');
-    let [system, kind, namespace, name] = [parts.next(), parts.next(), parts.next(), parts.next()];
-    (system, kind) == (Some("system"), Some("serviceaccount"))
-        && [namespace, name]
-            .into_iter()
-            .all(|part| part.is_some_and(|part| !part.is_empty()))
-        && parts.next().is_none()
 }

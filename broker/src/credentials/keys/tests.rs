@@ -12,7 +12,7 @@ use crate::{
     authz::permit,
     config::{
         Application, Clouds, ClusterConfig, Grant, Identity, IdentitySource, JwksUrl, KeySource, Pattern,
-        Policy,
+        Policy, Workloads,
     },
     request::{CloudReference, DockerConfigRequest, IdentitySelector, RequestedIdentity, Wish},
 };
@@ -193,6 +193,7 @@ fn caller(cluster: &str) -> Caller {
         syncers: Vec::new(),
         operators: Vec::new(),
         client_certificates: Vec::new(),
+        workloads: Workloads::default(),
         default_tenant: None,
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),

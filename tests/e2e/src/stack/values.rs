@@ -31,7 +31,7 @@ pub(super) fn broker(options: &StackOptions, around: &Surroundings<'_>) -> Strin
     } else {
         &[]
     };
-    let cluster = json!({
+    let mut cluster = json!({
         "name": CLUSTER,
         "issuer": around.issuer,
         "jwks": {"inline": around.jwks},
@@ -41,6 +41,9 @@ pub(super) fn broker(options: &StackOptions, around: &Surroundings<'_>) -> Strin
         "clientCertificates": certificates,
         "defaultTenant": TENANT,
     });
+    if let (Value::Object(cluster), [_, ..]) = (&mut cluster, &*options.workloads) {
+        cluster.insert("workloads".to_owned(), json!({"namespaces": options.workloads}));
+    }
     let clusters: Vec<&Value> = std::iter::once(&cluster).chain(&options.more_clusters).collect();
     let identities: Vec<Value> = options.identities.iter().map(identity).collect();
     let addresses = around.azure.addresses();
