@@ -23,7 +23,7 @@ use crate::access::Call;
 pub use audit::{AuditMetrics, AuditOutcome};
 use clusters::NewKeys;
 pub use clusters::{ClusterMetrics, Limited};
-pub use process::{Closed, ConfigMetrics, ConnectionMetrics, TlsFailure};
+pub use process::{CertificateMetrics, Closed, ConfigMetrics, ConnectionMetrics, TlsFailure};
 pub use upstream::UpstreamMetrics;
 
 /// All of them.

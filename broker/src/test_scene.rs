@@ -1,6 +1,7 @@
 //! What tests of the API act on: the real router over a real service, callers with real keys, and an Azure that answers
 //! over sockets and counts.
 
+mod authority;
 mod fake_azure;
 pub(crate) mod wire;
 
@@ -34,6 +35,7 @@ use crate::{
     serve,
     service::Service,
 };
+pub(crate) use authority::{ALL_VERSIONS, Authority, HOST, Issued};
 pub(crate) use fake_azure::FakeAzure;
 
 pub(crate) const NOW: u64 = 1_795_000_000;
@@ -70,6 +72,7 @@ pub(crate) struct Shape {
     pub(crate) has_east: bool,
     pub(crate) has_syncer: bool,
     pub(crate) has_grant: bool,
+    pub(crate) east_certificates: &'static [&'static str],
 }
 
 /// An answer, whole.
@@ -84,6 +87,7 @@ impl Shape {
         has_east: true,
         has_syncer: true,
         has_grant: true,
+        east_certificates: &[],
     };
 }
 
@@ -202,12 +206,18 @@ pub(crate) fn snapshot(shape: Shape) -> Snapshot {
 /// The same, where each cluster may ask only so often.
 pub(crate) fn snapshot_with(shape: Shape, limits: Limits) -> Snapshot {
     let syncers: &[&str] = if shape.has_syncer { &[SYNCER] } else { &[] };
-    let mut clusters = vec![cluster("west", &WEST, &[SYNCER], &[], &[], limits)];
+    let mut clusters = vec![cluster("west", &WEST, &[SYNCER], &[], &[], &[], limits)];
     if shape.has_east {
-        clusters.insert(
-            0,
-            cluster("east", &EAST, syncers, &[OPERATOR], &["self-*"], limits),
+        let east = cluster(
+            "east",
+            &EAST,
+            syncers,
+            &[OPERATOR],
+            shape.east_certificates,
+            &["self-*"],
+            limits,
         );
+        clusters.insert(0, east);
     }
     let clouds = Clouds::new(Vec::new());
     let mut policy = policy(&clouds);
@@ -294,6 +304,7 @@ fn cluster(
     signer: &Signer,
     syncers: &[&str],
     operators: &[&str],
+    certificates: &[&str],
     workloads: &[&str],
     limits: Limits,
 ) -> Arc<Cluster> {
@@ -306,6 +317,7 @@ fn cluster(
         subject_audiences: vec![SUBJECT_AUDIENCE.into()],
         syncers: listed(syncers),
         operators: listed(operators),
+        client_certificates: certificates.iter().map(|name| name.parse().unwrap()).collect(),
         workloads: Workloads::of(workloads.iter().map(|text| Pattern::new(text)).collect()),
         default_tenant: None,
         tenant_ceiling: Vec::new(),

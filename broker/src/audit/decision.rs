@@ -20,6 +20,7 @@ use super::{
 use crate::{
     access::{Call, Role},
     authn::Caller,
+    channel::Peer,
     credentials::Invalidation,
     metrics::{Outcome, WireFormat},
     request::{DockerConfigRequest, IdentitySelector, RequestedIdentity},
@@ -48,6 +49,8 @@ struct Record<'a> {
     method: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     peer: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_certificate: Option<Text<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     caller: Option<CallerPart<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -169,6 +172,7 @@ pub(super) fn line(ended: &Ended<'_>, facts: &Facts) -> Vec<u8> {
         Outcome::Failed(reason) => Some(reason),
         Outcome::Issued | Outcome::NotModified | Outcome::Answered | Outcome::Cancelled => None,
     };
+    let certificate = facts.peer.as_deref().map(Peer::shown);
     let (decision, outcome) = verdict(ended.outcome, facts.permission.is_some());
     to_line(&Record {
         audit: FORM,
@@ -181,7 +185,8 @@ pub(super) fn line(ended: &Ended<'_>, facts: &Facts) -> Vec<u8> {
             WireFormat::Http => "http",
         },
         method: ended.call.as_str(),
-        peer: facts.peer,
+        peer: facts.address,
+        client_certificate: certificate.as_deref().map(Text),
         caller: facts.caller.as_ref().map(|caller| who(caller, facts)),
         request: facts.request.as_ref().map(|request| what(request, facts)),
         invalidate: facts

@@ -37,6 +37,7 @@ fn caller(cluster: &str, subject: &str) -> Caller {
         default_tenant: None,
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
+        client_certificates: Vec::new(),
         workloads: Workloads::default(),
         limits: LIMITS,
     };

@@ -33,6 +33,7 @@ fn caller() -> Caller {
         default_tenant: None,
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
+        client_certificates: Vec::new(),
         workloads: Workloads::default(),
         limits: Limits::default(),
     };
@@ -83,10 +84,10 @@ fn text(ended: &Ended<'_>, facts: &Facts) -> String {
 #[test]
 fn o1_record_of_a_credential_is_letter_by_letter_this() {
     let facts = Facts {
-        peer: Some("10.1.2.3:40000".parse().unwrap()),
+        address: Some("10.1.2.3:40000".parse().unwrap()),
+        role: Some(Role::Syncer),
         trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736".to_owned()),
         caller: Some(caller()),
-        role: Some(Role::Syncer),
         request: Some(Arc::new(request(RequestedIdentity::BrokerOwned(
             IdentitySelector::ClientId(ID.parse().unwrap()),
         )))),

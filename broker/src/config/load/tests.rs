@@ -156,6 +156,11 @@ fn load_broken_content_names_the_field() {
             "source: imds\n  cloud: Mars",
             "identities[0].cloud",
         ),
+        (
+            "  defaultTenant:",
+            "  clientCertificates: ['*.syncers.example']\n  defaultTenant:",
+            "clusters[0].clientCertificates",
+        ),
         ("clusters: [weu-7]", "clusters: [weu-8]", "grants[0].clusters"),
         ("identity: team-web", "identity: team-x", "grants[0].identity"),
         ("namespaces: [web]", "namespaces: []", "grants[0].namespaces"),
@@ -208,6 +213,28 @@ fn a4_two_clusters_with_one_key_are_refused() {
     );
     let error = load_text(&second).unwrap_err().to_string();
     assert!(error.contains("share a signing key"), "{error}");
+}
+
+#[test]
+fn a4_two_clusters_with_one_client_certificate_are_refused() {
+    let both = |second: &str| {
+        let first = "  clientCertificates: [spiffe://fleet/weu-7]\n  defaultTenant:";
+        let cluster = format!(
+            "- name: neu-1\n  issuer: https://neu-1.example\n  jwks: {{url: 'https://neu-1.example/jwks'}}\n  callerAudiences: [acrpull-broker]\n  subjectAudiences: [\"api://AzureCRTokenExchange\"]\n  syncers: [\"system:serviceaccount:acrpull-system:acrpull-syncer\"]\n  clientCertificates: [{second}]\nidentities:"
+        );
+        let text = GOOD
+            .replacen("  defaultTenant:", first, 1)
+            .replacen("identities:", &cluster, 1);
+        load_text(&text).map(|config| config.clusters.len())
+    };
+    assert_eq!(both("spiffe://fleet/neu-1").unwrap(), 2);
+    let error = both("neu-1.example, spiffe://fleet/weu-7")
+        .unwrap_err()
+        .to_string();
+    assert_eq!(
+        error,
+        r#"clusters[1].clientCertificates: "spiffe://fleet/weu-7" is of cluster "weu-7" already"#
+    );
 }
 
 #[test]
