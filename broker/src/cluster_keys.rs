@@ -126,7 +126,7 @@ mod tests {
     use runtime::{SystemClock, Tasks};
 
     use super::*;
-    use crate::authn::test_keys::Signer;
+    use crate::{authn::test_keys::Signer, config::GrantModes};
 
     fn config(name: &str, keys: KeySource) -> ClusterConfig {
         ClusterConfig {
@@ -138,6 +138,7 @@ mod tests {
             syncers: vec!["system:serviceaccount:acrpull-system:acrpull-syncer".into()],
             operators: Vec::new(),
             default_tenant: None,
+            grant_modes: GrantModes::default(),
             tenant_ceiling: Vec::new(),
             registry_ceiling: Vec::new(),
         }

@@ -7,6 +7,7 @@ mod clouds;
 mod file;
 mod load;
 mod pattern;
+mod policy;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -17,6 +18,7 @@ use crate::authn::KeySet;
 pub use clouds::{Cloud, Clouds};
 pub use load::{ConfigError, FILE_FIELD, Loaded, load};
 pub use pattern::Pattern;
+pub use policy::{Grant, GrantMode, GrantModes, GrantedClients, GrantedIdentity, Policy};
 
 /// Everything that the file says.
 #[derive(Debug)]
@@ -50,6 +52,8 @@ pub struct ClusterConfig {
     pub operators: Vec<String>,
     /// Tenant of federated identities that name none.
     pub default_tenant: Option<TenantId>,
+    /// What its requests need of the grants.
+    pub grant_modes: GrantModes,
     /// Tenants that federated requests may name; empty means any.
     pub tenant_ceiling: Vec<TenantId>,
     /// Registries that any request may name; empty means any of an allowed domain.
@@ -76,15 +80,6 @@ pub struct JwksUrl {
     pub token_file: Option<PathBuf>,
 }
 
-/// Broker-owned identities and the grants to use them. Default deny.
-#[derive(Debug)]
-pub struct Policy {
-    /// Declared identities; no other is ever used.
-    pub identities: Vec<Arc<Identity>>,
-    /// Who may use them for what.
-    pub grants: Vec<Grant>,
-}
-
 /// An identity that the broker itself holds.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
@@ -98,29 +93,6 @@ pub struct Identity {
     pub client_id: Option<AzureId>,
     /// The other way to name it.
     pub resource_id: Option<ResourceId>,
-}
-
-/// One rule: everything in it must match.
-#[derive(Debug)]
-pub struct Grant {
-    /// Name in logs.
-    pub name: Arc<str>,
-    /// Exact cluster names.
-    pub clusters: Vec<String>,
-    /// Namespaces.
-    pub namespaces: Vec<Pattern>,
-    /// ServiceAccounts; every one of a request must match.
-    pub service_accounts: Vec<Pattern>,
-    /// The identity's name.
-    pub identity: Arc<str>,
-    /// Exact registries.
-    pub registries: Vec<RegistryHost>,
-    /// Repositories.
-    pub repositories: Vec<Pattern>,
-    /// Exact actions.
-    pub actions: Vec<String>,
-    /// Whether requests without a scope, for all that the identity may do, are allowed too.
-    pub registry_wide: bool,
 }
 
 /// How Azure is reached.

@@ -29,6 +29,7 @@ pub mod grpc;
 pub mod http;
 pub mod live;
 pub mod metrics;
+pub mod names;
 pub mod openapi;
 pub mod reload;
 pub mod request;

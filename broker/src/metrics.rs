@@ -1,5 +1,6 @@
 //! Every metric of the broker. Labels come from enums and from the names of configured clusters, never from a request.
 
+mod policy;
 mod process;
 mod upstream;
 
@@ -18,6 +19,7 @@ use prometheus_client::{
 use proto::Reason;
 
 use crate::access::Call;
+pub use policy::PolicyMetrics;
 pub use process::{Closed, ConfigMetrics, ConnectionMetrics, TlsFailure};
 pub use upstream::UpstreamMetrics;
 
@@ -30,6 +32,7 @@ pub struct Metrics {
     cache_entries: Family<CacheName, Gauge<u64, AtomicU64>>,
     cache_fetches: Family<CacheName, Gauge<u64, AtomicU64>>,
     upstream: UpstreamMetrics,
+    policy: PolicyMetrics,
 }
 
 /// How a look-up in a cache went.
@@ -120,6 +123,7 @@ impl Metrics {
             cache_entries: Family::default(),
             cache_fetches: Family::default(),
             upstream: UpstreamMetrics::register(registry),
+            policy: PolicyMetrics::register(registry),
         };
         registry.register(
             "acrpull_broker_requests",
@@ -184,6 +188,11 @@ impl Metrics {
     /// The metrics of calls to Azure.
     pub fn upstream(&self) -> UpstreamMetrics {
         self.upstream.clone()
+    }
+
+    /// The metrics of the policy.
+    pub fn policy(&self) -> &PolicyMetrics {
+        &self.policy
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     access::{self, Admits, Role, Rule},
     authn::{AuthnError, Caller, TokenError},
-    authz::{self, Permit},
+    authz::{self, Permit, grants::Decision},
     credentials::{Credential, Credentials},
     error::CredentialError,
     explain, fleet, grpc,
@@ -306,8 +306,15 @@ fn permitted(
         RequestedIdentity::BrokerOwned(_) => None,
     };
     let permit = authz::permit(&caller, subject.as_ref(), request, &live.clouds, &live.policy)?;
-    if let Some(grant) = permit.grant() {
-        span.record("acrpull.policy.rule", grant);
+    match permit.decision() {
+        Decision::NotNeeded => {}
+        Decision::Granted(grant) => {
+            span.record("acrpull.policy.rule", &**grant);
+        }
+        Decision::ReportOnly => {
+            span.record("acrpull.policy.report_only", true);
+            admitted.record.report_missing_grant(&caller.cluster.config.name);
+        }
     }
     Ok(permit)
 }

@@ -19,7 +19,9 @@ use tower::ServiceExt as _;
 use crate::{
     authn::{Authenticator, Cluster, KeyStore, test_keys::Signer},
     azure::Azure,
-    config::{Clouds, ClusterConfig, Grant, Identity, KeySource, Pattern, Policy},
+    config::{
+        Clouds, ClusterConfig, Grant, GrantModes, GrantedIdentity, Identity, KeySource, Pattern, Policy,
+    },
     credentials::Credentials,
     live::{Live, Snapshot},
     metrics::Metrics,
@@ -232,6 +234,7 @@ fn cluster(name: &str, signer: &Signer, syncers: &[&str], operators: &[&str]) ->
         syncers: listed(syncers),
         operators: listed(operators),
         default_tenant: None,
+        grant_modes: GrantModes::default(),
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
     };
@@ -254,7 +257,7 @@ fn policy(clouds: &Clouds) -> Policy {
         clusters: vec!["east".into()],
         namespaces: vec![Pattern::new("web")],
         service_accounts: vec![Pattern::new("app")],
-        identity: "team-web".into(),
+        identity: GrantedIdentity::BrokerOwned("team-web".into()),
         registries: vec![REGISTRY.parse().unwrap()],
         repositories: vec![Pattern::new("team/*")],
         actions: vec!["pull".into()],

@@ -8,7 +8,10 @@ use runtime::clock::ManualClock;
 use serde_json::{Value, json};
 
 use super::{test_keys::Signer, *};
-use crate::{access::Role, config::KeySource};
+use crate::{
+    access::Role,
+    config::{GrantModes, KeySource},
+};
 
 const NOW: u64 = 1_795_000_000;
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
@@ -26,6 +29,7 @@ fn cluster(name: &str, signer: &Signer) -> Arc<Cluster> {
         syncers: vec![SYNCER.into()],
         operators: Vec::new(),
         default_tenant: None,
+        grant_modes: GrantModes::default(),
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
     };

@@ -7,7 +7,7 @@ use proto::types::ResourceId;
 use super::*;
 use crate::{
     authn::{Cluster, KeySet, KeyStore},
-    config::{ClusterConfig, KeySource, Pattern},
+    config::{ClusterConfig, Grant, GrantModes, GrantedIdentity, KeySource, Pattern},
     request::{CloudReference, Wish},
 };
 
@@ -37,7 +37,7 @@ fn rig() -> Rig {
         clusters: vec!["weu-7".into()],
         namespaces: vec![Pattern::new("web"), Pattern::new("web-*")],
         service_accounts: vec![Pattern::new("app"), Pattern::new("job-*")],
-        identity: "team-web".into(),
+        identity: GrantedIdentity::BrokerOwned("team-web".into()),
         registries: vec!["prod.azurecr.io".parse().unwrap()],
         repositories: vec![Pattern::new("team/*")],
         actions: vec!["pull".into()],
@@ -52,6 +52,7 @@ fn rig() -> Rig {
         syncers: vec!["system:serviceaccount:acrpull-system:acrpull-syncer".into()],
         operators: Vec::new(),
         default_tenant: Some(TENANT.parse().unwrap()),
+        grant_modes: GrantModes::default(),
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
     };
@@ -201,7 +202,7 @@ fn permit_two_grants_of_half_each_are_none() {
         service_accounts: vec![Pattern::new("job-*")],
         clusters: vec!["weu-7".into()],
         namespaces: vec![Pattern::new("*")],
-        identity: "team-web".into(),
+        identity: GrantedIdentity::BrokerOwned("team-web".into()),
         registries: vec!["prod.azurecr.io".parse().unwrap()],
         repositories: vec![Pattern::new("*")],
         actions: vec!["pull".into()],

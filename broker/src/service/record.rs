@@ -1,7 +1,10 @@
 //! How one call ended: counted once, and logged here if it was refused or failed, wherever that was noticed.
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -21,6 +24,7 @@ struct Entry {
     wire: WireFormat,
     call: Call,
     outcome: OnceLock<Outcome>,
+    is_reported: AtomicBool,
     started_at: Instant,
 }
 
@@ -32,6 +36,7 @@ impl Record {
             wire,
             call,
             outcome: OnceLock::new(),
+            is_reported: AtomicBool::new(false),
             started_at: Instant::now(),
         }))
     }
@@ -67,6 +72,19 @@ impl Record {
             azure.request_id = error.azure_request_id,
             retry_after_s = error.retry_after.map(|wait| wait.as_secs()),
             "refused or failed: {error}"
+        );
+    }
+
+    /// Notes that the call needs a grant, has none, and goes on all the same. Once for each call, however often the policy is
+    /// asked on its way.
+    pub fn report_missing_grant(&self, cluster: &Arc<str>) {
+        if self.0.is_reported.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        self.0.metrics.policy().count_reported(cluster);
+        tracing::warn!(
+            call = self.0.call.as_str(),
+            "no grant allows this, and it goes on: the grants of its cluster are only reported"
         );
     }
 }

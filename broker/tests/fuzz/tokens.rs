@@ -8,7 +8,7 @@ use std::{
 use broker::{
     access::{self, Role},
     authn::{Authenticator, Cluster, KeySet, KeyStore},
-    config::{ClusterConfig, KeySource},
+    config::{ClusterConfig, GrantModes, KeySource},
 };
 use hostile::{document, fuzz, text};
 use runtime::clock::ManualClock;
@@ -60,6 +60,7 @@ fn rig() -> Rig {
         syncers: vec![SYNCER.into()],
         operators: Vec::new(),
         default_tenant: None,
+        grant_modes: GrantModes::default(),
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
     };

@@ -18,7 +18,9 @@ use broker::{
         Azure, Transport,
         transport::{Answer, Endpoint, Stage, TransportError},
     },
-    config::{Clouds, ClusterConfig, Grant, Identity, KeySource, Pattern, Policy},
+    config::{
+        Clouds, ClusterConfig, Grant, GrantModes, GrantedIdentity, Identity, KeySource, Pattern, Policy,
+    },
     credentials::{Credential, Credentials},
     error::CredentialError,
     expiry::FLOOR,
@@ -281,6 +283,7 @@ fn caller(jwks: &str) -> Caller {
         syncers: vec!["system:serviceaccount:acrpull-system:acrpull-syncer".to_owned()],
         operators: Vec::new(),
         default_tenant: None,
+        grant_modes: GrantModes::default(),
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
     };
@@ -318,7 +321,7 @@ fn policy(state: &State, clouds: &Clouds) -> Policy {
             clusters: vec!["cluster".to_owned()],
             namespaces: vec![Pattern::new("*")],
             service_accounts: vec![Pattern::new("*")],
-            identity: Arc::clone(&identity.name),
+            identity: GrantedIdentity::BrokerOwned(Arc::clone(&identity.name)),
             registries: state
                 .registries
                 .iter()

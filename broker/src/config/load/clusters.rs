@@ -11,6 +11,7 @@ use super::{
 use crate::{
     authn::KeySet,
     config::{ClusterConfig, JwksUrl, KeySource, file},
+    names,
 };
 
 pub(super) fn cluster(
@@ -27,18 +28,19 @@ pub(super) fn cluster(
         syncers,
         operators,
         default_tenant,
+        grants,
         ceilings,
     } = cluster;
-    https(&format!("{field}.issuer"), &issuer)?;
+    issuer_url(&format!("{field}.issuer"), &issuer)?;
     for (list, what) in [
         (&caller_audiences, "callerAudiences"),
         (&subject_audiences, "subjectAudiences"),
         (&syncers, "syncers"),
     ] {
-        if list.is_empty() || list.iter().any(String::is_empty) {
+        if list.is_empty() || list.iter().any(|entry| is_blank_or_padded(entry)) {
             return Err(content(
                 format!("{field}.{what}"),
-                "must have at least one entry, and no empty one",
+                "must have at least one entry, none of them empty or with white space around it",
             ));
         }
     }
@@ -55,7 +57,9 @@ pub(super) fn cluster(
         if let Some(wrong) = list.iter().find(|sub| !is_service_account_subject(sub)) {
             return Err(content(
                 format!("{field}.{what}"),
-                format!("{wrong:?} must be system:serviceaccount:<namespace>:<name>"),
+                format!(
+                    "{wrong:?} must be system:serviceaccount:<namespace>:<name>, with the names of a namespace and of a ServiceAccount"
+                ),
             ));
         }
     }
@@ -68,6 +72,7 @@ pub(super) fn cluster(
         syncers,
         operators,
         default_tenant: optional(&format!("{field}.defaultTenant"), default_tenant)?,
+        grant_modes: super::grants::modes(&grants),
         tenant_ceiling: all(&format!("{field}.ceilings.tenants"), &ceilings.tenants)?,
         registry_ceiling: all(&format!("{field}.ceilings.registries"), &ceilings.registries)?,
     })
@@ -148,12 +153,26 @@ pub(super) fn distinct_keys(clusters: &[ClusterConfig]) -> Result<(), ConfigErro
     Ok(())
 }
 
+/// The text is compared with `iss` character by character, so it has no second spelling; OpenID Connect Discovery 1.0
+/// section 3 knows no query and no fragment in it.
+fn issuer_url(field: &str, text: &str) -> Result<(), ConfigError> {
+    let url = https(field, text)?;
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(content(
+            field,
+            format!("{text:?} must have no query and no fragment"),
+        ));
+    }
+    Ok(())
+}
+
+/// No token has such an audience or subject, and it is hard to see.
+fn is_blank_or_padded(text: &str) -> bool {
+    text.is_empty() || text.trim() != text || text.chars().any(char::is_control)
+}
+
 fn is_service_account_subject(sub: &str) -> bool {
-    let mut parts = sub.split(':');
-    let [system, kind, namespace, name] = [parts.next(), parts.next(), parts.next(), parts.next()];
-    (system, kind) == (Some("system"), Some("serviceaccount"))
-        && [namespace, name]
-            .into_iter()
-            .all(|part| part.is_some_and(|part| !part.is_empty()))
-        && parts.next().is_none()
+    sub.strip_prefix("system:serviceaccount:")
+        .and_then(|names| names.split_once(':'))
+        .is_some_and(|(namespace, name)| names::is_namespace(namespace) && names::is_object_name(name))
 }

@@ -10,7 +10,10 @@ use super::*;
 use crate::{
     authn::{Caller, Cluster, KeyStore, Subject},
     authz::permit,
-    config::{Clouds, ClusterConfig, Grant, Identity, JwksUrl, KeySource, Pattern, Policy},
+    config::{
+        Clouds, ClusterConfig, Grant, GrantModes, GrantedIdentity, Identity, JwksUrl, KeySource, Pattern,
+        Policy,
+    },
     request::{CloudReference, DockerConfigRequest, IdentitySelector, RequestedIdentity, Wish},
 };
 
@@ -109,7 +112,7 @@ fn key(meaning: &Meaning, own_cluster: &'static str, token: &str) -> AccessKey {
         clusters: CLUSTERS.map(str::to_owned).to_vec(),
         namespaces: vec![Pattern::new("*")],
         service_accounts: vec![Pattern::new("*")],
-        identity: Arc::clone(&identity.name),
+        identity: GrantedIdentity::BrokerOwned(Arc::clone(&identity.name)),
         registries: REGISTRIES.map(|(_, host)| host.parse().unwrap()).to_vec(),
         repositories: vec![Pattern::new("*")],
         actions: vec!["pull".to_owned(), "push".to_owned()],
@@ -181,6 +184,7 @@ fn caller(cluster: &str) -> Caller {
         syncers: Vec::new(),
         operators: Vec::new(),
         default_tenant: None,
+        grant_modes: GrantModes::default(),
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
     };
