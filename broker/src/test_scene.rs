@@ -20,7 +20,8 @@ use crate::{
     authn::{Authenticator, Cluster, KeyStore, test_keys::Signer},
     azure::Azure,
     config::{
-        Clouds, ClusterConfig, Grant, GrantModes, GrantedIdentity, Identity, KeySource, Pattern, Policy,
+        Clouds, ClusterConfig, Grant, GrantMode, GrantModes, GrantedIdentity, Identity, KeySource, Pattern,
+        Policy,
     },
     credentials::Credentials,
     live::{Live, Snapshot},
@@ -60,6 +61,9 @@ pub(crate) struct Shape {
     pub(crate) has_east: bool,
     pub(crate) has_syncer: bool,
     pub(crate) has_grant: bool,
+    /// For broker-owned identities.
+    pub(crate) is_report_only: bool,
+    pub(crate) demands_federated_grants: bool,
 }
 
 /// An answer, whole.
@@ -74,6 +78,8 @@ impl Shape {
         has_east: true,
         has_syncer: true,
         has_grant: true,
+        is_report_only: false,
+        demands_federated_grants: false,
     };
 }
 
@@ -149,9 +155,17 @@ impl Answer {
 /// The configuration, with what `shape` says of east.
 pub(crate) fn snapshot(shape: Shape) -> Snapshot {
     let syncers: &[&str] = if shape.has_syncer { &[SYNCER] } else { &[] };
-    let mut clusters = vec![cluster("west", &WEST, &[SYNCER], &[])];
+    let modes = GrantModes {
+        broker_owned: if shape.is_report_only {
+            GrantMode::Report
+        } else {
+            GrantMode::Enforce
+        },
+        federated: shape.demands_federated_grants.then_some(GrantMode::Enforce),
+    };
+    let mut clusters = vec![cluster("west", &WEST, &[SYNCER], &[], GrantModes::default())];
     if shape.has_east {
-        clusters.insert(0, cluster("east", &EAST, syncers, &[OPERATOR]));
+        clusters.insert(0, cluster("east", &EAST, syncers, &[OPERATOR], modes));
     }
     let clouds = Clouds::new(Vec::new());
     let mut policy = policy(&clouds);
@@ -223,7 +237,13 @@ fn claims(subject: &str, audience: &str) -> Value {
     json!({"iss": ISSUER, "sub": subject, "aud": [audience], "iat": NOW, "nbf": NOW, "exp": NOW + 86400})
 }
 
-fn cluster(name: &str, signer: &Signer, syncers: &[&str], operators: &[&str]) -> Arc<Cluster> {
+fn cluster(
+    name: &str,
+    signer: &Signer,
+    syncers: &[&str],
+    operators: &[&str],
+    grant_modes: GrantModes,
+) -> Arc<Cluster> {
     let listed = |subs: &[&str]| subs.iter().map(|sub| (*sub).to_owned()).collect();
     let config = ClusterConfig {
         name: name.into(),
@@ -234,7 +254,7 @@ fn cluster(name: &str, signer: &Signer, syncers: &[&str], operators: &[&str]) ->
         syncers: listed(syncers),
         operators: listed(operators),
         default_tenant: None,
-        grant_modes: GrantModes::default(),
+        grant_modes,
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
     };

@@ -1,5 +1,8 @@
 //! Each rule said no to once, each kind of request said yes to once.
 
+mod canonical;
+mod federated;
+
 use std::time::UNIX_EPOCH;
 
 use proto::types::ResourceId;
