@@ -1,9 +1,13 @@
 //! The command line. The only reader of it.
 
+mod grants;
+
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use runtime::telemetry::TelemetryArgs;
+
+pub use grants::{GrantsCommand, GrantsTestArgs, OutputFormat, Who};
 
 /// Turns identities into Azure Container Registry credentials and hands them out.
 #[derive(Debug, Parser)]
@@ -11,7 +15,7 @@ use runtime::telemetry::TelemetryArgs;
     name = "broker",
     version,
     propagate_version = true,
-    after_help = "Exit codes: 64 for a bad command line or configuration, 1 for any other failure."
+    after_help = "Exit codes: 64 for a bad command line or configuration, 1 for any other failure, and where grants test says no."
 )]
 pub struct BrokerArgs {
     /// What to do.
@@ -26,6 +30,9 @@ pub enum Command {
     Run(RunArgs),
     /// Checks a configuration file and says what is wrong with it.
     CheckConfig(ConfigArgs),
+    /// Rehearses what the grants of a configuration file say.
+    #[command(subcommand)]
+    Grants(GrantsCommand),
 }
 
 /// Where the configuration is.

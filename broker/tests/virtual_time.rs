@@ -8,6 +8,7 @@ mod virtual_time {
     mod early_death;
     mod holder;
     mod outages;
+    mod policy;
     mod renewal;
     mod rig;
     mod scene;

@@ -4,6 +4,7 @@
 use std::{collections::BTreeSet, fmt};
 
 use proto::types::{AzureId, RegistryHost, Scope, TenantId};
+use serde::Serialize;
 
 use super::grants::{Asked, Field, allows_account, allows_repository, federated, misses};
 use crate::config::{Grant, Pattern};
@@ -12,7 +13,7 @@ use crate::config::{Grant, Pattern};
 const MAX_ENTRIES: usize = 10;
 
 /// A grant for the same identity, or for federated ones if the request is.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub struct Near<'a> {
     /// The grant's name.
     pub grant: &'a str,
@@ -21,7 +22,7 @@ pub struct Near<'a> {
 }
 
 /// A field of a grant that does not allow what is asked.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Miss {
     /// Its name in the configuration.
     pub field: &'static str,

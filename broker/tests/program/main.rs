@@ -2,5 +2,6 @@
 
 mod attack;
 mod drain;
+mod grants;
 mod process;
 mod readiness;

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use azure_simulator::{Calls, Fault, InProcess, Operation, Service, ServiceAccountToken, State};
+use azure_simulator::{Calls, Fault, InProcess, Operation, Service, ServiceAccountToken, State, TimeSource};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use broker::{
     authn::{Caller, Cluster, KeySet, KeyStore, Subject},
@@ -49,6 +49,18 @@ pub(crate) struct VirtualClock {
 }
 
 impl VirtualClock {
+    pub(crate) fn starting_now() -> Self {
+        Self {
+            start: Instant::now(),
+            set_by_s: AtomicI64::new(0),
+        }
+    }
+
+    /// The same time, for the simulator.
+    pub(crate) fn of_azure(self: Arc<Self>) -> TimeSource {
+        Arc::new(move || jiff::Timestamp::try_from(UNIX_EPOCH + EPOCH + self.elapsed()).unwrap())
+    }
+
     pub(crate) fn elapsed(&self) -> Duration {
         self.start.elapsed()
     }
@@ -110,18 +122,10 @@ impl Rig {
     }
 
     pub(crate) fn with_replicas(state: State, replicas: usize) -> Self {
-        let clock = Arc::new(VirtualClock {
-            start: Instant::now(),
-            set_by_s: AtomicI64::new(0),
-        });
-        let azure_clock = Arc::clone(&clock);
+        let clock = Arc::new(VirtualClock::starting_now());
         let clouds = Clouds::new(Vec::new());
         let policy = policy(&state, &clouds);
-        let azure = InProcess::new(
-            state,
-            Arc::new(move || jiff::Timestamp::try_from(UNIX_EPOCH + EPOCH + azure_clock.elapsed()).unwrap()),
-        )
-        .unwrap();
+        let azure = InProcess::new(state, Arc::clone(&clock).of_azure()).unwrap();
         let replicas = (0..replicas).map(|_| replica(&azure, &clock)).collect();
         let jwks = azure.jwks_json();
         Self {
@@ -266,11 +270,16 @@ pub(crate) fn claims(token: &str) -> serde_json::Value {
 
 fn replica(azure: &InProcess, clock: &Arc<VirtualClock>) -> Credentials {
     let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
+    credentials(azure, clock, &metrics)
+}
+
+/// The engine in front of the simulator.
+pub(crate) fn credentials(azure: &InProcess, clock: &Arc<VirtualClock>, metrics: &Metrics) -> Credentials {
     let clock: Arc<dyn Clock> = Arc::<VirtualClock>::clone(clock);
     let transport = Arc::new(InProcessTransport(azure.clone()));
     let imds = "http://169.254.169.254".parse().unwrap();
     let azure = Azure::over(transport, imds, Arc::clone(&clock), metrics.upstream());
-    Credentials::new(Arc::new(azure), clock, &metrics)
+    Credentials::new(Arc::new(azure), clock, metrics)
 }
 
 fn caller(jwks: &str) -> Caller {

@@ -100,11 +100,19 @@ fn a4_scope_without_an_action_matches_nothing() {
 
 #[test]
 fn a4_ids_match_in_any_case() {
-    let rig = rig();
-    let upper = "33333333-3333-3333-3333-000000000001".to_uppercase();
+    const MIXED: &str = "33333333-3333-3333-3333-00000000AbCd";
+    let mut rig = rig();
+    rig.policy.identities = vec![Arc::new(Identity {
+        name: "team-web".into(),
+        cloud: Arc::clone(rig.clouds.named("PublicCloud").unwrap()),
+        tenant: TENANT.parse().unwrap(),
+        client_id: Some(MIXED.parse().unwrap()),
+        resource_id: None,
+    })];
+    let id = MIXED.to_uppercase().parse().unwrap();
     let request = DockerConfigRequest {
         registry: "PROD.azurecr.IO".parse().unwrap(),
-        identity: RequestedIdentity::BrokerOwned(IdentitySelector::ClientId(upper.parse().unwrap())),
+        identity: RequestedIdentity::BrokerOwned(IdentitySelector::ClientId(id)),
         ..owned_request()
     };
     assert!(decide(&rig, None, &request).is_ok());
