@@ -124,7 +124,7 @@ fn selector_of(identity: &Identity) -> Option<Selector> {
     let by_resource = identity.resource_id.as_ref().map(ToString::to_string);
     by_client
         .map(Selector::ClientId)
-        .or(by_resource.map(Selector::ResourceId))
+        .or_else(|| by_resource.map(Selector::ResourceId))
 }
 
 /// A syncer of the cluster. Its keys are not asked for.

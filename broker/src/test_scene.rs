@@ -61,9 +61,7 @@ pub(crate) struct Shape {
     pub(crate) has_east: bool,
     pub(crate) has_syncer: bool,
     pub(crate) has_grant: bool,
-    /// For broker-owned identities.
-    pub(crate) is_report_only: bool,
-    pub(crate) demands_federated_grants: bool,
+    pub(crate) grant_modes: GrantModes,
 }
 
 /// An answer, whole.
@@ -78,8 +76,10 @@ impl Shape {
         has_east: true,
         has_syncer: true,
         has_grant: true,
-        is_report_only: false,
-        demands_federated_grants: false,
+        grant_modes: GrantModes {
+            broker_owned: GrantMode::Enforce,
+            federated: None,
+        },
     };
 }
 
@@ -155,17 +155,9 @@ impl Answer {
 /// The configuration, with what `shape` says of east.
 pub(crate) fn snapshot(shape: Shape) -> Snapshot {
     let syncers: &[&str] = if shape.has_syncer { &[SYNCER] } else { &[] };
-    let modes = GrantModes {
-        broker_owned: if shape.is_report_only {
-            GrantMode::Report
-        } else {
-            GrantMode::Enforce
-        },
-        federated: shape.demands_federated_grants.then_some(GrantMode::Enforce),
-    };
     let mut clusters = vec![cluster("west", &WEST, &[SYNCER], &[], GrantModes::default())];
     if shape.has_east {
-        clusters.insert(0, cluster("east", &EAST, syncers, &[OPERATOR], modes));
+        clusters.insert(0, cluster("east", &EAST, syncers, &[OPERATOR], shape.grant_modes));
     }
     let clouds = Clouds::new(Vec::new());
     let mut policy = policy(&clouds);

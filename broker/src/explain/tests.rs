@@ -2,8 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::test_scene::{
-    NOBODY, OPERATOR, SYNCER, Scene, Shape, federated_request, granted_request, snapshot, subject_token,
+use crate::{
+    config::{GrantMode, GrantModes},
+    test_scene::{
+        NOBODY, OPERATOR, SYNCER, Scene, Shape, federated_request, granted_request, snapshot, subject_token,
+    },
 };
 
 async fn explain(scene: &Scene, caller: &str, request: Value) -> Value {
@@ -219,7 +222,10 @@ async fn explain_report_only_says_that_it_would_be_denied() {
     let scene = Scene::new().await;
     scene.live.replace(snapshot(Shape {
         has_grant: false,
-        is_report_only: true,
+        grant_modes: GrantModes {
+            broker_owned: GrantMode::Report,
+            federated: None,
+        },
         ..Shape::WHOLE
     }));
     let answer = explain(&scene, SYNCER, granted_request()).await;
@@ -253,7 +259,10 @@ async fn explain_federated_request_has_a_grant_to_check_where_one_is_demanded() 
     let scene = Scene::new().await;
     let shown = subject_token("east", "system:serviceaccount:web:app");
     scene.live.replace(snapshot(Shape {
-        demands_federated_grants: true,
+        grant_modes: GrantModes {
+            broker_owned: GrantMode::Enforce,
+            federated: Some(GrantMode::Enforce),
+        },
         ..Shape::WHOLE
     }));
     let answer = explain(&scene, SYNCER, federated_request(&shown)).await;

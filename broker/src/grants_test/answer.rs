@@ -160,7 +160,7 @@ impl fmt::Display for Answer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.decision, &self.grant) {
             (Ruling::Granted, grant) => {
-                writeln!(f, "allowed by grant {}", grant.as_deref().unwrap_or_default())?
+                writeln!(f, "allowed by grant {}", grant.as_deref().unwrap_or_default())?;
             }
             (Ruling::NotNeeded, _) => writeln!(f, "allowed without a grant: Entra ID decides")?,
             (Ruling::ReportOnly, _) => writeln!(f, "allowed and reported: no grant allows it")?,

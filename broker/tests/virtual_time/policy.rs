@@ -27,7 +27,7 @@ const DENIALS: [&str; 5] = [
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// Runs `test` on random cases, in virtual time.
-fn check(test: impl AsyncFn(&World, &Case) -> Result<(), TestCaseError>) {
+fn check(test: &impl AsyncFn(&World, &Case) -> Result<(), TestCaseError>) {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
@@ -104,7 +104,7 @@ fn is_for(outcome: &Outcome, ask: &Ask) -> bool {
 #[test]
 fn a3_answer_is_given_if_and_only_if_the_model_says_so() {
     let (tokens, denials) = (Cell::new(0), Cell::new(0));
-    check(async |world, case| {
+    check(&async |world: &World, case: &Case| {
         for (outcome, turn) in play(world, &case.rules, case).await.iter().zip(&case.order) {
             let ask = &case.asks[*turn];
             let is_denied = matches!(outcome, Outcome::Refused(reason) if DENIALS.contains(&reason.as_str()));
@@ -130,7 +130,7 @@ fn a3_answer_is_given_if_and_only_if_the_model_says_so() {
 
 #[test]
 fn a3_grants_of_others_change_nothing() {
-    check(async |world, case| {
+    check(&async |world: &World, case: &Case| {
         // X is whoever asks first; the others are all whose cluster or namespace is another.
         let of_x = |ask: &Ask| {
             let x = &case.asks[case.order[0]];

@@ -118,6 +118,7 @@ operators:
 {{- with .defaultTenant }}
 defaultTenant: {{ . | quote }}
 {{- end }}
+grants: {{ toJson .grants }}
 ceilings: {{ toJson .ceilings }}
 {{- end -}}
 {{- end -}}

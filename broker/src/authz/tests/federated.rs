@@ -34,12 +34,14 @@ fn decision(rig: &Rig, subject: Option<&Subject>, request: &DockerConfigRequest)
     Some(permit.decision().clone())
 }
 
+/// A change that the grant does not allow.
+type Break = fn(&mut DockerConfigRequest, &mut Subject);
+
 #[test]
 fn a4_federated_request_needs_a_grant_where_the_cluster_demands_one() {
     let rig = granted();
     let allowed = decision(&rig, Some(&subject("web")), &federated_request());
     assert_eq!(allowed, Some(Decision::Granted("web".into())));
-    type Break = fn(&mut DockerConfigRequest, &mut Subject);
     let cases: [(&str, Break); 10] = [
         ("namespaces", |request, subject| {
             *request = DockerConfigRequest {
@@ -49,12 +51,12 @@ fn a4_federated_request_needs_a_grant_where_the_cluster_demands_one() {
             subject.namespace = "data".into();
         }),
         ("serviceAccounts", |request, _| {
-            request.service_accounts = vec!["other".into()]
+            request.service_accounts = vec!["other".into()];
         }),
         ("serviceAccounts", |request, _| request.service_accounts.clear()),
         ("serviceAccounts", |_, subject| subject.name = "other".into()),
         ("registries", |request, _| {
-            request.registry = "test.azurecr.io".parse().unwrap()
+            request.registry = "test.azurecr.io".parse().unwrap();
         }),
         ("repositories", |request, _| {
             request.scopes = ScopeSet::from_field("repository:other/app:pull").unwrap();
@@ -64,7 +66,7 @@ fn a4_federated_request_needs_a_grant_where_the_cluster_demands_one() {
         }),
         ("registryWide", |request, _| request.scopes = ScopeSet::default()),
         ("federated.tenants", |request, _| {
-            name(request, Some(OTHER_TENANT), CLIENT)
+            name(request, Some(OTHER_TENANT), CLIENT);
         }),
         ("federated.clientIds", |request, _| {
             name(request, None, "33333333-3333-3333-3333-000000000002");

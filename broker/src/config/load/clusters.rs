@@ -153,8 +153,8 @@ pub(super) fn distinct_keys(clusters: &[ClusterConfig]) -> Result<(), ConfigErro
     Ok(())
 }
 
-/// The text is compared with `iss` character by character, so it has no second spelling; OpenID Connect Discovery 1.0
-/// section 3 knows no query and no fragment in it.
+/// The text is compared with `iss` character by character, so it has no second spelling; `OpenID` Connect
+/// Discovery 1.0 section 3 knows no query and no fragment in it.
 fn issuer_url(field: &str, text: &str) -> Result<(), ConfigError> {
     let url = https(field, text)?;
     if url.query().is_some() || url.fragment().is_some() {

@@ -59,7 +59,7 @@ pub(crate) fn case() -> impl Strategy<Value = Case> {
                 .into_iter()
                 .map(
                     |(blind, at, miss)| match grants.get(usize::from(at) % (grants.len() + 1)) {
-                        Some(grant) => aimed(grant, blind, miss),
+                        Some(grant) => aimed(grant, &blind, miss),
                         None => blind,
                     },
                 )
@@ -77,8 +77,8 @@ pub(crate) fn case() -> impl Strategy<Value = Case> {
         })
 }
 
-/// A request that `grant` allows, but for one field that is as blind as it was.
-fn aimed(grant: &Grant, blind: Ask, miss: u8) -> Ask {
+/// A request that `grant` allows, but for one field that is as blind as it was, or asks for more.
+fn aimed(grant: &Grant, blind: &Ask, miss: u8) -> Ask {
     let mut ask = blind.clone();
     let fitting = |names: &[&str], patterns: &[String]| {
         let fits = |name: &&&str| {
@@ -123,6 +123,16 @@ fn aimed(grant: &Grant, blind: Ask, miss: u8) -> Ask {
                 ),
             },
         };
+    }
+    if miss == 9 {
+        ask.actions = owned(ACTIONS.to_vec());
+    }
+    if miss == 10 {
+        ask.service_accounts = owned(ACCOUNTS.to_vec());
+    }
+    if let (7 | 8, Asked::Federated { subject, .. }) = (miss, &mut ask.identity) {
+        // The token of an account that is not among those of the request.
+        ACCOUNTS[usize::from(subject.2 == ACCOUNTS[0])].clone_into(&mut subject.2);
     }
     ask
 }

@@ -120,8 +120,8 @@ impl Grant {
                 },
             ) => {
                 accounts.push(subject.2.clone());
-                let tenant = tenant.clone().or(cluster.default_tenant.clone());
-                clients.contains(client) && tenant.is_some_and(|tenant| tenants.contains(&tenant))
+                let tenant = tenant.as_ref().or(cluster.default_tenant.as_ref());
+                clients.contains(client) && tenant.is_some_and(|tenant| tenants.contains(tenant))
             }
             _ => false,
         };
