@@ -14,6 +14,7 @@ pub mod crd;
 pub mod credential;
 pub mod events;
 pub mod execute;
+pub mod guard_rails;
 pub mod inputs;
 pub mod kube_calls;
 pub mod links;
@@ -46,6 +47,7 @@ use crate::{
     args::{Command, RunArgs, SyncerArgs},
     context::{Context, Limits},
     crd::AcrPullBinding,
+    guard_rails::GuardRails,
     kube_calls::{KubeCalls, KubeError, Verb},
     links::LinkKeeper,
     memory::Memory,
@@ -107,6 +109,7 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
     let calls = KubeCalls::new(metrics.clone());
     probe(&client, &calls, label_selector.as_deref()).await?;
 
+    let guard_rails = GuardRails::new(client.clone(), calls.clone(), metrics.clone());
     let (stores, writers) = watches::stores();
     let memory = Arc::new(Memory::default());
     let (events, publisher) = events::channel(client.clone(), calls.clone());
@@ -141,6 +144,7 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
     );
     tasks.spawn("controller", controller::run(Arc::clone(&context), stores, wakes));
     tasks.spawn("events", publisher.run(shutdown.clone()));
+    tasks.spawn("guard rails", guard_rails.watch(shutdown.clone()));
     let router = admin::router(registry, readiness, shutdown.clone());
     tasks.spawn_to_the_end("admin", admin::serve(listener, router)?);
     tasks.run_until_done(GRACE).await

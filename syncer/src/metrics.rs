@@ -3,7 +3,7 @@
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue},
-    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
 use proto::Reason;
@@ -22,6 +22,7 @@ pub struct Metrics {
     kube_requests: Family<KubeLabels, Counter>,
     link_delay: Histogram,
     ready_delay: Histogram,
+    unbounded_rights: Family<RightLabels, Gauge>,
 }
 
 /// How a pass ended.
@@ -72,6 +73,11 @@ struct KubeLabels {
     code: u32,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RightLabels {
+    resource: &'static str,
+}
+
 impl Metrics {
     /// Registers everything.
     pub fn register(registry: &mut Registry) -> Self {
@@ -82,6 +88,7 @@ impl Metrics {
             kube_requests: Family::default(),
             link_delay: Histogram::new(DELAY_BUCKETS),
             ready_delay: Histogram::new(DELAY_BUCKETS),
+            unbounded_rights: Family::default(),
         };
         registry.register(
             "acrpull_syncer_reconcile",
@@ -110,7 +117,19 @@ impl Metrics {
             Unit::Seconds,
             metrics.ready_delay.clone(),
         );
+        registry.register(
+            "acrpull_syncer_unbounded_rights",
+            "1 where a write that the admission policies should refuse was let through, as a dry run",
+            metrics.unbounded_rights.clone(),
+        );
         metrics
+    }
+
+    /// Whether no policy bounds the syncer's right to write `resource`.
+    pub(crate) fn right_is_unbounded(&self, resource: &'static str, is_unbounded: bool) {
+        self.unbounded_rights
+            .get_or_create(&RightLabels { resource })
+            .set(i64::from(is_unbounded));
     }
 
     /// Counts a pass.

@@ -6,6 +6,7 @@ mod broker_owned;
 mod charts;
 mod cluster_tokens;
 mod federation;
+mod guard_rails;
 mod isolation;
 mod kubelet;
 mod links;
