@@ -14,7 +14,7 @@ use runtime::Secret;
 
 use crate::{
     authn::{Caller, Subject},
-    config::{Cloud, Clouds, Identity, Policy},
+    config::{Application, Cloud, Clouds, Identity, Policy},
     request::{DockerConfigRequest, IdentitySelector, RequestedIdentity},
     tenant::Tenant,
 };
@@ -46,11 +46,26 @@ pub enum TokenSource {
         issuer: Arc<str>,
         /// The `sub` of the assertion.
         subject: Arc<str>,
+        /// Its audiences: part of the cache key, because Entra may trust one and not the other.
+        audiences: Arc<[String]>,
         /// The assertion. Not part of any key.
         assertion: Secret,
     },
     /// The broker's own identity.
     BrokerOwned(Arc<Identity>),
+}
+
+impl TokenSource {
+    /// The broker's identity and the application that it becomes, where it becomes one.
+    pub fn application(&self) -> Option<(&Arc<Identity>, &Application)> {
+        match self {
+            Self::Federated { .. } => None,
+            Self::BrokerOwned(identity) => {
+                let application = identity.application.as_ref()?;
+                Some((identity, application))
+            }
+        }
+    }
 }
 
 impl Permit {
@@ -161,6 +176,7 @@ pub fn permit(
                 cluster: Arc::clone(&cluster.name),
                 issuer: cluster.issuer.as_str().into(),
                 subject: Arc::clone(&subject.subject),
+                audiences: Arc::clone(&subject.audiences),
                 assertion: assertion.clone(),
             },
         },

@@ -5,17 +5,19 @@
 
 mod clouds;
 mod file;
+mod identities;
 mod load;
 mod pattern;
 mod policy;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
-use proto::types::{AzureId, RegistryHost, ResourceId, TenantId};
+use proto::types::{RegistryHost, TenantId};
 use url::Url;
 
 use crate::authn::KeySet;
 pub use clouds::{Cloud, Clouds};
+pub use identities::{Application, Identity, IdentitySource};
 pub use load::{ConfigError, FILE_FIELD, Loaded, load};
 pub use pattern::Pattern;
 pub use policy::{Grant, GrantMode, GrantModes, GrantedClients, GrantedIdentity, Policy};
@@ -78,21 +80,6 @@ pub struct JwksUrl {
     pub ca_bundle: Option<PathBuf>,
     /// Bearer token: `/openid/v1/jwks` of a plain cluster refuses anonymous callers.
     pub token_file: Option<PathBuf>,
-}
-
-/// An identity that the broker itself holds.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub struct Identity {
-    /// Name in grants, logs and the audit.
-    pub name: Arc<str>,
-    /// Its cloud.
-    pub cloud: Arc<Cloud>,
-    /// Its tenant.
-    pub tenant: TenantId,
-    /// How a request may name it, and how the metadata service does.
-    pub client_id: Option<AzureId>,
-    /// The other way to name it.
-    pub resource_id: Option<ResourceId>,
 }
 
 /// How Azure is reached.

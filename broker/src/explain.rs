@@ -8,7 +8,7 @@ use proto::v1;
 
 use crate::{
     authn::{AuthnError, Caller, Subject},
-    authz::{self, Permit, grants::Decision},
+    authz::{self, Permit, TokenSource, grants::Decision},
     credentials::ChainState,
     error::CredentialError,
     live::Snapshot,
@@ -102,6 +102,7 @@ impl Walk {
                         Decision::Granted(grant) => step.grant = grant.to_string(),
                         Decision::ReportOnly => step.detail = format!("{}; {}", step.detail, for_operators()),
                     }
+                    step.detail.push_str(&way_of(&permit));
                 }
                 Ok(permit)
             }
@@ -138,12 +139,22 @@ impl Walk {
         if subject_token.is_empty() {
             let name = request.service_accounts.first().cloned().unwrap_or_default();
             let subject = format!("system:serviceaccount:{}:{name}", request.namespace);
-            let text = format!("none was sent; what follows is for a token of {subject}");
+            let text = format!(
+                "none was sent; what follows is for a token of {subject} for the first subject audience"
+            );
             self.step(Check::SubjectToken, v1::Verdict::Assumed, text);
             return Ok(Some(Subject {
                 subject: subject.into(),
                 namespace: request.namespace.as_str().into(),
                 name: name.into(),
+                audiences: caller
+                    .cluster
+                    .config
+                    .subject_audiences
+                    .iter()
+                    .take(1)
+                    .cloned()
+                    .collect(),
             }));
         }
         let subject = live.authenticator.subject(subject_token.expose(), caller)?;
@@ -184,6 +195,14 @@ fn who(asks: &Caller, caller: &Caller) -> String {
         format!("{}, of cluster {own}", asks.subject)
     } else {
         format!("{}, of cluster {own}, on behalf of cluster {other}", asks.subject)
+    }
+}
+
+/// How the broker's identity gets to a registry token. For operators.
+fn way_of(permit: &Permit) -> String {
+    match permit.source() {
+        TokenSource::Federated { .. } => String::new(),
+        TokenSource::BrokerOwned(identity) => format!("; identity {} {}", identity.name, identity.way()),
     }
 }
 

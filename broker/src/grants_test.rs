@@ -46,7 +46,7 @@ pub fn grants_test(args: &GrantsTestArgs) -> Result<ExitCode, Failure> {
         egress: _,
     } = config;
     let caller = caller(clusters, &args.cluster)?;
-    let subject = subject(&request);
+    let subject = subject(&caller, &request);
     let answer = Answer::of(&caller, subject.as_ref(), &request, &clouds, &policy);
     print!("{}", answer.shown(args.output)?);
     Ok(if answer.is_allowed() {
@@ -151,7 +151,7 @@ fn caller(clusters: Vec<ClusterConfig>, name: &str) -> Result<Caller, Failure> {
 }
 
 /// The ServiceAccount whose token a federated request would show.
-fn subject(request: &DockerConfigRequest) -> Option<Subject> {
+fn subject(caller: &Caller, request: &DockerConfigRequest) -> Option<Subject> {
     let (RequestedIdentity::Federated { .. }, Some(name)) =
         (&request.identity, request.service_accounts.first())
     else {
@@ -159,6 +159,7 @@ fn subject(request: &DockerConfigRequest) -> Option<Subject> {
     };
     Some(Subject {
         subject: format!("system:serviceaccount:{}:{name}", request.namespace).into(),
+        audiences: caller.cluster.config.subject_audiences.as_slice().into(),
         namespace: request.namespace.as_str().into(),
         name: name.as_str().into(),
     })

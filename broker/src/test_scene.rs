@@ -20,8 +20,8 @@ use crate::{
     authn::{Authenticator, Cluster, KeyStore, test_keys::Signer},
     azure::Azure,
     config::{
-        Clouds, ClusterConfig, Grant, GrantMode, GrantModes, GrantedIdentity, Identity, KeySource, Pattern,
-        Policy,
+        Clouds, ClusterConfig, Grant, GrantMode, GrantModes, GrantedIdentity, Identity, IdentitySource,
+        KeySource, Pattern, Policy,
     },
     credentials::Credentials,
     live::{Live, Snapshot},
@@ -263,6 +263,8 @@ fn policy(clouds: &Clouds) -> Policy {
         tenant: TENANT.parse().unwrap(),
         client_id: Some(CLIENT.parse().unwrap()),
         resource_id: None,
+        source: IdentitySource::Imds,
+        application: None,
     };
     let grant = Grant {
         name: "web-reads-team".into(),

@@ -7,10 +7,13 @@ mod virtual_time {
     mod broken_keys;
     mod early_death;
     mod holder;
+    mod interference;
     mod outages;
     mod policy;
     mod renewal;
     mod rig;
     mod scene;
+    mod sources;
     mod throttling;
+    mod two_tenants;
 }

@@ -10,7 +10,7 @@ use proto::types::ResourceId;
 use super::*;
 use crate::{
     authn::{Cluster, KeySet, KeyStore},
-    config::{ClusterConfig, Grant, GrantModes, GrantedIdentity, KeySource, Pattern},
+    config::{ClusterConfig, Grant, GrantModes, GrantedIdentity, IdentitySource, KeySource, Pattern},
     request::{CloudReference, Wish},
 };
 
@@ -34,6 +34,8 @@ fn rig() -> Rig {
         tenant: TENANT.parse().unwrap(),
         client_id: Some(CLIENT.parse().unwrap()),
         resource_id: Some(RESOURCE.parse().unwrap()),
+        source: IdentitySource::Imds,
+        application: None,
     });
     let grant = Grant {
         name: "web".into(),
@@ -108,6 +110,7 @@ fn subject(namespace: &str) -> Subject {
         subject: format!("system:serviceaccount:{namespace}:app").into(),
         namespace: namespace.into(),
         name: "app".into(),
+        audiences: vec!["api://AzureCRTokenExchange".into()].into(),
     }
 }
 

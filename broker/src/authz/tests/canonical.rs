@@ -108,6 +108,8 @@ fn a4_ids_match_in_any_case() {
         tenant: TENANT.parse().unwrap(),
         client_id: Some(MIXED.parse().unwrap()),
         resource_id: None,
+        source: IdentitySource::Imds,
+        application: None,
     })];
     let id = MIXED.to_uppercase().parse().unwrap();
     let request = DockerConfigRequest {

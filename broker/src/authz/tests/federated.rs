@@ -119,6 +119,7 @@ fn a4_federated_grant_is_of_one_cloud() {
         authority: "https://login.mirror.example".parse().unwrap(),
         registry_suffixes: vec!["azurecr.io".into()],
         registry_audience: "https://containerregistry.azure.net".into(),
+        federation_audience: None,
     };
     rig.clouds = Clouds::new(vec![Arc::new(mirror)]);
     let request = DockerConfigRequest {

@@ -108,7 +108,7 @@ impl World {
             policy: config.policy,
         };
         let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
-        let credentials = credentials(&self.azure, &self.clock, &metrics);
+        let credentials = credentials(&self.azure, &Arc::default(), &self.clock, &metrics);
         let service = Service::new(Live::new(snapshot), credentials, metrics);
         serve::router(service).await.0
     }
