@@ -240,7 +240,8 @@ async fn explain_report_only_says_that_it_would_be_denied() {
     let public = "no grant allows it: it would be denied, but the grants of this cluster are only reported";
     assert_eq!(step(&answer, "grant")["detail"], public);
     let answer = explain(&scene, OPERATOR, granted_request()).await;
-    let detail = format!("{public}; no grant is for identity team-web");
+    let detail =
+        format!("{public}; no grant is for identity team-web; identity team-web from the metadata service");
     assert_eq!(step(&answer, "grant")["detail"], detail);
     // To be told is not to be let through.
     let series = "acrpull_broker_grants_reported_total{";
