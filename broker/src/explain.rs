@@ -7,23 +7,16 @@ mod levels;
 use proto::v1;
 
 use crate::{
+    access::Role,
     authn::{AuthnError, Caller, Subject},
     authz::{self, Permit, TokenSource, grants::Decision},
     credentials::ChainState,
     error::CredentialError,
     live::Snapshot,
+    own_account,
     request::{DockerConfigRequest, RequestedIdentity, SubjectToken},
 };
 use checks::{Check, what_there_is};
-
-/// Whom it is explained to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reader {
-    /// A syncer: learns nothing about the policy that a refusal would not tell it.
-    Syncer,
-    /// An operator: learns the names of identities and grants, and need not show the subject token.
-    Operator,
-}
 
 #[derive(Default)]
 struct Walk {
@@ -32,9 +25,10 @@ struct Walk {
 }
 
 /// Explains `message` to `asks`, as a request of `caller`: the same one, or for an operator the same one as if it were of
-/// another cluster.
+/// another cluster. An operator learns the names of identities and grants, and need not show the subject token; nobody
+/// else learns more about the policy than a refusal would tell.
 pub fn explain(
-    reader: Reader,
+    reader: Role,
     asks: &Caller,
     caller: &Caller,
     message: v1::GetDockerConfigRequest,
@@ -72,14 +66,14 @@ impl Walk {
     /// The way of a real request once its caller is known, with a step for each check.
     fn permit(
         &mut self,
-        reader: Reader,
+        reader: Role,
         caller: &Caller,
         message: v1::GetDockerConfigRequest,
         live: &Snapshot,
     ) -> Result<Permit, CredentialError> {
         let demand = match reader {
-            Reader::Syncer => SubjectToken::Required,
-            Reader::Operator => SubjectToken::Optional,
+            Role::Syncer | Role::Workload => SubjectToken::Required,
+            Role::Operator => SubjectToken::Optional,
         };
         let parsed = DockerConfigRequest::parse(message, demand);
         let request = parsed.map_err(|error| self.denied(Check::Request, error.into(), &[]))?;
@@ -88,6 +82,11 @@ impl Walk {
         let subject = self
             .subject(caller, &request, live)
             .map_err(|error| self.denied(Check::SubjectToken, error.into(), checks))?;
+        if reader == Role::Workload {
+            own_account::check(caller, subject.as_ref(), &request)
+                .map_err(|other| self.denied(Check::OwnAccount, other.into(), checks))?;
+            self.step(Check::OwnAccount, v1::Verdict::Passed, "it asks for itself");
+        }
         let permit = authz::permit(caller, subject.as_ref(), &request, &live.clouds, &live.policy);
         let for_operators = || what_there_is(caller, subject.as_ref(), &request, &live.clouds, &live.policy);
         match permit {
@@ -96,7 +95,7 @@ impl Walk {
                     let text = check.passed_text(&request, Some(&permit));
                     self.step(*check, v1::Verdict::Passed, text);
                 }
-                if let (Reader::Operator, Some(step)) = (reader, self.steps.last_mut()) {
+                if let (Role::Operator, Some(step)) = (reader, self.steps.last_mut()) {
                     match permit.decision() {
                         Decision::NotNeeded => {}
                         Decision::Granted(grant) => step.grant = grant.to_string(),
@@ -114,7 +113,7 @@ impl Walk {
                 }
                 let error = CredentialError::from(denied);
                 let error = match (reader, at) {
-                    (Reader::Operator, Check::Grant) => CredentialError {
+                    (Role::Operator, Check::Grant) => CredentialError {
                         message: format!("{}; {}", error.message, for_operators()).into(),
                         ..error
                     },

@@ -177,7 +177,7 @@ mod tests {
     use super::*;
     use crate::{
         authn::{KeySet, KeyStore, test_keys::Signer},
-        config::{ClusterConfig, GrantModes},
+        config::{ClusterConfig, GrantModes, Workloads},
     };
 
     fn request(set: impl FnOnce(&mut InvalidateRequest)) -> InvalidateRequest {
@@ -196,6 +196,7 @@ mod tests {
             // As long as such lists get.
             syncers: vec!["system:serviceaccount:acrpull-system:acrpull-syncer".into(); 20],
             operators: Vec::new(),
+            workloads: Workloads::default(),
             default_tenant: None,
             grant_modes: GrantModes::default(),
             tenant_ceiling: Vec::new(),

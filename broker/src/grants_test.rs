@@ -43,7 +43,7 @@ pub fn grants_test(args: &GrantsTestArgs) -> Result<ExitCode, Failure> {
         clusters,
         clouds,
         policy,
-        egress: _,
+        ..
     } = config;
     let caller = caller(clusters, &args.cluster)?;
     let subject = subject(&caller, &request);
@@ -147,6 +147,7 @@ fn caller(clusters: Vec<ClusterConfig>, name: &str) -> Result<Caller, Failure> {
     Ok(Caller {
         cluster: Arc::new(Cluster { config, keys }),
         subject,
+        evidence: Arc::default(),
     })
 }
 

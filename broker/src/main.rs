@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use broker::args::{BrokerArgs, Command, GrantsCommand};
+use broker::args::{AuditCommand, BrokerArgs, Command, GrantsCommand};
 use runtime::{Failure, failure};
 
 fn main() -> ExitCode {
@@ -18,6 +18,9 @@ fn run(args: BrokerArgs) -> Result<ExitCode, Failure> {
     match args.command {
         Command::CheckConfig(args) => broker::check_config(&args).map(|()| ExitCode::SUCCESS),
         Command::Grants(GrantsCommand::Test(args)) => broker::grants_test(&args),
+        Command::Audit {
+            command: AuditCommand::Fingerprint(args),
+        } => broker::audit::command::fingerprint(&args).map(|()| ExitCode::SUCCESS),
         Command::Run(args) => {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()

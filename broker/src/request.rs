@@ -16,6 +16,8 @@ use crate::names;
 
 /// ServiceAccounts and scopes of one request at most.
 const MAX_ENTRIES: usize = 64;
+/// A UUID has 36; what Kubernetes writes there is opaque (apimachinery `types.UID`).
+const MAX_UID_CHARS: usize = 128;
 
 /// 2100-01-01, since 1970. A later expiry is no expiry, and arithmetic with it could overflow.
 const LATEST_EXPIRY: Duration = Duration::from_secs(4_102_444_800);
@@ -26,6 +28,8 @@ pub struct DockerConfigRequest {
     pub namespace: String,
     /// Name of the binding, for logs.
     pub binding: String,
+    /// Its UID, for the audit.
+    pub binding_uid: String,
     /// ServiceAccounts that will be linked to the Secret.
     pub service_accounts: Vec<String>,
     /// Where the token will be used.
@@ -161,11 +165,8 @@ impl DockerConfigRequest {
             rejected_fingerprint,
             force,
         } = message;
-        let v1::BindingReference {
-            namespace,
-            name,
-            uid: _for_the_audit,
-        } = binding.ok_or_else(|| InvalidField::new("binding", "must be set"))?;
+        let v1::BindingReference { namespace, name, uid } =
+            binding.ok_or_else(|| InvalidField::new("binding", "must be set"))?;
         if !names::is_namespace(&namespace) {
             return Err(InvalidField::new(
                 "binding.namespace",
@@ -173,6 +174,12 @@ impl DockerConfigRequest {
             ));
         }
         object_name("binding.name", &name)?;
+        if uid.len() > MAX_UID_CHARS {
+            return Err(InvalidField::new(
+                "binding.uid",
+                "must have at most 128 characters",
+            ));
+        }
         if service_accounts.is_empty() || service_accounts.len() > MAX_ENTRIES {
             return Err(InvalidField::new("service_accounts", "must have 1 to 64 entries"));
         }
@@ -189,6 +196,7 @@ impl DockerConfigRequest {
         Ok(Self {
             namespace,
             binding: name,
+            binding_uid: uid,
             service_accounts,
             registry: parse("registry", &registry)?,
             scopes: scopes

@@ -10,7 +10,9 @@ use proto::types::ResourceId;
 use super::*;
 use crate::{
     authn::{Cluster, KeySet, KeyStore},
-    config::{ClusterConfig, Grant, GrantModes, GrantedIdentity, IdentitySource, KeySource, Pattern},
+    config::{
+        ClusterConfig, Grant, GrantModes, GrantedIdentity, IdentitySource, KeySource, Pattern, Workloads,
+    },
     request::{CloudReference, Wish},
 };
 
@@ -56,6 +58,7 @@ fn rig() -> Rig {
         subject_audiences: vec!["api://AzureCRTokenExchange".into()],
         syncers: vec!["system:serviceaccount:acrpull-system:acrpull-syncer".into()],
         operators: Vec::new(),
+        workloads: Workloads::default(),
         default_tenant: Some(TENANT.parse().unwrap()),
         grant_modes: GrantModes::default(),
         tenant_ceiling: Vec::new(),
@@ -67,7 +70,11 @@ fn rig() -> Rig {
     });
     let subject = Arc::from("system:serviceaccount:acrpull-system:acrpull-syncer");
     Rig {
-        caller: Caller { cluster, subject },
+        caller: Caller {
+            cluster,
+            subject,
+            evidence: Arc::default(),
+        },
         clouds,
         policy: Policy {
             identities: vec![identity],
@@ -85,6 +92,7 @@ fn owned_request() -> DockerConfigRequest {
     DockerConfigRequest {
         namespace: "web".into(),
         binding: "app".into(),
+        binding_uid: String::new(),
         service_accounts: vec!["app".into()],
         registry: "prod.azurecr.io".parse().unwrap(),
         scopes: ScopeSet::from_field("repository:team/app:pull").unwrap(),

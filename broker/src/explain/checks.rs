@@ -24,6 +24,8 @@ pub enum Check {
     Request,
     /// The ServiceAccount's token.
     SubjectToken,
+    /// A workload asks for itself.
+    OwnAccount,
     /// The cloud is known.
     Cloud,
     /// The registry is of the cloud, and below the ceiling of the cluster.
@@ -75,6 +77,7 @@ impl Check {
             Self::Caller => "caller",
             Self::Request => "request",
             Self::SubjectToken => "subject_token",
+            Self::OwnAccount => "own_account",
             Self::Cloud => "cloud",
             Self::Registry => "registry",
             Self::Namespace => "namespace",
@@ -107,7 +110,7 @@ impl Check {
                     "a grant allows all of it".to_owned()
                 }
             },
-            Self::Caller | Self::Request | Self::SubjectToken => String::new(),
+            Self::Caller | Self::Request | Self::SubjectToken | Self::OwnAccount => String::new(),
         }
     }
 }

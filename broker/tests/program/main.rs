@@ -1,7 +1,9 @@
 //! The built program, from the outside: how it starts, what it withstands, how it ends.
 
 mod attack;
+mod audit;
 mod drain;
 mod grants;
+mod kept_keys;
 mod process;
 mod readiness;

@@ -18,7 +18,7 @@ use broker::{
         Azure, Transport,
         transport::{Answer, Endpoint, Stage, TransportError},
     },
-    config::{Clouds, ClusterConfig, GrantModes, Identity, KeySource, Policy},
+    config::{Clouds, ClusterConfig, GrantModes, Identity, KeySource, Policy, Workloads},
     credentials::{Credential, Credentials},
     error::CredentialError,
     expiry::FLOOR,
@@ -269,6 +269,7 @@ impl Rig {
         let request = DockerConfigRequest {
             namespace: ask.namespace.clone(),
             binding: "binding".to_owned(),
+            binding_uid: String::new(),
             service_accounts: vec!["app".to_owned()],
             registry: ask.registry.parse().unwrap(),
             scopes: ScopeSet::from_field(&ask.scope).unwrap(),
@@ -334,6 +335,7 @@ fn caller(jwks: &str) -> Caller {
         subject_audiences: vec![AUDIENCE.to_owned(), OTHER_AUDIENCE.to_owned()],
         syncers: vec!["system:serviceaccount:acrpull-system:acrpull-syncer".to_owned()],
         operators: Vec::new(),
+        workloads: Workloads::default(),
         default_tenant: None,
         grant_modes: GrantModes::default(),
         tenant_ceiling: Vec::new(),
@@ -345,5 +347,6 @@ fn caller(jwks: &str) -> Caller {
             keys: KeyStore::default(),
         }),
         subject: "system:serviceaccount:acrpull-system:acrpull-syncer".into(),
+        evidence: Arc::default(),
     }
 }

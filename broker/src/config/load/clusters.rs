@@ -7,9 +7,10 @@ use url::Url;
 use super::{
     Folder,
     field::{ConfigError, all, content, https, optional},
+    workloads,
 };
 use crate::{
-    authn::KeySet,
+    authn::{KeySet, ServiceAccount},
     config::{ClusterConfig, JwksUrl, KeySource, file},
     names,
 };
@@ -27,6 +28,7 @@ pub(super) fn cluster(
         subject_audiences,
         syncers,
         operators,
+        workloads: for_themselves,
         default_tenant,
         grants,
         ceilings,
@@ -71,6 +73,7 @@ pub(super) fn cluster(
         subject_audiences,
         syncers,
         operators,
+        workloads: workloads::workloads(&format!("{field}.workloads"), for_themselves)?,
         default_tenant: optional(&format!("{field}.defaultTenant"), default_tenant)?,
         grant_modes: super::grants::modes(&grants),
         tenant_ceiling: all(&format!("{field}.ceilings.tenants"), &ceilings.tenants)?,
@@ -172,7 +175,6 @@ fn is_blank_or_padded(text: &str) -> bool {
 }
 
 fn is_service_account_subject(sub: &str) -> bool {
-    sub.strip_prefix("system:serviceaccount:")
-        .and_then(|names| names.split_once(':'))
-        .is_some_and(|(namespace, name)| names::is_namespace(namespace) && names::is_object_name(name))
+    ServiceAccount::parse(sub)
+        .is_some_and(|account| names::is_namespace(account.namespace) && names::is_object_name(account.name))
 }

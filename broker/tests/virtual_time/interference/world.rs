@@ -6,10 +6,11 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use axum::{Router, body::Body};
 use azure_simulator::{InProcess, Issuer, Principal, Registry, Role, ServiceAccountToken, State};
 use broker::{
+    audit::Audit,
     authn::{Authenticator, Cluster, KeyStore},
     config::{self, KeySource},
     live::{Live, Snapshot},
-    metrics::Metrics,
+    metrics::{AuditMetrics, Metrics},
     serve,
     service::Service,
 };
@@ -107,9 +108,13 @@ impl World {
             clouds: config.clouds,
             policy: config.policy,
         };
-        let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
+        let mut registry = prometheus_client::registry::Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        let clock = Arc::<VirtualClock>::clone(&self.clock);
+        let (audit, _no_writer) =
+            Audit::start(config.audit, clock, AuditMetrics::register(&mut registry)).unwrap();
         let credentials = credentials(&self.azure, &Arc::default(), &self.clock, &metrics);
-        let service = Service::new(Live::new(snapshot), credentials, metrics);
+        let service = Service::new(Live::new(snapshot), credentials, metrics, audit);
         serve::router(service).await.0
     }
 
@@ -204,7 +209,7 @@ impl World {
         let path = self.folder.path().join("config.yaml");
         let document = json!({
             "apiVersion": "config.acrpull.dev/v1alpha1", "kind": "BrokerConfiguration",
-            "clusters": clusters, "identities": identities, "grants": grants,
+            "clusters": clusters, "identities": identities, "grants": grants, "audit": {"sink": "off"},
         });
         std::fs::write(&path, document.to_string()).unwrap();
         path

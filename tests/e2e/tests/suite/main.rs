@@ -20,3 +20,4 @@ mod shared;
 mod traces;
 mod whole_run;
 mod wire;
+mod workloads;

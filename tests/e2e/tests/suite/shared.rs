@@ -60,6 +60,9 @@ pub(crate) const REGISTRY_WIDE: Granted = Granted {
     number: 4,
 };
 
+/// Beginning of the names of namespaces whose ServiceAccounts may ask for themselves.
+pub(crate) const WORKLOADS: &str = "itself";
+
 const ALL: [Granted; 4] = [BY_CLIENT_ID, BY_RESOURCE_ID, NARROW, REGISTRY_WIDE];
 
 impl Granted {
@@ -130,6 +133,7 @@ fn options() -> StackOptions {
         grants: ALL.iter().map(Granted::grant).collect(),
         // The same issuer and another key: two clusters of a fleet.
         more_clusters: vec![NEIGHBOUR.cluster(controlplane::DEFAULT_ISSUER)],
+        workloads: vec![format!("{WORKLOADS}-*")],
         registry_domains: ["azurecr.io", "azurecr.us", "azurecr.cn", "azurecr.airgap.example"]
             .map(str::to_owned)
             .into(),
