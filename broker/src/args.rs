@@ -1,5 +1,6 @@
 //! The command line. The only reader of it.
 
+mod grants;
 mod listener_tls;
 
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
@@ -7,6 +8,7 @@ use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use runtime::telemetry::TelemetryArgs;
 
+pub use grants::{GrantsCommand, GrantsTestArgs, OutputFormat, Who};
 pub use listener_tls::{ClientAuthMode, ListenerTlsArgs};
 
 /// Turns identities into Azure Container Registry credentials and hands them out.
@@ -15,7 +17,7 @@ pub use listener_tls::{ClientAuthMode, ListenerTlsArgs};
     name = "broker",
     version,
     propagate_version = true,
-    after_help = "Exit codes: 64 for a bad command line or configuration, 1 for any other failure."
+    after_help = "Exit codes: 64 for a bad command line or configuration, 1 for any other failure, and where grants test says no."
 )]
 pub struct BrokerArgs {
     /// What to do.
@@ -30,6 +32,9 @@ pub enum Command {
     Run(RunArgs),
     /// Checks a configuration file and says what is wrong with it.
     CheckConfig(ConfigArgs),
+    /// Rehearses what the grants of a configuration file say.
+    #[command(subcommand)]
+    Grants(GrantsCommand),
     /// Helps to read the audit log.
     Audit {
         /// What to find out.

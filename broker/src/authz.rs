@@ -1,7 +1,11 @@
 //! Who may have what: the only place where a [`Permit`] is made, and nothing is fetched without one. Pure.
 //!
 //! Default deny. Federated requests need a ServiceAccount token of the binding's own namespace and stay under the
-//! cluster's ceilings; Entra then decides. Broker-owned identities are declared and granted, or denied.
+//! cluster's ceilings; Entra then decides, and a grant besides where the cluster demands one. Broker-owned identities are
+//! declared and granted, or denied. [`grants`] says what a grant allows.
+
+pub mod grants;
+pub mod nearest;
 
 use std::sync::Arc;
 
@@ -10,10 +14,11 @@ use runtime::Secret;
 
 use crate::{
     authn::{Caller, Subject},
-    config::{Application, Cloud, Clouds, Grant, Identity, Policy},
+    config::{Application, Cloud, Clouds, Identity, Policy},
     request::{DockerConfigRequest, IdentitySelector, RequestedIdentity},
     tenant::Tenant,
 };
+use grants::{Asked, AskedIdentity, Decision};
 
 /// What has been allowed. Only [`permit`] makes one.
 pub struct Permit {
@@ -21,7 +26,7 @@ pub struct Permit {
     source: TokenSource,
     registry: RegistryHost,
     scopes: ScopeSet,
-    grant: Option<Arc<str>>,
+    decision: Decision,
 }
 
 /// Where the Entra token comes from.
@@ -84,9 +89,17 @@ impl Permit {
         &self.scopes
     }
 
-    /// The grant that allowed it, for broker-owned identities.
+    /// What the grants said.
+    pub fn decision(&self) -> &Decision {
+        &self.decision
+    }
+
+    /// The grant that allowed it, where one did.
     pub fn grant(&self) -> Option<&str> {
-        self.grant.as_deref()
+        match &self.decision {
+            Decision::Granted(name) => Some(name),
+            Decision::NotNeeded | Decision::ReportOnly => None,
+        }
     }
 }
 
@@ -139,6 +152,51 @@ pub fn permit(
     clouds: &Clouds,
     policy: &Policy,
 ) -> Result<Permit, Denied> {
+    let asked = asked(caller, subject, request, clouds, policy)?;
+    let cluster = &caller.cluster.config;
+    let decision =
+        grants::decide(&asked, &policy.grants, cluster.grant_modes).ok_or_else(|| no_grant(request))?;
+    Ok(Permit {
+        tenant: Tenant {
+            cluster: Arc::clone(&cluster.name),
+            namespace: request.namespace.as_str().into(),
+        },
+        source: match asked.identity {
+            AskedIdentity::BrokerOwned(identity) => TokenSource::BrokerOwned(Arc::clone(identity)),
+            AskedIdentity::Federated {
+                cloud,
+                tenant,
+                client,
+                subject,
+                assertion,
+            } => TokenSource::Federated {
+                cloud: Arc::clone(cloud),
+                tenant: tenant.clone(),
+                client: client.clone(),
+                cluster: Arc::clone(&cluster.name),
+                issuer: cluster.issuer.as_str().into(),
+                subject: Arc::clone(&subject.subject),
+                audiences: Arc::clone(&subject.audiences),
+                assertion: assertion.clone(),
+            },
+        },
+        registry: request.registry.clone(),
+        scopes: request.scopes.clone(),
+        decision,
+    })
+}
+
+/// What is asked of the grants, once every rule that is not a grant has said yes.
+///
+/// # Errors
+/// The first of those rules that says no. An identity that is not declared is [`Denied::NoGrant`] too.
+pub fn asked<'a>(
+    caller: &'a Caller,
+    subject: Option<&'a Subject>,
+    request: &'a DockerConfigRequest,
+    clouds: &'a Clouds,
+    policy: &'a Policy,
+) -> Result<Asked<'a>, Denied> {
     let cluster = &caller.cluster.config;
     let cloud = clouds
         .requested(&request.cloud.name, &request.cloud.authority_host)
@@ -153,16 +211,12 @@ pub fn permit(
     if !cluster.registry_ceiling.is_empty() && !cluster.registry_ceiling.contains(&request.registry) {
         return Err(Denied::RegistryCeiling(request.registry.clone()));
     }
-    let no_grant = || Denied::NoGrant {
-        namespace: request.namespace.clone(),
-        registry: request.registry.clone(),
-    };
-    let (source, grant) = match (&request.identity, subject) {
+    let identity = match (&request.identity, subject) {
         (
             RequestedIdentity::Federated {
                 tenant,
                 client,
-                subject_token,
+                subject_token: assertion,
             },
             Some(subject),
         ) => {
@@ -170,53 +224,45 @@ pub fn permit(
                 return Err(Denied::OtherNamespace(request.namespace.clone()));
             }
             let tenant = tenant
-                .clone()
-                .or_else(|| cluster.default_tenant.clone())
+                .as_ref()
+                .or(cluster.default_tenant.as_ref())
                 .ok_or(Denied::NoTenant)?;
-            if !cluster.tenant_ceiling.is_empty() && !cluster.tenant_ceiling.contains(&tenant) {
-                return Err(Denied::TenantCeiling(tenant));
+            if !cluster.tenant_ceiling.is_empty() && !cluster.tenant_ceiling.contains(tenant) {
+                return Err(Denied::TenantCeiling(tenant.clone()));
             }
-            let source = TokenSource::Federated {
-                cloud: Arc::clone(cloud),
+            AskedIdentity::Federated {
+                cloud,
                 tenant,
-                client: client.clone(),
-                cluster: Arc::clone(&cluster.name),
-                issuer: cluster.issuer.as_str().into(),
-                subject: Arc::clone(&subject.subject),
-                audiences: Arc::clone(&subject.audiences),
-                assertion: subject_token.clone(),
-            };
-            (source, None)
+                client,
+                subject,
+                assertion,
+            }
         }
         // Without a verified subject there is nobody to act for.
-        (RequestedIdentity::Federated { .. }, None) => return Err(no_grant()),
-        (RequestedIdentity::BrokerOwned(selector), _) => {
-            let identity = policy
+        (RequestedIdentity::Federated { .. }, None) => return Err(no_grant(request)),
+        (RequestedIdentity::BrokerOwned(selector), _) => AskedIdentity::BrokerOwned(
+            policy
                 .identities
                 .iter()
                 .find(|identity| names(selector, identity) && identity.cloud == *cloud)
-                .ok_or_else(no_grant)?;
-            let grant = policy
-                .grants
-                .iter()
-                .find(|grant| allows(grant, identity, request, &cluster.name))
-                .ok_or_else(no_grant)?;
-            (
-                TokenSource::BrokerOwned(Arc::clone(identity)),
-                Some(Arc::clone(&grant.name)),
-            )
-        }
+                .ok_or_else(|| no_grant(request))?,
+        ),
     };
-    Ok(Permit {
-        tenant: Tenant {
-            cluster: Arc::clone(&cluster.name),
-            namespace: request.namespace.as_str().into(),
-        },
-        source,
-        registry: request.registry.clone(),
-        scopes: request.scopes.clone(),
-        grant,
+    Ok(Asked {
+        cluster: &cluster.name,
+        namespace: &request.namespace,
+        service_accounts: &request.service_accounts,
+        identity,
+        registry: &request.registry,
+        scopes: &request.scopes,
     })
+}
+
+fn no_grant(request: &DockerConfigRequest) -> Denied {
+    Denied::NoGrant {
+        namespace: request.namespace.clone(),
+        registry: request.registry.clone(),
+    }
 }
 
 /// Whether `selector` means `identity`.
@@ -225,31 +271,6 @@ pub fn names(selector: &IdentitySelector, identity: &Identity) -> bool {
         IdentitySelector::ClientId(id) => identity.client_id.as_ref() == Some(id),
         IdentitySelector::ResourceId(id) => identity.resource_id.as_ref() == Some(id),
     }
-}
-
-/// One grant must allow all of it: two grants that each allow half are no grant.
-fn allows(grant: &Grant, identity: &Identity, request: &DockerConfigRequest, cluster: &str) -> bool {
-    let scope_is_allowed = || {
-        request.scopes.iter().all(|scope| {
-            scope.kind == "repository"
-                && grant
-                    .repositories
-                    .iter()
-                    .any(|pattern| pattern.matches(&scope.name))
-                && scope.actions.iter().all(|action| grant.actions.contains(action))
-        })
-    };
-    *grant.identity == *identity.name
-        && grant.clusters.iter().any(|name| name == cluster)
-        && grant.namespaces.iter().any(|pattern| pattern.matches(&request.namespace))
-        && !request.service_accounts.is_empty()
-        && request
-            .service_accounts
-            .iter()
-            .all(|account| grant.service_accounts.iter().any(|pattern| pattern.matches(account)))
-        && grant.registries.contains(&request.registry)
-        // Without a scope the token can do all that the identity may do: no list of repositories covers that.
-        && if request.scopes.is_empty() { grant.registry_wide } else { scope_is_allowed() }
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use runtime::Failure;
 use crate::{
     args::ConfigArgs,
     config::{
-        self, AuditConfig, AuditSink, ClusterConfig, Config, ConfigError, EgressConfig, Grant, Identity,
-        KeySource, Limits, OnBlocked, Rate,
+        self, AuditConfig, AuditSink, ClusterConfig, Config, ConfigError, EgressConfig, Grant, GrantMode,
+        GrantedIdentity, Identity, KeySource, Limits, OnBlocked, Rate,
     },
 };
 
@@ -100,9 +100,15 @@ fn write_cluster(f: &mut fmt::Formatter<'_>, cluster: &ClusterConfig) -> fmt::Re
     };
     let (name, issuer) = (&cluster.name, &cluster.issuer);
     let (syncers, operators) = (cluster.syncers.len(), cluster.operators.len());
+    let modes = cluster.grant_modes;
+    let (owned, federated) = (
+        modes.broker_owned.as_str(),
+        modes.federated.map_or("off", GrantMode::as_str),
+    );
     write!(
         f,
-        "cluster {name}: issuer {issuer}; keys {keys}; syncers: {syncers}, operators: {operators}"
+        "cluster {name}: issuer {issuer}; keys {keys}; syncers: {syncers}, operators: {operators}; \
+         grants: {owned} for broker-owned identities, {federated} for federated ones"
     )?;
     for (index, certificate) in cluster.client_certificates.iter().enumerate() {
         let before = if index == 0 { "; client certificates:" } else { "," };
@@ -153,13 +159,22 @@ fn write_grant(f: &mut fmt::Formatter<'_>, grant: &Grant) -> fmt::Result {
         });
     }
     let registries: Vec<&str> = grant.registries.iter().map(RegistryHost::as_str).collect();
+    let identity = match &grant.identity {
+        GrantedIdentity::BrokerOwned(name) => name.to_string(),
+        GrantedIdentity::Federated(clients) => {
+            format!(
+                "federated {:?} of {:?} in {}",
+                clients.clients, clients.tenants, clients.cloud
+            )
+        }
+    };
     writeln!(
         f,
         "grant {}: {} at {}, as {}, for ServiceAccounts {:?} of namespaces {:?} of {}",
         grant.name,
         scopes,
         registries.join(", "),
-        grant.identity,
+        identity,
         grant.service_accounts,
         grant.namespaces,
         grant.clusters.join(", ")

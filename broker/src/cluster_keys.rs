@@ -154,7 +154,7 @@ mod tests {
     use super::*;
     use crate::{
         authn::test_keys::Signer,
-        config::{Limits, Workloads},
+        config::{GrantModes, Limits, Workloads},
     };
 
     fn config(name: &str, keys: KeySource) -> ClusterConfig {
@@ -169,6 +169,7 @@ mod tests {
             client_certificates: Vec::new(),
             workloads: Workloads::default(),
             default_tenant: None,
+            grant_modes: GrantModes::default(),
             tenant_ceiling: Vec::new(),
             registry_ceiling: Vec::new(),
             limits: Limits::default(),

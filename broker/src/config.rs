@@ -10,6 +10,7 @@ mod identities;
 mod limits;
 mod load;
 mod pattern;
+mod policy;
 mod registry_fence;
 mod workloads;
 
@@ -26,6 +27,7 @@ pub use identities::{Application, Identity, IdentitySource};
 pub use limits::{Limits, Rate};
 pub use load::{ConfigError, FILE_FIELD, Loaded, load};
 pub use pattern::Pattern;
+pub use policy::{Grant, GrantMode, GrantModes, GrantedClients, GrantedIdentity, Policy};
 pub use registry_fence::RegistryFence;
 pub use workloads::Workloads;
 
@@ -68,6 +70,8 @@ pub struct ClusterConfig {
     pub workloads: Workloads,
     /// Tenant of federated identities that name none.
     pub default_tenant: Option<TenantId>,
+    /// What its requests need of the grants.
+    pub grant_modes: GrantModes,
     /// Tenants that federated requests may name; empty means any.
     pub tenant_ceiling: Vec<TenantId>,
     /// Registries that any request may name; empty means any of an allowed domain.
@@ -94,38 +98,6 @@ pub struct JwksUrl {
     pub ca_bundle: Option<PathBuf>,
     /// Bearer token: `/openid/v1/jwks` of a plain cluster refuses anonymous callers.
     pub token_file: Option<PathBuf>,
-}
-
-/// Broker-owned identities and the grants to use them. Default deny.
-#[derive(Debug)]
-pub struct Policy {
-    /// Declared identities; no other is ever used.
-    pub identities: Vec<Arc<Identity>>,
-    /// Who may use them for what.
-    pub grants: Vec<Grant>,
-}
-
-/// One rule: everything in it must match.
-#[derive(Debug)]
-pub struct Grant {
-    /// Name in logs.
-    pub name: Arc<str>,
-    /// Exact cluster names.
-    pub clusters: Vec<String>,
-    /// Namespaces.
-    pub namespaces: Vec<Pattern>,
-    /// ServiceAccounts; every one of a request must match.
-    pub service_accounts: Vec<Pattern>,
-    /// The identity's name.
-    pub identity: Arc<str>,
-    /// Exact registries.
-    pub registries: Vec<RegistryHost>,
-    /// Repositories.
-    pub repositories: Vec<Pattern>,
-    /// Exact actions.
-    pub actions: Vec<String>,
-    /// Whether requests without a scope, for all that the identity may do, are allowed too.
-    pub registry_wide: bool,
 }
 
 /// How Azure is reached.

@@ -1,6 +1,7 @@
 //! How a request would fare, check by check, in words for the people who wrote it. Takes the same decisions as a real
 //! request through the same functions, asks Azure nothing and shows no token. Pure apart from the look into the caches.
 
+pub mod checks;
 mod levels;
 
 use proto::v1;
@@ -8,35 +9,14 @@ use proto::v1;
 use crate::{
     access::Role,
     authn::{AuthnError, Caller, Subject},
-    authz::{self, Denied, Permit, TokenSource},
-    config::Policy,
+    authz::{self, Permit, TokenSource, grants::Decision},
     credentials::ChainState,
     error::CredentialError,
     live::Snapshot,
     own_account,
-    request::{DockerConfigRequest, IdentitySelector, RequestedIdentity, SubjectToken},
+    request::{DockerConfigRequest, RequestedIdentity, SubjectToken},
 };
-
-/// Grants that are named to an operator at most; more than this nobody reads.
-const MAX_NAMED_GRANTS: usize = 20;
-
-/// What is checked, in this order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Check {
-    Caller,
-    Request,
-    SubjectToken,
-    OwnAccount,
-    Cloud,
-    Registry,
-    Namespace,
-    Tenant,
-    Grant,
-}
-
-/// The checks that the policy makes of a request, in the order in which [`authz::permit`] makes them.
-const FEDERATED: &[Check] = &[Check::Cloud, Check::Registry, Check::Namespace, Check::Tenant];
-const BROKER_OWNED: &[Check] = &[Check::Cloud, Check::Registry, Check::Grant];
+use checks::{Check, what_there_is};
 
 #[derive(Default)]
 struct Walk {
@@ -98,10 +78,7 @@ impl Walk {
         let parsed = DockerConfigRequest::parse(message, demand);
         let request = parsed.map_err(|error| self.denied(Check::Request, error.into(), &[]))?;
         self.step(Check::Request, v1::Verdict::Passed, "every field is valid");
-        let checks = match &request.identity {
-            RequestedIdentity::Federated { .. } => FEDERATED,
-            RequestedIdentity::BrokerOwned(_) => BROKER_OWNED,
-        };
+        let checks = Check::of(&request, caller);
         let subject = self
             .subject(caller, &request, live)
             .map_err(|error| self.denied(Check::SubjectToken, error.into(), checks))?;
@@ -111,33 +88,33 @@ impl Walk {
             self.step(Check::OwnAccount, v1::Verdict::Passed, "it asks for itself");
         }
         let permit = authz::permit(caller, subject.as_ref(), &request, &live.clouds, &live.policy);
+        let for_operators = || what_there_is(caller, subject.as_ref(), &request, &live.clouds, &live.policy);
         match permit {
             Ok(permit) => {
                 for check in checks {
-                    self.step(
-                        *check,
-                        v1::Verdict::Passed,
-                        passed_text(*check, &request, Some(&permit)),
-                    );
+                    let text = check.passed_text(&request, Some(&permit));
+                    self.step(*check, v1::Verdict::Passed, text);
                 }
-                if reader == Role::Operator
-                    && let (Some(grant), Some(step)) = (permit.grant(), self.steps.last_mut())
-                {
-                    grant.clone_into(&mut step.grant);
+                if let (Role::Operator, Some(step)) = (reader, self.steps.last_mut()) {
+                    match permit.decision() {
+                        Decision::NotNeeded => {}
+                        Decision::Granted(grant) => step.grant = grant.to_string(),
+                        Decision::ReportOnly => step.detail = format!("{}; {}", step.detail, for_operators()),
+                    }
                     step.detail.push_str(&way_of(&permit));
                 }
                 Ok(permit)
             }
             Err(denied) => {
-                let at = check_of(&denied);
+                let at = Check::that_denies(&denied);
                 let before = checks.iter().take_while(|check| **check != at);
                 for check in before.clone() {
-                    self.step(*check, v1::Verdict::Passed, passed_text(*check, &request, None));
+                    self.step(*check, v1::Verdict::Passed, check.passed_text(&request, None));
                 }
                 let error = CredentialError::from(denied);
                 let error = match (reader, at) {
                     (Role::Operator, Check::Grant) => CredentialError {
-                        message: format!("{}; {}", error.message, near(&request, &live.policy)).into(),
+                        message: format!("{}; {}", error.message, for_operators()).into(),
                         ..error
                     },
                     _ => error,
@@ -211,23 +188,6 @@ impl Walk {
     }
 }
 
-impl Check {
-    /// Its name in the answer.
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Caller => "caller",
-            Self::Request => "request",
-            Self::SubjectToken => "subject_token",
-            Self::OwnAccount => "own_account",
-            Self::Cloud => "cloud",
-            Self::Registry => "registry",
-            Self::Namespace => "namespace",
-            Self::Tenant => "tenant",
-            Self::Grant => "grant",
-        }
-    }
-}
-
 fn who(asks: &Caller, caller: &Caller) -> String {
     let (own, other) = (&asks.cluster.config.name, &caller.cluster.config.name);
     if own == other {
@@ -237,75 +197,12 @@ fn who(asks: &Caller, caller: &Caller) -> String {
     }
 }
 
-fn check_of(denied: &Denied) -> Check {
-    match denied {
-        Denied::Cloud => Check::Cloud,
-        Denied::RegistryDomain { .. } | Denied::RegistryCeiling(_) => Check::Registry,
-        Denied::OtherNamespace(_) => Check::Namespace,
-        Denied::NoTenant | Denied::TenantCeiling(_) => Check::Tenant,
-        Denied::NoGrant { .. } => Check::Grant,
-    }
-}
-
-fn passed_text(check: Check, request: &DockerConfigRequest, permit: Option<&Permit>) -> String {
-    match check {
-        Check::Cloud => "the broker's configuration lists it".to_owned(),
-        Check::Registry => format!("{} is one that this cluster may use", request.registry),
-        Check::Namespace => format!(
-            "the ServiceAccount is of the binding's namespace {}",
-            request.namespace
-        ),
-        Check::Tenant => match permit.map(Permit::source) {
-            Some(TokenSource::Federated { tenant, .. }) => {
-                format!("{tenant} is one that this cluster may use")
-            }
-            Some(TokenSource::BrokerOwned(_)) | None => "it is one that this cluster may use".to_owned(),
-        },
-        Check::Grant => "a grant allows all of it".to_owned(),
-        Check::Caller | Check::Request | Check::SubjectToken | Check::OwnAccount => String::new(),
-    }
-}
-
 /// How the broker's identity gets to a registry token. For operators.
 fn way_of(permit: &Permit) -> String {
     match permit.source() {
         TokenSource::Federated { .. } => String::new(),
         TokenSource::BrokerOwned(identity) => format!("; identity {} {}", identity.name, identity.way()),
     }
-}
-
-/// What there is where no grant allows a request. For operators: a caller must not learn what is declared.
-fn near(request: &DockerConfigRequest, policy: &Policy) -> String {
-    let RequestedIdentity::BrokerOwned(selector) = &request.identity else {
-        return "the identity is federated".to_owned();
-    };
-    let named = match selector {
-        IdentitySelector::ClientId(id) => format!("client id {id}"),
-        IdentitySelector::ResourceId(id) => format!("resource id {id}"),
-    };
-    let Some(identity) = policy
-        .identities
-        .iter()
-        .find(|identity| authz::names(selector, identity))
-    else {
-        return format!("no identity with {named} is declared");
-    };
-    let grants: Vec<&str> = policy
-        .grants
-        .iter()
-        .filter(|grant| grant.identity == identity.name)
-        .map(|grant| &*grant.name)
-        .take(MAX_NAMED_GRANTS)
-        .collect();
-    if grants.is_empty() {
-        return format!("identity {} is declared, and no grant is for it", identity.name);
-    }
-    format!(
-        "identity {} is declared, and of its grants ({}) none allows this cloud, cluster, namespace, ServiceAccounts, \
-         registry and scope together",
-        identity.name,
-        grants.join(", ")
-    )
 }
 
 #[cfg(test)]

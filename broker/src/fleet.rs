@@ -177,7 +177,7 @@ mod tests {
     use super::*;
     use crate::{
         authn::{KeySet, KeyStore, test_keys::Signer},
-        config::{ClusterConfig, Limits, Workloads},
+        config::{ClusterConfig, GrantModes, Limits, Workloads},
     };
 
     fn request(set: impl FnOnce(&mut InvalidateRequest)) -> InvalidateRequest {
@@ -199,6 +199,7 @@ mod tests {
             client_certificates: Vec::new(),
             workloads: Workloads::default(),
             default_tenant: None,
+            grant_modes: GrantModes::default(),
             tenant_ceiling: Vec::new(),
             registry_ceiling: Vec::new(),
             limits: Limits::default(),

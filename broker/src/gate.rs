@@ -144,6 +144,7 @@ fn span(wire: WireFormat, rule: &Rule) -> Span {
             acrpull.binding.name = tracing::field::Empty,
             acrpull.registry.server = tracing::field::Empty,
             acrpull.policy.rule = tracing::field::Empty,
+            acrpull.policy.report_only = tracing::field::Empty,
         ),
         WireFormat::Http => tracing::info_span!(
             "call",
@@ -158,6 +159,7 @@ fn span(wire: WireFormat, rule: &Rule) -> Span {
             acrpull.binding.name = tracing::field::Empty,
             acrpull.registry.server = tracing::field::Empty,
             acrpull.policy.rule = tracing::field::Empty,
+            acrpull.policy.report_only = tracing::field::Empty,
         ),
     }
 }

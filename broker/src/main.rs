@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use broker::args::{AuditCommand, BrokerArgs, Command};
+use broker::args::{AuditCommand, BrokerArgs, Command, GrantsCommand};
 use runtime::{Failure, core_dumps, failure};
 
 fn main() -> ExitCode {
@@ -11,15 +11,18 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(exit_code) => return exit_code,
     };
-    failure::exit_code("broker", core_dumps::forbid().and_then(|()| run(args)))
+    core_dumps::forbid()
+        .and_then(|()| run(args))
+        .unwrap_or_else(|failure| failure::exit_code("broker", Err(failure)))
 }
 
-fn run(args: BrokerArgs) -> Result<(), Failure> {
+fn run(args: BrokerArgs) -> Result<ExitCode, Failure> {
     match args.command {
-        Command::CheckConfig(args) => broker::check_config(&args),
+        Command::CheckConfig(args) => broker::check_config(&args).map(|()| ExitCode::SUCCESS),
+        Command::Grants(GrantsCommand::Test(args)) => broker::grants_test(&args),
         Command::Audit {
             command: AuditCommand::Fingerprint(args),
-        } => broker::audit::command::fingerprint(&args),
+        } => broker::audit::command::fingerprint(&args).map(|()| ExitCode::SUCCESS),
         Command::Run(args) => {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
@@ -28,7 +31,7 @@ fn run(args: BrokerArgs) -> Result<(), Failure> {
             let result = runtime.block_on(broker::run(args));
             // A name that is being looked up for nobody would otherwise hold the end of the process.
             runtime.shutdown_background();
-            result
+            result.map(|()| ExitCode::SUCCESS)
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod audit;
 mod clusters;
+mod policy;
 mod process;
 mod upstream;
 
@@ -23,6 +24,7 @@ use crate::access::Call;
 pub use audit::{AuditMetrics, AuditOutcome};
 use clusters::NewKeys;
 pub use clusters::{ClusterMetrics, Limited};
+pub use policy::PolicyMetrics;
 pub use process::{CertificateMetrics, Closed, ConfigMetrics, ConnectionMetrics, TlsFailure};
 pub use upstream::UpstreamMetrics;
 
@@ -36,6 +38,7 @@ pub struct Metrics {
     cache_fetches: Family<CacheName, Gauge<u64, AtomicU64>>,
     clusters: ClusterMetrics,
     upstream: UpstreamMetrics,
+    policy: PolicyMetrics,
 }
 
 /// How a look-up in a cache went.
@@ -128,6 +131,7 @@ impl Metrics {
             cache_fetches: Family::default(),
             clusters: ClusterMetrics::register(registry),
             upstream: UpstreamMetrics::register(registry),
+            policy: PolicyMetrics::register(registry),
         };
         registry.register(
             "acrpull_broker_requests",
@@ -198,6 +202,11 @@ impl Metrics {
     /// The metrics of calls to Azure.
     pub fn upstream(&self) -> UpstreamMetrics {
         self.upstream.clone()
+    }
+
+    /// The metrics of the policy.
+    pub fn policy(&self) -> &PolicyMetrics {
+        &self.policy
     }
 }
 

@@ -12,11 +12,10 @@ use proto::{
 };
 use runtime::Secret;
 
+use crate::names;
+
 /// ServiceAccounts and scopes of one request at most.
 const MAX_ENTRIES: usize = 64;
-/// Longest namespace and object names (RFC 1123 label and subdomain).
-const MAX_NAMESPACE_CHARS: usize = 63;
-const MAX_NAME_CHARS: usize = 253;
 /// A UUID has 36; what Kubernetes writes there is opaque (apimachinery `types.UID`).
 const MAX_UID_CHARS: usize = 128;
 
@@ -168,8 +167,13 @@ impl DockerConfigRequest {
         } = message;
         let v1::BindingReference { namespace, name, uid } =
             binding.ok_or_else(|| InvalidField::new("binding", "must be set"))?;
-        bounded_name("binding.namespace", &namespace, MAX_NAMESPACE_CHARS)?;
-        bounded_name("binding.name", &name, MAX_NAME_CHARS)?;
+        if !names::is_namespace(&namespace) {
+            return Err(InvalidField::new(
+                "binding.namespace",
+                "must be the name of a namespace",
+            ));
+        }
+        object_name("binding.name", &name)?;
         if uid.len() > MAX_UID_CHARS {
             return Err(InvalidField::new(
                 "binding.uid",
@@ -180,7 +184,7 @@ impl DockerConfigRequest {
             return Err(InvalidField::new("service_accounts", "must have 1 to 64 entries"));
         }
         for account in &service_accounts {
-            bounded_name("service_accounts", account, MAX_NAME_CHARS)?;
+            object_name("service_accounts", account)?;
         }
         if scopes.len() > MAX_ENTRIES {
             return Err(InvalidField::new("scopes", "must have at most 64 entries"));
@@ -326,13 +330,8 @@ fn parse<T: std::str::FromStr<Err: fmt::Display>>(
         .map_err(|error: T::Err| InvalidField::new(field, error))
 }
 
-fn bounded_name(field: &'static str, name: &str, max_chars: usize) -> Result<(), InvalidField> {
-    let is_name = !name.is_empty()
-        && name.len() <= max_chars
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.'));
-    if is_name {
+fn object_name(field: &'static str, name: &str) -> Result<(), InvalidField> {
+    if names::is_object_name(name) {
         Ok(())
     } else {
         Err(InvalidField::new(

@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     access::{Call, Role},
     audit::{Audit, facts::Facts},
-    authz::{self, Permit},
+    authz::{self, Permit, grants::Decision},
     channel::Peer,
     credentials::{Credential, Credentials},
     error::CredentialError,
@@ -220,8 +220,15 @@ fn permitted(
         own_account::check(&caller, subject.as_ref(), request)?;
     }
     let permit = authz::permit(&caller, subject.as_ref(), request, &live.clouds, &live.policy)?;
-    if let Some(grant) = permit.grant() {
-        span.record("acrpull.policy.rule", grant);
+    match permit.decision() {
+        Decision::NotNeeded => {}
+        Decision::Granted(grant) => {
+            span.record("acrpull.policy.rule", &**grant);
+        }
+        Decision::ReportOnly => {
+            span.record("acrpull.policy.report_only", true);
+            admitted.record.report_missing_grant(&caller.cluster.config.name);
+        }
     }
     admitted.record.permit(subject.as_ref(), &permit);
     Ok(permit)

@@ -26,8 +26,8 @@ use crate::{
     authn::{Authenticator, Cluster, KeyStore, test_keys::Signer},
     azure::Azure,
     config::{
-        AuditConfig, Clouds, ClusterConfig, Grant, Identity, IdentitySource, KeySource, Limits, Pattern,
-        Policy, Workloads,
+        AuditConfig, Clouds, ClusterConfig, Grant, GrantMode, GrantModes, GrantedIdentity, Identity,
+        IdentitySource, KeySource, Limits, Pattern, Policy, Workloads,
     },
     credentials::Credentials,
     live::{Live, Snapshot},
@@ -73,6 +73,7 @@ pub(crate) struct Shape {
     pub(crate) has_syncer: bool,
     pub(crate) has_grant: bool,
     pub(crate) east_certificates: &'static [&'static str],
+    pub(crate) grant_modes: GrantModes,
 }
 
 /// An answer, whole.
@@ -88,6 +89,10 @@ impl Shape {
         has_syncer: true,
         has_grant: true,
         east_certificates: &[],
+        grant_modes: GrantModes {
+            broker_owned: GrantMode::Enforce,
+            federated: None,
+        },
     };
 }
 
@@ -206,17 +211,23 @@ pub(crate) fn snapshot(shape: Shape) -> Snapshot {
 /// The same, where each cluster may ask only so often.
 pub(crate) fn snapshot_with(shape: Shape, limits: Limits) -> Snapshot {
     let syncers: &[&str] = if shape.has_syncer { &[SYNCER] } else { &[] };
-    let mut clusters = vec![cluster("west", &WEST, &[SYNCER], &[], &[], &[], limits)];
+    let mut clusters = vec![cluster("west", &WEST, |west| {
+        west.syncers = vec![SYNCER.into()];
+        west.limits = limits;
+    })];
     if shape.has_east {
-        let east = cluster(
-            "east",
-            &EAST,
-            syncers,
-            &[OPERATOR],
-            shape.east_certificates,
-            &["self-*"],
-            limits,
-        );
+        let east = cluster("east", &EAST, |east| {
+            east.syncers = syncers.iter().map(|sub| (*sub).to_owned()).collect();
+            east.operators = vec![OPERATOR.into()];
+            east.client_certificates = shape
+                .east_certificates
+                .iter()
+                .map(|name| name.parse().unwrap())
+                .collect();
+            east.workloads = Workloads::of(vec![Pattern::new("self-*")]);
+            east.grant_modes = shape.grant_modes;
+            east.limits = limits;
+        });
         clusters.insert(0, east);
     }
     let clouds = Clouds::new(Vec::new());
@@ -299,31 +310,25 @@ pub(crate) fn claims(subject: &str, audience: &str) -> Value {
     json!({"iss": ISSUER, "sub": subject, "aud": [audience], "iat": NOW, "nbf": NOW, "exp": NOW + 86400})
 }
 
-fn cluster(
-    name: &str,
-    signer: &Signer,
-    syncers: &[&str],
-    operators: &[&str],
-    certificates: &[&str],
-    workloads: &[&str],
-    limits: Limits,
-) -> Arc<Cluster> {
-    let listed = |subs: &[&str]| subs.iter().map(|sub| (*sub).to_owned()).collect();
-    let config = ClusterConfig {
+/// A cluster that nobody may call for, and what `change` makes of it.
+fn cluster(name: &str, signer: &Signer, change: impl FnOnce(&mut ClusterConfig)) -> Arc<Cluster> {
+    let mut config = ClusterConfig {
         name: name.into(),
         issuer: ISSUER.into(),
         keys: KeySource::Fixed(signer.jwks()),
         caller_audiences: vec![CALLER_AUDIENCE.into()],
         subject_audiences: vec![SUBJECT_AUDIENCE.into()],
-        syncers: listed(syncers),
-        operators: listed(operators),
-        client_certificates: certificates.iter().map(|name| name.parse().unwrap()).collect(),
-        workloads: Workloads::of(workloads.iter().map(|text| Pattern::new(text)).collect()),
+        syncers: Vec::new(),
+        operators: Vec::new(),
+        client_certificates: Vec::new(),
+        workloads: Workloads::default(),
         default_tenant: None,
+        grant_modes: GrantModes::default(),
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
-        limits,
+        limits: Limits::default(),
     };
+    change(&mut config);
     Arc::new(Cluster {
         config,
         keys: KeyStore::with(signer.jwks()),
@@ -345,7 +350,7 @@ fn policy(clouds: &Clouds) -> Policy {
         clusters: vec!["east".into()],
         namespaces: vec![Pattern::new("web"), Pattern::new("self-service")],
         service_accounts: vec![Pattern::new("app")],
-        identity: "team-web".into(),
+        identity: GrantedIdentity::BrokerOwned("team-web".into()),
         registries: vec![REGISTRY.parse().unwrap()],
         repositories: vec![Pattern::new("team/*")],
         actions: vec!["pull".into()],

@@ -7,6 +7,7 @@ mod virtual_time {
     mod broken_keys;
     mod early_death;
     mod holder;
+    mod interference;
     mod outages;
     mod policy;
     mod renewal;

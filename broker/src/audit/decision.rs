@@ -308,6 +308,7 @@ impl Permission {
         match self {
             Self::Grant(_) => "grant",
             Self::NotNeeded => "not_needed",
+            Self::ReportOnly => "report_only",
             Self::Role => "role",
         }
     }
@@ -315,7 +316,7 @@ impl Permission {
     fn grant(&self) -> Option<&str> {
         match self {
             Self::Grant(name) => Some(name),
-            Self::NotNeeded | Self::Role => None,
+            Self::NotNeeded | Self::ReportOnly | Self::Role => None,
         }
     }
 }

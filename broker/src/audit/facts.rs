@@ -55,6 +55,8 @@ pub enum Permission {
     Grant(Arc<str>),
     /// By a ServiceAccount's token and the ceilings of its cluster: Entra ID decides.
     NotNeeded,
+    /// By no grant, although it needs one: those of its cluster are only reported.
+    ReportOnly,
     /// By the caller's role: nothing is asked of Azure.
     Role,
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{test_keys::Signer, *};
 use crate::{
     access::{self, Role},
-    config::{KeySource, Limits, Pattern, Workloads},
+    config::{GrantModes, KeySource, Limits, Pattern, Workloads},
 };
 
 const NOW: u64 = 1_795_000_000;
@@ -31,6 +31,7 @@ fn cluster(name: &str, signer: &Signer) -> Arc<Cluster> {
         client_certificates: Vec::new(),
         workloads: Workloads::default(),
         default_tenant: None,
+        grant_modes: GrantModes::default(),
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
         limits: Limits::default(),

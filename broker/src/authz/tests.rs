@@ -1,5 +1,8 @@
 //! Each rule said no to once, each kind of request said yes to once.
 
+mod canonical;
+mod federated;
+
 use std::time::UNIX_EPOCH;
 
 use proto::types::ResourceId;
@@ -7,7 +10,10 @@ use proto::types::ResourceId;
 use super::*;
 use crate::{
     authn::{Cluster, KeySet, KeyStore},
-    config::{ClusterConfig, IdentitySource, KeySource, Limits, Pattern, Workloads},
+    config::{
+        ClusterConfig, Grant, GrantModes, GrantedIdentity, IdentitySource, KeySource, Limits, Pattern,
+        Workloads,
+    },
     request::{CloudReference, Wish},
 };
 
@@ -39,7 +45,7 @@ fn rig() -> Rig {
         clusters: vec!["weu-7".into()],
         namespaces: vec![Pattern::new("web"), Pattern::new("web-*")],
         service_accounts: vec![Pattern::new("app"), Pattern::new("job-*")],
-        identity: "team-web".into(),
+        identity: GrantedIdentity::BrokerOwned("team-web".into()),
         registries: vec!["prod.azurecr.io".parse().unwrap()],
         repositories: vec![Pattern::new("team/*")],
         actions: vec!["pull".into()],
@@ -56,6 +62,7 @@ fn rig() -> Rig {
         client_certificates: Vec::new(),
         workloads: Workloads::default(),
         default_tenant: Some(TENANT.parse().unwrap()),
+        grant_modes: GrantModes::default(),
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
         limits: Limits::default(),
@@ -212,7 +219,7 @@ fn permit_two_grants_of_half_each_are_none() {
         service_accounts: vec![Pattern::new("job-*")],
         clusters: vec!["weu-7".into()],
         namespaces: vec![Pattern::new("*")],
-        identity: "team-web".into(),
+        identity: GrantedIdentity::BrokerOwned("team-web".into()),
         registries: vec!["prod.azurecr.io".parse().unwrap()],
         repositories: vec![Pattern::new("*")],
         actions: vec!["pull".into()],

@@ -111,10 +111,13 @@ impl Clouds {
             ("", "") => self.named("PublicCloud"),
             (AIRGAPPED, "") => None,
             (AIRGAPPED, authority) => {
-                let authority = Url::parse(authority).ok()?;
-                self.configured
+                let origin = Url::parse(authority).ok()?.origin();
+                let mut meant = self
+                    .configured
                     .iter()
-                    .find(|cloud| cloud.authority.origin() == authority.origin())
+                    .filter(|cloud| cloud.authority.origin() == origin);
+                // Of two, the binding could mean either.
+                meant.next().filter(|_first| meant.next().is_none())
             }
             (name, "") => self.named(name),
             (_, _) => None,
@@ -196,5 +199,21 @@ mod tests {
             clouds.requested("PublicCloud", "https://login.airgap.example"),
             None
         );
+    }
+
+    #[test]
+    fn a4_authority_of_two_clouds_selects_neither() {
+        let cloud = |name: &str| {
+            Arc::new(Cloud {
+                name: name.into(),
+                authority: Url::parse("https://login.airgap.example").unwrap(),
+                registries: RegistryFence::new([], [format!("azurecr.{name}.example")]),
+                registry_audience: REGISTRY_AUDIENCE.to_owned(),
+                federation_audience: None,
+            })
+        };
+        let clouds = Clouds::new(vec![cloud("east"), cloud("west")]);
+        assert_eq!(clouds.requested(AIRGAPPED, "https://login.airgap.example"), None);
+        assert!(clouds.requested("west", "").is_some());
     }
 }

@@ -47,9 +47,39 @@ pub(super) struct Cluster {
     pub(super) workloads: Option<Workloads>,
     pub(super) default_tenant: Option<String>,
     #[serde(default)]
+    pub(super) grants: GrantModes,
+    #[serde(default)]
     pub(super) ceilings: Ceilings,
     #[serde(default)]
     pub(super) limits: Limits,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct GrantModes {
+    #[serde(default)]
+    pub(super) broker_owned: BrokerOwnedGrants,
+    #[serde(default)]
+    pub(super) federated: FederatedGrants,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum BrokerOwnedGrants {
+    #[default]
+    Enforce,
+    Report,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum FederatedGrants {
+    /// YAML 1.1, which Helm still reads, takes one word for the other.
+    #[default]
+    #[serde(alias = "false")]
+    Off,
+    Report,
+    Enforce,
 }
 
 #[derive(Debug, Deserialize)]
@@ -131,7 +161,8 @@ pub(super) struct Grant {
     pub(super) clusters: Vec<String>,
     pub(super) namespaces: Vec<String>,
     pub(super) service_accounts: Vec<String>,
-    pub(super) identity: String,
+    pub(super) identity: Option<String>,
+    pub(super) federated: Option<GrantedClients>,
     pub(super) registries: Vec<String>,
     #[serde(default)]
     pub(super) repositories: Vec<String>,
@@ -139,6 +170,15 @@ pub(super) struct Grant {
     pub(super) actions: Vec<String>,
     #[serde(default)]
     pub(super) registry_wide: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct GrantedClients {
+    #[serde(default = "public_cloud")]
+    pub(super) cloud: String,
+    pub(super) tenants: Vec<String>,
+    pub(super) client_ids: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

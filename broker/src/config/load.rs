@@ -137,7 +137,7 @@ fn config(folder: &mut Folder, file: file::File) -> Result<Config, ConfigError> 
     })?;
     identities::distinct(&identities)?;
     let grants = indexed("grants", grants, |field, grant| {
-        grants::grant(field, grant, &identities, &clusters)
+        grants::grant(field, grant, &identities, &clouds, &clusters)
     })?;
     let egress = egress_of(folder, egress)?;
     let audit = audit::audit(folder, audit)?;

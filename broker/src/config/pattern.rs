@@ -12,6 +12,11 @@ impl Pattern {
         Self(text.into())
     }
 
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Whether `text` matches as a whole.
     pub fn matches(&self, text: &str) -> bool {
         let Some((head, tail)) = self.0.split_once('*') else {

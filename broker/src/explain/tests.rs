@@ -2,7 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::test_scene::{NOBODY, OPERATOR, SYNCER, Scene, federated_request, granted_request, subject_token};
+use crate::{
+    config::{GrantMode, GrantModes},
+    test_scene::{
+        NOBODY, OPERATOR, SYNCER, Scene, Shape, federated_request, granted_request, snapshot, subject_token,
+    },
+};
 
 async fn explain(scene: &Scene, caller: &str, request: Value) -> Value {
     scene
@@ -134,10 +139,9 @@ async fn explain_denied_grant_names_grants_to_operators_only() {
     assert_eq!(answer["cacheLevels"], Value::Null);
     let answer = explain(&scene, OPERATOR, request.clone()).await;
     let detail = step(&answer, "grant")["detail"].as_str().unwrap();
-    assert!(
-        detail.contains(public) && detail.contains("team-web") && detail.contains("web-reads-team"),
-        "{detail}"
-    );
+    let near = "of the grants for identity team-web, these come nearest: web-reads-team misses namespaces (asked data, \
+                lists web)";
+    assert_eq!(detail, format!("{public}; {near}"));
 
     for (caller, grant) in [(SYNCER, Value::Null), (OPERATOR, json!("web-reads-team"))] {
         let answer = explain(&scene, caller, granted_request()).await;
@@ -218,4 +222,72 @@ async fn explain_for_another_cluster_is_for_operators() {
     );
     assert_eq!(ask(OPERATOR, "north").await["reason"], "INVALID_REQUEST");
     assert_eq!(ask(NOBODY, "").await["reason"], "CALLER_NOT_PERMITTED");
+}
+
+#[tokio::test]
+async fn explain_report_only_says_that_it_would_be_denied() {
+    let scene = Scene::new().await;
+    scene.live.replace(snapshot(Shape {
+        has_grant: false,
+        grant_modes: GrantModes {
+            broker_owned: GrantMode::Report,
+            federated: None,
+        },
+        ..Shape::WHOLE
+    }));
+    let answer = explain(&scene, SYNCER, granted_request()).await;
+    assert_eq!(answer["verdict"], "VERDICT_PASSED");
+    let public = "no grant allows it: it would be denied, but the grants of this cluster are only reported";
+    assert_eq!(step(&answer, "grant")["detail"], public);
+    let answer = explain(&scene, OPERATOR, granted_request()).await;
+    let detail =
+        format!("{public}; no grant is for identity team-web; identity team-web from the metadata service");
+    assert_eq!(step(&answer, "grant")["detail"], detail);
+    // To be told is not to be let through.
+    let series = "acrpull_broker_grants_reported_total{";
+    assert!(!scene.metrics().contains(series));
+
+    let issued = scene.post(SYNCER, "/v1/access-token", &granted_request()).await;
+    assert_eq!(issued.status, 200);
+    let counted = "acrpull_broker_grants_reported_total{cluster=\"east\"} 1\n";
+    assert!(scene.metrics().contains(counted));
+    scene.live.replace(snapshot(Shape::WHOLE));
+    assert_eq!(
+        scene
+            .post(SYNCER, "/v1/access-token", &granted_request())
+            .await
+            .status,
+        200
+    );
+    assert!(scene.metrics().contains(counted), "a grant allows it");
+}
+
+#[tokio::test]
+async fn explain_federated_request_has_a_grant_to_check_where_one_is_demanded() {
+    let scene = Scene::new().await;
+    let shown = subject_token("east", "system:serviceaccount:web:app");
+    scene.live.replace(snapshot(Shape {
+        grant_modes: GrantModes {
+            broker_owned: GrantMode::Enforce,
+            federated: Some(GrantMode::Enforce),
+        },
+        ..Shape::WHOLE
+    }));
+    let answer = explain(&scene, SYNCER, federated_request(&shown)).await;
+    assert_eq!(answer["reason"], "POLICY_DENIED");
+    assert_eq!(
+        verdicts(&answer).last(),
+        Some(&("grant".to_owned(), "DENIED".to_owned()))
+    );
+    let detail = step(&answer, "grant")["detail"].as_str().unwrap();
+    assert_eq!(
+        detail,
+        "no grant allows namespace web this identity at registry prod.azurecr.io"
+    );
+    let answer = explain(&scene, OPERATOR, federated_request(&shown)).await;
+    let detail = step(&answer, "grant")["detail"].as_str().unwrap();
+    assert!(
+        detail.ends_with("; no grant is for federated identities"),
+        "{detail}"
+    );
 }

@@ -18,7 +18,7 @@ use crate::{
         facts::{Explained, Facts, Handed, Permission},
     },
     authn::{Caller, Subject},
-    authz::{Permit, TokenSource},
+    authz::{Permit, TokenSource, grants::Decision},
     credentials::{Credential, Payload},
     error::CredentialError,
     metrics::{Metrics, Outcome, WireFormat},
@@ -38,6 +38,7 @@ struct Entry {
     outcome: OnceLock<Outcome>,
     facts: Mutex<Facts>,
     is_recorded: AtomicBool,
+    is_reported: AtomicBool,
     started_at: Instant,
 }
 
@@ -53,6 +54,7 @@ impl Record {
             outcome: OnceLock::new(),
             facts: Mutex::new(facts),
             is_recorded: AtomicBool::new(false),
+            is_reported: AtomicBool::new(false),
             started_at: Instant::now(),
         }))
     }
@@ -82,9 +84,10 @@ impl Record {
                 TokenSource::Federated { tenant, .. } => facts.tenant = Some(tenant.clone()),
                 TokenSource::BrokerOwned(identity) => facts.identity = Some(Arc::clone(&identity.name)),
             }
-            facts.permission = Some(match permit.grant() {
-                Some(grant) => Permission::Grant(grant.into()),
-                None => Permission::NotNeeded,
+            facts.permission = Some(match permit.decision() {
+                Decision::Granted(grant) => Permission::Grant(Arc::clone(grant)),
+                Decision::NotNeeded => Permission::NotNeeded,
+                Decision::ReportOnly => Permission::ReportOnly,
             });
         });
     }
@@ -165,6 +168,19 @@ impl Record {
             azure.request_id = error.azure_request_id,
             retry_after_s = error.retry_after.map(|wait| wait.as_secs()),
             "refused or failed: {error}"
+        );
+    }
+
+    /// Notes that the call needs a grant, has none, and goes on all the same. Once for each call, however often the policy is
+    /// asked on its way.
+    pub fn report_missing_grant(&self, cluster: &Arc<str>) {
+        if self.0.is_reported.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        self.0.metrics.policy().count_reported(cluster);
+        tracing::warn!(
+            call = self.0.call.as_str(),
+            "no grant allows this, and it goes on: the grants of its cluster are only reported"
         );
     }
 

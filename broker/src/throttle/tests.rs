@@ -5,7 +5,7 @@ use prometheus_client::registry::Registry;
 use super::*;
 use crate::{
     authn::{self, KeyStore},
-    config::{ClusterConfig, JwksUrl, KeySource, Rate, Workloads},
+    config::{ClusterConfig, GrantModes, JwksUrl, KeySource, Rate, Workloads},
     metrics::Metrics,
 };
 
@@ -38,6 +38,7 @@ fn caller(cluster: &str, subject: &str) -> Caller {
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
         client_certificates: Vec::new(),
+        grant_modes: GrantModes::default(),
         workloads: Workloads::default(),
         limits: LIMITS,
     };

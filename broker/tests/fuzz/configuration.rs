@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use broker::config::{self, Config, IdentitySource};
+use broker::config::{self, Config, GrantedIdentity, IdentitySource};
 use hostile::{document, fuzz, text};
 use proptest::prop_oneof;
 use tempfile::TempDir;
@@ -26,6 +26,7 @@ fn complete(jwks: &str) -> String {
             "callerAudiences":["acrpull-broker"],"subjectAudiences":["api://AzureCRTokenExchange"],
             "syncers":["system:serviceaccount:acrpull-system:acrpull-syncer"],"operators":["system:serviceaccount:ops:ops"],
             "defaultTenant":"22222222-2222-2222-2222-222222222222",
+            "grants":{{"brokerOwned":"enforce","federated":"report"}},
             "ceilings":{{"tenants":["contoso.onmicrosoft.com"],"registries":["prod.azurecr.io"]}}}},
           {{"name":"weu-8","issuer":"https://weu-8.example","jwks":{{"url":"https://weu-8.example/openid/v1/jwks"}},
             "callerAudiences":["acrpull-broker"],"subjectAudiences":["api://AzureCRTokenExchange"],"syncers":["system:serviceaccount:s:s"]}}],
@@ -35,7 +36,10 @@ fn complete(jwks: &str) -> String {
           {{"name":"team-jobs","tenant":"22222222-2222-2222-2222-222222222222","clientId":"33333333-3333-3333-3333-000000000002",
             "source":{{"projectedToken":{{"file":"/run/token"}}}}}}],
         "grants":[{{"name":"web","clusters":["weu-7"],"namespaces":["web","web-*"],"serviceAccounts":["*"],"identity":"team-web",
-            "registries":["prod.azurecr.io"],"repositories":["team/*"],"actions":["pull"],"registryWide":true}}],
+            "registries":["prod.azurecr.io"],"repositories":["team/*"],"actions":["pull"],"registryWide":true}},
+          {{"name":"federated","clusters":["weu-7"],"namespaces":["web"],"serviceAccounts":["app"],
+            "federated":{{"cloud":"PublicCloud","tenants":["22222222-2222-2222-2222-222222222222"],"clientIds":["33333333-3333-3333-3333-000000000002"]}},
+            "registries":["prod.azurecr.io"],"repositories":["team/*"]}}],
         "egress":{{"hostOverrides":{{"*.azurecr.io":"127.0.0.1:10444"}},"imdsEndpoint":"http://127.0.0.1:10001"}}}}"#
     )
 }
@@ -46,12 +50,8 @@ fn is_complete(config: &Config) {
     for cluster in &config.clusters {
         assert_eq!(Url::parse(&cluster.issuer).unwrap().scheme(), "https");
         assert!(!cluster.caller_audiences.is_empty() && !cluster.subject_audiences.is_empty());
-        assert!(
-            cluster
-                .caller_audiences
-                .iter()
-                .all(|audience| !audience.is_empty())
-        );
+        let mut audiences = cluster.caller_audiences.iter().chain(&cluster.subject_audiences);
+        assert!(audiences.all(|audience| !audience.is_empty() && audience.trim() == audience));
         let is_shared = |audience: &String| cluster.subject_audiences.contains(audience);
         assert!(
             !cluster.caller_audiences.iter().any(is_shared),
@@ -64,14 +64,21 @@ fn is_complete(config: &Config) {
         assert!(!identity.own_audience().is_empty());
     }
     for grant in &config.policy.grants {
-        let identity = config
-            .policy
-            .identities
-            .iter()
-            .find(|identity| identity.name == grant.identity);
-        assert!(
-            identity.is_some_and(|identity| identity.client_id.is_some() || identity.resource_id.is_some())
-        );
+        match &grant.identity {
+            GrantedIdentity::BrokerOwned(name) => {
+                let mut identities = config.policy.identities.iter();
+                let identity = identities.find(|identity| identity.name == *name);
+                assert!(
+                    identity.is_some_and(
+                        |identity| identity.client_id.is_some() || identity.resource_id.is_some()
+                    )
+                );
+            }
+            GrantedIdentity::Federated(clients) => {
+                assert!(!clients.tenants.is_empty() && !clients.clients.is_empty());
+                assert!(config.clouds.named(&clients.cloud).is_some());
+            }
+        }
         assert!(
             grant
                 .clusters

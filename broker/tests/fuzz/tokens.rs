@@ -8,7 +8,7 @@ use std::{
 use broker::{
     access::{self, Role},
     authn::{Authenticator, Cluster, KeySet, KeyStore},
-    config::{ClusterConfig, KeySource, Limits, Workloads},
+    config::{ClusterConfig, GrantModes, KeySource, Limits, Workloads},
 };
 use hostile::{document, fuzz, text};
 use runtime::clock::ManualClock;
@@ -62,6 +62,7 @@ fn rig() -> Rig {
         client_certificates: Vec::new(),
         workloads: Workloads::default(),
         default_tenant: None,
+        grant_modes: GrantModes::default(),
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
         limits: Limits::default(),

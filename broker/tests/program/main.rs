@@ -3,6 +3,7 @@
 mod attack;
 mod audit;
 mod drain;
+mod grants;
 mod kept_keys;
 mod process;
 mod readiness;

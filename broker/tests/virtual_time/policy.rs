@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use azure_simulator::State;
-use broker::config::{Clouds, Grant, Identity, IdentitySource, Pattern, Policy};
+use broker::config::{Clouds, Grant, GrantedIdentity, Identity, IdentitySource, Pattern, Policy};
 
 use super::scene::TENANT;
 
@@ -37,7 +37,7 @@ pub(crate) fn granted(state: &State, identities: Vec<Identity>) -> Policy {
             clusters: vec!["cluster".to_owned()],
             namespaces: vec![Pattern::new("*")],
             service_accounts: vec![Pattern::new("*")],
-            identity: Arc::clone(&identity.name),
+            identity: GrantedIdentity::BrokerOwned(Arc::clone(&identity.name)),
             registries: state
                 .registries
                 .iter()

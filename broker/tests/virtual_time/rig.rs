@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use azure_simulator::{Calls, Fault, InProcess, Operation, Service, ServiceAccountToken, State};
+use azure_simulator::{Calls, Fault, InProcess, Operation, Service, ServiceAccountToken, State, TimeSource};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use broker::{
     authn::{Caller, Cluster, KeySet, KeyStore, Subject},
@@ -18,7 +18,7 @@ use broker::{
         Azure, Transport,
         transport::{Answer, Endpoint, Stage, TransportError},
     },
-    config::{Clouds, ClusterConfig, Identity, KeySource, Limits, Policy, Workloads},
+    config::{Clouds, ClusterConfig, GrantModes, Identity, KeySource, Limits, Policy, Workloads},
     credentials::{Credential, Credentials},
     error::CredentialError,
     expiry::FLOOR,
@@ -50,6 +50,18 @@ pub(crate) struct VirtualClock {
 }
 
 impl VirtualClock {
+    pub(crate) fn starting_now() -> Self {
+        Self {
+            start: Instant::now(),
+            set_by_s: AtomicI64::new(0),
+        }
+    }
+
+    /// The same time, for the simulator.
+    pub(crate) fn of_azure(self: Arc<Self>) -> TimeSource {
+        Arc::new(move || jiff::Timestamp::try_from(UNIX_EPOCH + EPOCH + self.elapsed()).unwrap())
+    }
+
     pub(crate) fn elapsed(&self) -> Duration {
         self.start.elapsed()
     }
@@ -137,18 +149,10 @@ impl Rig {
 
     /// A broker that owns these identities, each of which is granted to everybody.
     pub(crate) fn owning(state: State, identities: Vec<Identity>, replicas: usize) -> Self {
-        let clock = Arc::new(VirtualClock {
-            start: Instant::now(),
-            set_by_s: AtomicI64::new(0),
-        });
-        let azure_clock = Arc::clone(&clock);
+        let clock = Arc::new(VirtualClock::starting_now());
         let clouds = Clouds::new(Vec::new());
         let policy = granted(&state, identities);
-        let azure = InProcess::new(
-            state,
-            Arc::new(move || jiff::Timestamp::try_from(UNIX_EPOCH + EPOCH + azure_clock.elapsed()).unwrap()),
-        )
-        .unwrap();
+        let azure = InProcess::new(state, Arc::clone(&clock).of_azure()).unwrap();
         let shown = Arc::<Mutex<Vec<Shown>>>::default();
         let replicas = (0..replicas).map(|_| replica(&azure, &shown, &clock)).collect();
         let jwks = azure.jwks_json();
@@ -302,6 +306,16 @@ pub(crate) fn claims(token: &str) -> serde_json::Value {
 
 fn replica(azure: &InProcess, shown: &Arc<Mutex<Vec<Shown>>>, clock: &Arc<VirtualClock>) -> Credentials {
     let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
+    credentials(azure, shown, clock, &metrics)
+}
+
+/// The engine in front of the simulator.
+pub(crate) fn credentials(
+    azure: &InProcess,
+    shown: &Arc<Mutex<Vec<Shown>>>,
+    clock: &Arc<VirtualClock>,
+    metrics: &Metrics,
+) -> Credentials {
     let clock: Arc<dyn Clock> = Arc::<VirtualClock>::clone(clock);
     let transport = Arc::new(InProcessTransport {
         azure: azure.clone(),
@@ -309,7 +323,7 @@ fn replica(azure: &InProcess, shown: &Arc<Mutex<Vec<Shown>>>, clock: &Arc<Virtua
     });
     let imds = "http://169.254.169.254".parse().unwrap();
     let azure = Azure::over(transport, imds, Arc::clone(&clock), metrics.upstream());
-    Credentials::new(Arc::new(azure), clock, &metrics)
+    Credentials::new(Arc::new(azure), clock, metrics)
 }
 
 fn caller(jwks: &str) -> Caller {
@@ -324,6 +338,7 @@ fn caller(jwks: &str) -> Caller {
         client_certificates: Vec::new(),
         workloads: Workloads::default(),
         default_tenant: None,
+        grant_modes: GrantModes::default(),
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
         limits: Limits::default(),

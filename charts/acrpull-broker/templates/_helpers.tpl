@@ -139,6 +139,7 @@ workloads: {namespaces: {{ toJson . }}}
 {{- with .defaultTenant }}
 defaultTenant: {{ . | quote }}
 {{- end }}
+grants: {{ toJson .grants }}
 ceilings: {{ toJson .ceilings }}
 {{- with .limits }}
 limits: {{ toJson . }}

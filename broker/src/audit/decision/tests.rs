@@ -11,7 +11,7 @@ use runtime::Secret;
 use super::*;
 use crate::{
     authn::{Cluster, Evidence, KeySet, KeyStore},
-    config::{ClusterConfig, KeySource, Limits, Workloads},
+    config::{ClusterConfig, GrantModes, KeySource, Limits, Workloads},
     error::CredentialError,
     request::{CloudReference, Wish},
 };
@@ -31,6 +31,7 @@ fn caller() -> Caller {
         syncers: Vec::new(),
         operators: Vec::new(),
         default_tenant: None,
+        grant_modes: GrantModes::default(),
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
         client_certificates: Vec::new(),

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     authn::{KeySet, ServiceAccount},
     config::{ClusterConfig, JwksUrl, KeySource, Limits, file},
+    names,
 };
 
 pub(super) fn cluster(
@@ -31,19 +32,20 @@ pub(super) fn cluster(
         client_certificates,
         workloads: for_themselves,
         default_tenant,
+        grants,
         ceilings,
         limits,
     } = cluster;
-    https(&format!("{field}.issuer"), &issuer)?;
+    issuer_url(&format!("{field}.issuer"), &issuer)?;
     for (list, what) in [
         (&caller_audiences, "callerAudiences"),
         (&subject_audiences, "subjectAudiences"),
         (&syncers, "syncers"),
     ] {
-        if list.is_empty() || list.iter().any(String::is_empty) {
+        if list.is_empty() || list.iter().any(|entry| is_blank_or_padded(entry)) {
             return Err(content(
                 format!("{field}.{what}"),
-                "must have at least one entry, and no empty one",
+                "must have at least one entry, none of them empty or with white space around it",
             ));
         }
     }
@@ -57,10 +59,12 @@ pub(super) fn cluster(
         ));
     }
     for (list, what) in [(&syncers, "syncers"), (&operators, "operators")] {
-        if let Some(wrong) = list.iter().find(|sub| ServiceAccount::parse(sub).is_none()) {
+        if let Some(wrong) = list.iter().find(|sub| !is_service_account_subject(sub)) {
             return Err(content(
                 format!("{field}.{what}"),
-                format!("{wrong:?} must be system:serviceaccount:<namespace>:<name>"),
+                format!(
+                    "{wrong:?} must be system:serviceaccount:<namespace>:<name>, with the names of a namespace and of a ServiceAccount"
+                ),
             ));
         }
     }
@@ -75,6 +79,7 @@ pub(super) fn cluster(
         client_certificates: all(&format!("{field}.clientCertificates"), &client_certificates)?,
         workloads: workloads::workloads(&format!("{field}.workloads"), for_themselves)?,
         default_tenant: optional(&format!("{field}.defaultTenant"), default_tenant)?,
+        grant_modes: super::grants::modes(&grants),
         tenant_ceiling: all(&format!("{field}.ceilings.tenants"), &ceilings.tenants)?,
         registry_ceiling: all(&format!("{field}.ceilings.registries"), &ceilings.registries)?,
         limits: limits::limits(&format!("{field}.limits"), limits, otherwise)?,
@@ -154,4 +159,27 @@ pub(super) fn distinct_keys(clusters: &[ClusterConfig]) -> Result<(), ConfigErro
         }
     }
     Ok(())
+}
+
+/// The text is compared with `iss` character by character, so it has no second spelling; `OpenID` Connect
+/// Discovery 1.0 section 3 knows no query and no fragment in it.
+fn issuer_url(field: &str, text: &str) -> Result<(), ConfigError> {
+    let url = https(field, text)?;
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(content(
+            field,
+            format!("{text:?} must have no query and no fragment"),
+        ));
+    }
+    Ok(())
+}
+
+/// No token has such an audience or subject, and it is hard to see.
+fn is_blank_or_padded(text: &str) -> bool {
+    text.is_empty() || text.trim() != text || text.chars().any(char::is_control)
+}
+
+fn is_service_account_subject(sub: &str) -> bool {
+    ServiceAccount::parse(sub)
+        .is_some_and(|account| names::is_namespace(account.namespace) && names::is_object_name(account.name))
 }

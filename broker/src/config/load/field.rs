@@ -72,13 +72,35 @@ pub(super) fn all<T: FromStr<Err: Display>>(field: &str, texts: &[String]) -> Re
     texts.iter().map(|text| one(field, text)).collect()
 }
 
+/// An https URL as it is written everywhere: the parser would make one of `https:host`, `https:\\host` and `https://HÖST` too,
+/// and what a person sees there is not where it leads.
 pub(super) fn https(field: &str, text: &str) -> Result<Url, ConfigError> {
     Url::parse(text)
         .ok()
         .filter(|url| {
-            url.scheme() == "https" && url.has_host() && url.username().is_empty() && url.password().is_none()
+            let names_host = |host: &str| {
+                let authority = text.strip_prefix("https://").and_then(|rest| {
+                    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+                    rest.get(..end)
+                });
+                let after = authority.and_then(|authority| {
+                    let (written, after) = authority.split_at_checked(host.len())?;
+                    written.eq_ignore_ascii_case(host).then_some(after)
+                });
+                after.is_some_and(|after| after.is_empty() || after.starts_with(':'))
+            };
+            text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\')
+                && url.scheme() == "https"
+                && url.host_str().is_some_and(names_host)
+                && url.username().is_empty()
+                && url.password().is_none()
         })
-        .ok_or_else(|| content(field, format!("{text:?} must be an https URL")))
+        .ok_or_else(|| {
+            content(
+                field,
+                format!("{text:?} must be an https URL such as https://host.example/path, in ASCII and without white space"),
+            )
+        })
 }
 
 pub(super) fn content(field: impl Into<String>, problem: impl Display) -> ConfigError {

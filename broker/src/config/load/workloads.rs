@@ -1,10 +1,10 @@
 //! Workloads of a cluster: a list of namespaces that says something, or no list.
 
 use super::field::{ConfigError, content};
-use crate::config::{Pattern, Workloads, file};
-
-/// Longest name of a namespace (RFC 1123 label).
-const MAX_PATTERN_CHARS: usize = 63;
+use crate::{
+    config::{Pattern, Workloads, file},
+    names,
+};
 
 pub(super) fn workloads(field: &str, given: Option<file::Workloads>) -> Result<Workloads, ConfigError> {
     let Some(file::Workloads { namespaces }) = given else {
@@ -17,7 +17,10 @@ pub(super) fn workloads(field: &str, given: Option<file::Workloads>) -> Result<W
             "must have at least one entry; leave workloads out to admit none",
         ));
     }
-    if let Some(wrong) = namespaces.iter().find(|pattern| !can_match(pattern)) {
+    if let Some(wrong) = namespaces
+        .iter()
+        .find(|pattern| !names::could_match(pattern, names::is_namespace))
+    {
         return Err(content(
             field,
             format!("{wrong:?} matches no namespace: use lower-case letters, digits, - and *"),
@@ -26,14 +29,6 @@ pub(super) fn workloads(field: &str, given: Option<file::Workloads>) -> Result<W
     Ok(Workloads::of(
         namespaces.iter().map(|text| Pattern::new(text)).collect(),
     ))
-}
-
-/// Whether there can be a namespace that the pattern matches.
-fn can_match(pattern: &str) -> bool {
-    (1..=MAX_PATTERN_CHARS).contains(&pattern.len())
-        && pattern
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'*'))
 }
 
 #[cfg(test)]

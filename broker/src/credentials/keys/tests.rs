@@ -11,8 +11,8 @@ use crate::{
     authn::{Caller, Cluster, KeyStore, Subject},
     authz::permit,
     config::{
-        Application, Clouds, ClusterConfig, Grant, Identity, IdentitySource, JwksUrl, KeySource, Limits,
-        Pattern, Policy, Workloads,
+        Application, Clouds, ClusterConfig, Grant, GrantModes, GrantedIdentity, Identity, IdentitySource,
+        JwksUrl, KeySource, Limits, Pattern, Policy, Workloads,
     },
     request::{CloudReference, DockerConfigRequest, IdentitySelector, RequestedIdentity, Wish},
 };
@@ -119,7 +119,7 @@ fn key(meaning: &Meaning, own_cluster: &'static str, token: &str) -> AccessKey {
         clusters: CLUSTERS.map(str::to_owned).to_vec(),
         namespaces: vec![Pattern::new("*")],
         service_accounts: vec![Pattern::new("*")],
-        identity: Arc::clone(&identity.name),
+        identity: GrantedIdentity::BrokerOwned(Arc::clone(&identity.name)),
         registries: REGISTRIES.map(|(_, host)| host.parse().unwrap()).to_vec(),
         repositories: vec![Pattern::new("*")],
         actions: vec!["pull".to_owned(), "push".to_owned()],
@@ -196,6 +196,7 @@ fn caller(cluster: &str) -> Caller {
         client_certificates: Vec::new(),
         workloads: Workloads::default(),
         default_tenant: None,
+        grant_modes: GrantModes::default(),
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
         limits: Limits::default(),

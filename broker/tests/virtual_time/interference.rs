@@ -1,0 +1,169 @@
+//! Guarantee A3: what a caller is answered follows from its own grants, and from nothing else. Random policies and requests,
+//! through the real configuration, router, authentication, caches and token engine, against a [`model`] of the policy.
+
+mod cases;
+mod model;
+mod world;
+
+use std::{cell::Cell, time::Duration};
+
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use tokio::runtime::Builder;
+
+use cases::{Case, case};
+use model::{Ask, Asked, Grant, Rules};
+use world::{Outcome, TENANT, World};
+
+/// Reasons by which the policy refuses; Azure has others.
+const DENIALS: [&str; 5] = [
+    "POLICY_DENIED",
+    "REGISTRY_NOT_ALLOWED",
+    "TENANT_NOT_ALLOWED",
+    "SUBJECT_TOKEN_REJECTED",
+    // No tenant is named and the cluster has no default.
+    "INVALID_REQUEST",
+];
+/// Between two brokers, so that the metadata service's limit on calls sees them apart.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Runs `test` on random cases, in virtual time.
+fn check(test: &impl AsyncFn(&World, &Case) -> Result<(), TestCaseError>) {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let world = runtime.block_on(async { World::new() });
+    let config = Config {
+        failure_persistence: None,
+        ..Config::with_cases(256)
+    };
+    TestRunner::new(config)
+        .run(&case(), |case| runtime.block_on(test(&world, &case)))
+        .unwrap();
+}
+
+/// What each request of the case comes to, in order.
+async fn play(world: &World, rules: &Rules, case: &Case) -> Vec<Outcome> {
+    tokio::time::sleep(PAUSE).await;
+    let broker = world.broker(rules).await;
+    let mut outcomes = Vec::new();
+    for turn in &case.order {
+        outcomes.push(world.ask(&broker, &case.asks[*turn]).await);
+    }
+    outcomes
+}
+
+/// Whether Azure would say yes: to all but a tenant that there is not, and a repository that is none.
+fn azure_issues(rules: &Rules, ask: &Ask) -> bool {
+    let tenant_is_there = match &ask.identity {
+        Asked::Owned { .. } => true,
+        Asked::Federated { tenant, .. } => {
+            let default = &rules.clusters[ask.cluster].default_tenant;
+            tenant
+                .as_ref()
+                .or(default.as_ref())
+                .is_some_and(|tenant| tenant == TENANT)
+        }
+    };
+    tenant_is_there && ask.repositories.iter().all(|name| !name.contains(".."))
+}
+
+/// Whether `outcome` is the token that was asked for, and no other.
+fn is_for(outcome: &Outcome, ask: &Ask) -> bool {
+    let Outcome::Token {
+        registry,
+        client,
+        access,
+    } = outcome
+    else {
+        return false;
+    };
+    let (Asked::Owned { client: wanted } | Asked::Federated { client: wanted, .. }) = &ask.identity;
+    let granted: Vec<(&str, Vec<&str>)> = access
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|entry| {
+            let actions = entry["actions"].as_array().into_iter().flatten();
+            (
+                entry["name"].as_str().unwrap(),
+                actions.map(|action| action.as_str().unwrap()).collect(),
+            )
+        })
+        .collect();
+    let mut expected: Vec<(&str, Vec<&str>)> = ask
+        .repositories
+        .iter()
+        .map(|name| (name.as_str(), ask.actions.iter().map(String::as_str).collect()))
+        .collect();
+    expected.sort();
+    *registry == ask.registry && *client == *wanted && granted == expected
+}
+
+#[test]
+fn a3_answer_is_given_if_and_only_if_the_model_says_so() {
+    let (tokens, denials) = (Cell::new(0), Cell::new(0));
+    check(&async |world: &World, case: &Case| {
+        for (outcome, turn) in play(world, &case.rules, case).await.iter().zip(&case.order) {
+            let ask = &case.asks[*turn];
+            let is_denied = matches!(outcome, Outcome::Refused(reason) if DENIALS.contains(&reason.as_str()));
+            let is_right = match (case.rules.allow(ask), azure_issues(&case.rules, ask)) {
+                (false, _) => is_denied,
+                (true, true) => is_for(outcome, ask),
+                (true, false) => !is_denied,
+            };
+            if !is_right {
+                return Err(TestCaseError::fail(format!("{outcome:?} for {ask:?}")));
+            }
+            let count = if is_denied { &denials } else { &tokens };
+            count.set(count.get() + 1);
+        }
+        Ok(())
+    });
+    let (tokens, denials) = (tokens.get(), denials.get());
+    assert!(
+        tokens > 500 && denials > 500,
+        "{tokens} tokens and {denials} denials show nothing"
+    );
+}
+
+#[test]
+fn a3_grants_of_others_change_nothing() {
+    check(&async |world: &World, case: &Case| {
+        // X is whoever asks first; the others are all whose cluster or namespace is another.
+        let of_x = |ask: &Ask| {
+            let x = &case.asks[case.order[0]];
+            (ask.cluster, &ask.namespace) == (x.cluster, &x.namespace)
+        };
+        let x = &case.asks[case.order[0]];
+        let is_of_others = |grant: &&Grant| !grant.is_about(x.cluster, &x.namespace);
+        let mut changed = case.rules.clone();
+        let added = case.others.iter().filter(is_of_others).cloned();
+        let kept = case
+            .rules
+            .grants
+            .iter()
+            .filter(|grant| !is_of_others(grant))
+            .cloned();
+        changed.grants = added.chain(kept).collect();
+        for (number, cluster) in changed.clusters.iter_mut().enumerate() {
+            if number != x.cluster {
+                cluster.broker_owned = "enforce";
+                cluster.federated = "enforce";
+                cluster.registries.clear();
+            }
+        }
+        let before = play(world, &case.rules, case).await;
+        let after = play(world, &changed, case).await;
+        for ((before, after), turn) in before.iter().zip(&after).zip(&case.order) {
+            let ask = &case.asks[*turn];
+            if of_x(ask) && before != after {
+                return Err(TestCaseError::fail(format!(
+                    "{before:?}, then {after:?}, for {ask:?}"
+                )));
+            }
+        }
+        Ok(())
+    });
+}
