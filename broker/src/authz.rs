@@ -205,7 +205,7 @@ pub fn asked<'a>(
         return Err(Denied::RegistryDomain {
             registry: request.registry.clone(),
             cloud: Arc::clone(&cloud.name),
-            suffixes: cloud.registry_suffixes.join(", "),
+            suffixes: cloud.domains_in_words(),
         });
     }
     if !cluster.registry_ceiling.is_empty() && !cluster.registry_ceiling.contains(&request.registry) {

@@ -81,11 +81,7 @@ impl Azure {
         clock: Arc<dyn Clock>,
         metrics: UpstreamMetrics,
     ) -> Result<Self, EgressError> {
-        let suffixes = clouds
-            .iter()
-            .flat_map(|cloud| cloud.registry_suffixes.clone())
-            .collect();
-        let transport = Arc::new(HttpTransport::new(egress, suffixes)?);
+        let transport = Arc::new(HttpTransport::new(egress, clouds.registries())?);
         Ok(Self::over(
             transport,
             egress.imds_endpoint.clone(),

@@ -1,6 +1,6 @@
 //! A bounded cache of tokens with one fetch in flight per key. Knows neither Azure nor HTTP.
 //!
-//! [`store`] holds and bounds, [`flights`] makes many waiters one fetch, [`landing`] says what a fetch changes,
+//! [`store`] holds and bounds, [`quotas`] says who may have how much, [`flights`] makes many waiters one fetch, [`landing`] says what a fetch changes,
 //! [`serving`] what a caller gets; [`crate::expiry`] decides. Expiry, single flight and remembered failures are ours, over
 //! an injected clock: moka's clock is private, its waiters run a fetch again when the leader goes away, and its expiry
 //! knows no failures.
@@ -9,6 +9,7 @@
 
 mod flights;
 mod landing;
+mod quotas;
 mod serving;
 mod store;
 mod sync;
@@ -32,13 +33,10 @@ use crate::{
 };
 use flights::{Boarding, Flight, Flights};
 use landing::Journey;
+use quotas::{FLIGHTS, Quota};
 pub use store::Bounds;
 use store::{Entry, Store};
 
-/// Fetches in flight per cache at most; more is an overload that waiting would make worse. A syncer asks 512 questions at
-/// a time at most, so its namespaces do not meet the bound of one tenant (guarantee U6).
-const MAX_FLIGHTS: usize = 4096;
-const MAX_FLIGHTS_PER_TENANT: usize = MAX_FLIGHTS / 5;
 /// A renewal is waited for this long where the old token is still good: an Azure that hangs must not cost a caller its
 /// deadline.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -140,7 +138,7 @@ where
     pub fn new(bounds: Bounds, weigh: fn(&V) -> usize, clock: Arc<dyn Clock>, metrics: CacheMetrics) -> Self {
         Self(Arc::new(Inner {
             store: Store::new(bounds, weigh),
-            flights: Flights::new(MAX_FLIGHTS, MAX_FLIGHTS_PER_TENANT),
+            flights: Flights::new(FLIGHTS),
             clock,
             metrics,
         }))
@@ -195,10 +193,11 @@ where
         self.0.store.remove_where(|key, _entry| matches(key))
     }
 
-    /// Lets go of what nobody asks for and of what was evicted, so that it is wiped.
+    /// Lets go of what nobody asks for and of what was evicted, so that it is wiped; and of what must make room.
     pub fn maintain(&self) {
         let now = self.0.clock.moment();
         self.0.store.remove_where(|_key, entry| entry.is_idle(now));
+        self.0.store.make_room();
         self.0.metrics.set_entries(self.0.store.len());
         self.0.metrics.set_fetches(self.0.flights.len());
     }
@@ -308,18 +307,22 @@ where
         }
     }
 
-    /// A new key for a tenant that holds as many as it may.
+    /// A new key for a namespace or a cluster that holds as much as it may.
     fn refused_by_quota(&self, judgement: &Judgement<V>, tenant: &Tenant) -> Option<Step<V>> {
-        let is_one_too_many = judgement.entry.is_none() && self.0.store.is_at_quota(tenant);
-        is_one_too_many.then(|| {
-            refused(CredentialError::new(
-                Reason::Overloaded,
-                format!(
-                    "namespace {} has too many different credentials in use",
-                    tenant.namespace
-                ),
-            ))
-        })
+        if judgement.entry.is_some() {
+            return None;
+        }
+        let text = match self.0.store.too_much(tenant)? {
+            Quota::Namespace => format!(
+                "namespace {} has too many different credentials in use",
+                tenant.namespace
+            ),
+            Quota::Cluster => format!(
+                "cluster {} has more than its share of different credentials in use",
+                tenant.cluster
+            ),
+        };
+        Some(refused(CredentialError::new(Reason::Overloaded, text)))
     }
 
     /// The step, where no fetch is needed for it.

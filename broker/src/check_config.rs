@@ -10,7 +10,7 @@ use crate::{
     args::ConfigArgs,
     config::{
         self, AuditConfig, AuditSink, ClusterConfig, Config, ConfigError, EgressConfig, Grant, GrantMode,
-        GrantedIdentity, Identity, KeySource, OnBlocked,
+        GrantedIdentity, Identity, KeySource, Limits, OnBlocked, Rate,
     },
 };
 
@@ -38,6 +38,19 @@ pub fn check_config(args: &ConfigArgs) -> Result<(), Failure> {
 /// One line with the numbers, then one for each thing by its name.
 struct Summary<'a>(&'a Config);
 
+/// A rate in words.
+struct Requests<'a>(&'a Rate);
+
+impl Display for Requests<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Rate {
+            requests_per_second,
+            burst,
+        } = self.0;
+        write!(f, "{requests_per_second} requests per second, {burst} at once")
+    }
+}
+
 impl Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Config {
@@ -59,7 +72,7 @@ impl Display for Summary<'_> {
             .try_for_each(|cluster| write_cluster(f, cluster))?;
         for cloud in clouds.iter() {
             let (name, authority) = (&cloud.name, &cloud.authority);
-            let (suffixes, audience) = (cloud.registry_suffixes.join(", "), &cloud.registry_audience);
+            let (registries, audience) = (&cloud.registries, &cloud.registry_audience);
             let warning = if cloud.asks_for_registries_only() {
                 ""
             } else {
@@ -67,7 +80,7 @@ impl Display for Summary<'_> {
             };
             writeln!(
                 f,
-                "cloud {name}: {authority} for {suffixes}; asks for {audience}{warning}"
+                "cloud {name}: {authority} for {registries}; asks for {audience}{warning}"
             )?;
         }
         policy
@@ -99,12 +112,21 @@ fn write_cluster(f: &mut fmt::Formatter<'_>, cluster: &ClusterConfig) -> fmt::Re
     )?;
     if !cluster.workloads.namespaces().is_empty() {
         let namespaces = cluster.workloads.namespaces();
-        write!(
+        writeln!(
             f,
-            "; workloads of namespaces {namespaces:?} may ask for themselves"
+            "cluster {name}: workloads of namespaces {namespaces:?} may ask for themselves"
         )?;
     }
-    writeln!(f)
+    let Limits {
+        per_cluster,
+        per_namespace,
+    } = &cluster.limits;
+    writeln!(
+        f,
+        "cluster {name}: at most {}; each namespace {}",
+        Requests(per_cluster),
+        Requests(per_namespace)
+    )
 }
 
 fn write_identity(f: &mut fmt::Formatter<'_>, identity: &Identity) -> fmt::Result {
@@ -221,9 +243,9 @@ identities:
 ",
         );
         for expected in [
-            "cloud stack: https://login.stack.example/ for azurecr.stack.example; asks for https://management.stack.example/, \
+            "cloud stack: https://login.stack.example/ for *.azurecr.stack.example; asks for https://management.stack.example/, \
              and with it for whatever else takes such tokens",
-            "cloud PublicCloud: https://login.microsoftonline.com/ for azurecr.io; asks for https://containerregistry.azure.net",
+            "cloud PublicCloud: https://login.microsoftonline.com/ for *.azurecr.io; asks for https://containerregistry.azure.net",
             "identity web: 33333333-3333-3333-3333-000000000001 of tenant contoso.example in PublicCloud; from the metadata \
              service, then as application 33333333-3333-3333-3333-000000000009 of tenant fabrikam.example with a token for \
              api://AzureADTokenExchange",

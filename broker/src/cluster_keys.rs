@@ -154,7 +154,7 @@ mod tests {
     use super::*;
     use crate::{
         authn::test_keys::Signer,
-        config::{GrantModes, Workloads},
+        config::{GrantModes, Limits, Workloads},
     };
 
     fn config(name: &str, keys: KeySource) -> ClusterConfig {
@@ -171,6 +171,7 @@ mod tests {
             grant_modes: GrantModes::default(),
             tenant_ceiling: Vec::new(),
             registry_ceiling: Vec::new(),
+            limits: Limits::default(),
         }
     }
 

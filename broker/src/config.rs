@@ -7,9 +7,11 @@ mod audit;
 mod clouds;
 mod file;
 mod identities;
+mod limits;
 mod load;
 mod pattern;
 mod policy;
+mod registry_fence;
 mod workloads;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
@@ -21,9 +23,11 @@ use crate::authn::KeySet;
 pub use audit::{AuditConfig, AuditSink, OnBlocked};
 pub use clouds::{Cloud, Clouds};
 pub use identities::{Application, Identity, IdentitySource};
+pub use limits::{Limits, Rate};
 pub use load::{ConfigError, FILE_FIELD, Loaded, load};
 pub use pattern::Pattern;
 pub use policy::{Grant, GrantMode, GrantModes, GrantedClients, GrantedIdentity, Policy};
+pub use registry_fence::RegistryFence;
 pub use workloads::Workloads;
 
 /// Everything that the file says.
@@ -68,6 +72,8 @@ pub struct ClusterConfig {
     pub tenant_ceiling: Vec<TenantId>,
     /// Registries that any request may name; empty means any of an allowed domain.
     pub registry_ceiling: Vec<RegistryHost>,
+    /// How often it may ask.
+    pub limits: Limits,
 }
 
 /// Where the public keys of a cluster come from.

@@ -11,9 +11,10 @@ use crate::{
     authz::Denied,
     own_account::NotItself,
     request::InvalidField,
+    throttle::Throttled,
 };
 
-/// What a replica lacks for a moment, room or a cluster's keys, may be there after this long ...
+/// What is missing for a moment, room, a turn or a cluster's keys, may be there after this long ...
 const SOON: Duration = Duration::from_secs(1);
 /// ... and up to this much more, so that callers who were turned away together do not come back together.
 const SOON_SPREAD: Duration = Duration::from_secs(4);
@@ -63,7 +64,7 @@ impl CredentialError {
         }
     }
 
-    /// The same, to be tried again in 1 to 5 s: what is missing is missing on this replica, and for a moment.
+    /// The same, to be tried again in 1 to 5 s: what is missing is missing for a moment.
     #[must_use]
     pub fn retry_soon(self) -> Self {
         self.retry_after(SOON + SOON_SPREAD.mul_f64(rand::random()))
@@ -135,6 +136,13 @@ impl From<Denied> for CredentialError {
             Denied::NoGrant { .. } => Reason::PolicyDenied,
         };
         Self::new(reason, denied.to_string())
+    }
+}
+
+impl From<Throttled> for CredentialError {
+    fn from(throttled: Throttled) -> Self {
+        // The next one may come within a second: rates are whole numbers per second.
+        Self::new(Reason::CallerThrottled, throttled.to_string()).retry_soon()
     }
 }
 

@@ -177,7 +177,7 @@ mod tests {
     use super::*;
     use crate::{
         authn::{KeySet, KeyStore, test_keys::Signer},
-        config::{ClusterConfig, GrantModes, Workloads},
+        config::{ClusterConfig, GrantModes, Limits, Workloads},
     };
 
     fn request(set: impl FnOnce(&mut InvalidateRequest)) -> InvalidateRequest {
@@ -201,6 +201,7 @@ mod tests {
             grant_modes: GrantModes::default(),
             tenant_ceiling: Vec::new(),
             registry_ceiling: Vec::new(),
+            limits: Limits::default(),
         };
         Arc::new(Cluster {
             config,

@@ -172,7 +172,7 @@ fn refusal(wire: WireFormat, error: &CredentialError) -> Response {
 fn refuse_unlisted(wire: WireFormat, unlisted: &Unlisted, request: &Request) -> Response {
     match (wire, unlisted) {
         (WireFormat::Grpc, _) => Status::unimplemented("no such method").into_http::<Body>(),
-        (WireFormat::Http, Unlisted::Path) => problem::not_found(request),
+        (WireFormat::Http, Unlisted::Path) => problem::not_found(),
         (WireFormat::Http, Unlisted::Method(allowed)) => (
             [(header::ALLOW, allowed.as_str())],
             problem::wrong_method(request),

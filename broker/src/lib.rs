@@ -37,11 +37,13 @@ pub mod openapi;
 pub mod own_account;
 pub mod reload;
 pub mod request;
+mod secret_types;
 pub mod serve;
 pub mod service;
 pub mod tenant;
 #[cfg(test)]
 mod test_scene;
+pub mod throttle;
 
 use std::{path::Path, sync::Arc, time::Duration};
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use broker::args::{AuditCommand, BrokerArgs, Command, GrantsCommand};
-use runtime::{Failure, failure};
+use runtime::{Failure, core_dumps, failure};
 
 fn main() -> ExitCode {
     runtime::tls::install_crypto_provider();
@@ -11,7 +11,9 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(exit_code) => return exit_code,
     };
-    run(args).unwrap_or_else(|failure| failure::exit_code("broker", Err(failure)))
+    core_dumps::forbid()
+        .and_then(|()| run(args))
+        .unwrap_or_else(|failure| failure::exit_code("broker", Err(failure)))
 }
 
 fn run(args: BrokerArgs) -> Result<ExitCode, Failure> {

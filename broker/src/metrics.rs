@@ -1,11 +1,12 @@
 //! Every metric of the broker. Labels come from enums and from the names of configured clusters, never from a request.
 
 mod audit;
+mod clusters;
 mod policy;
 mod process;
 mod upstream;
 
-use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
@@ -21,6 +22,8 @@ use proto::Reason;
 
 use crate::access::Call;
 pub use audit::{AuditMetrics, AuditOutcome};
+use clusters::NewKeys;
+pub use clusters::{ClusterMetrics, Limited};
 pub use policy::PolicyMetrics;
 pub use process::{Closed, ConfigMetrics, ConnectionMetrics, TlsFailure};
 pub use upstream::UpstreamMetrics;
@@ -33,6 +36,7 @@ pub struct Metrics {
     cache_requests: Family<CacheLabels, Counter>,
     cache_entries: Family<CacheName, Gauge<u64, AtomicU64>>,
     cache_fetches: Family<CacheName, Gauge<u64, AtomicU64>>,
+    clusters: ClusterMetrics,
     upstream: UpstreamMetrics,
     policy: PolicyMetrics,
 }
@@ -110,6 +114,7 @@ pub struct CacheMetrics {
     stale: Counter,
     entries: Gauge<u64, AtomicU64>,
     fetches: Gauge<u64, AtomicU64>,
+    new_keys: NewKeys,
 }
 
 impl Metrics {
@@ -124,6 +129,7 @@ impl Metrics {
             cache_requests: Family::default(),
             cache_entries: Family::default(),
             cache_fetches: Family::default(),
+            clusters: ClusterMetrics::register(registry),
             upstream: UpstreamMetrics::register(registry),
             policy: PolicyMetrics::register(registry),
         };
@@ -184,7 +190,13 @@ impl Metrics {
             stale: counter(CacheResult::Stale),
             entries: self.cache_entries.get_or_create_owned(&CacheName { cache }),
             fetches: self.cache_fetches.get_or_create_owned(&CacheName { cache }),
+            new_keys: self.clusters.new_keys(cache),
         }
+    }
+
+    /// The metrics by cluster.
+    pub fn clusters(&self) -> ClusterMetrics {
+        self.clusters.clone()
     }
 
     /// The metrics of calls to Azure.
@@ -209,6 +221,11 @@ impl CacheMetrics {
             CacheResult::Stale => &self.stale,
         }
         .inc();
+    }
+
+    /// Counts a key that was not there, for the cluster that asked for it.
+    pub fn count_new_key(&self, cluster: &Arc<str>) {
+        self.new_keys.count(cluster);
     }
 
     /// Says how many keys are being fetched.

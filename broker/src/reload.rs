@@ -4,9 +4,10 @@
 //!
 //! Followed are the file and every file that it names, by content. Not reloaded is what the way to Azure was built from:
 //! a changed `egress` section is reported and the rest is taken, because a grant that was withdrawn must not wait for a
-//! restart; so is another sink of the audit log, whose other settings are taken; a new registry domain is refused, because nothing yet guards which addresses its names may mean.
+//! restart; so is another sink of the audit log, whose other settings are taken; a new registry host or domain is refused,
+//! because the way to Azure would not let a token through to it.
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use runtime::{Clock, Failure, Shutdown, admin::Readiness, error_chain::ErrorChain, file_watch::ReadFiles};
 
@@ -14,7 +15,7 @@ use crate::{
     audit::Audit,
     authn::{Authenticator, SharedKey},
     cluster_keys::ClusterKeys,
-    config::{self, Clouds, Config, ConfigError, EgressConfig, Loaded},
+    config::{self, Config, ConfigError, EgressConfig, Loaded, RegistryFence},
     live::{Live, Snapshot},
     metrics::ConfigMetrics,
 };
@@ -24,7 +25,7 @@ pub struct Reloader {
     live: Live,
     keys: ClusterKeys,
     egress: EgressConfig,
-    registry_domains: BTreeSet<String>,
+    registries: RegistryFence,
     audit: Audit,
     clock: Arc<dyn Clock>,
     metrics: ConfigMetrics,
@@ -53,7 +54,7 @@ impl Reloader {
         let clusters = keys
             .adopt(clusters, Some(readiness))
             .map_err(|shared| Failure::usage("the configuration's clusters").source(shared))?;
-        let registry_domains = domains(&clouds);
+        let registries = clouds.registries();
         let live = Live::new(Snapshot {
             authenticator: Arc::new(Authenticator::new(clusters, Arc::clone(&clock))),
             clouds,
@@ -63,7 +64,7 @@ impl Reloader {
             live,
             keys,
             egress,
-            registry_domains,
+            registries,
             audit,
             clock,
             metrics,
@@ -102,10 +103,10 @@ impl Reloader {
             egress,
             audit,
         } = config;
-        if let Some(domain) = domains(&clouds).difference(&self.registry_domains).next() {
+        if let Some(new) = clouds.registries().first_outside(&self.registries) {
             return Err(refused(
                 "clouds",
-                format!("{domain} is a new registry domain: restart the broker to add it"),
+                format!("{new} is a new registry or domain of registries: restart the broker to add it"),
             ));
         }
         let clusters = self
@@ -146,10 +147,6 @@ async fn load(path: PathBuf) -> Loaded {
             files,
         }
     })
-}
-
-fn domains(clouds: &Clouds) -> BTreeSet<String> {
-    clouds.registry_domains().into_iter().map(str::to_owned).collect()
 }
 
 fn refused(field: &str, problem: String) -> ConfigError {

@@ -18,7 +18,7 @@ use proto::{
     },
 };
 use runtime::telemetry::propagation;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     access::{Call, Role},
@@ -30,6 +30,7 @@ use crate::{
     metrics::{Metrics, WireFormat},
     own_account,
     request::{DockerConfigRequest, RequestedIdentity},
+    throttle::Throttle,
 };
 pub use admission::Admitted;
 pub use answer::Answer;
@@ -42,6 +43,7 @@ pub struct Service(Arc<Parts>);
 struct Parts {
     live: Live,
     credentials: Credentials,
+    throttle: Throttle,
     metrics: Metrics,
     audit: Audit,
 }
@@ -52,16 +54,17 @@ impl Service {
         Self(Arc::new(Parts {
             live,
             credentials,
+            throttle: Throttle::new(metrics.clusters()),
             metrics,
             audit,
         }))
     }
 
-    /// Authenticates the caller of a call by the headers, and checks its role. The body is not needed for that. Who is
-    /// refused here is in the audit log when this returns.
+    /// Authenticates the caller of a call by the headers, checks its role and how often it asks. The body is not needed for
+    /// that. Who is refused here is in the audit log when this returns.
     ///
     /// # Errors
-    /// The token is not accepted, or the caller has no role that the call admits.
+    /// The token is not accepted, the caller has no role that the call admits, or it asks too often.
     pub async fn admit(
         &self,
         wire: WireFormat,
@@ -76,10 +79,14 @@ impl Service {
             ..Facts::default()
         };
         let Parts {
-            live, metrics, audit, ..
+            live,
+            throttle,
+            metrics,
+            audit,
+            ..
         } = &*self.0;
         let record = Record::open(metrics.clone(), audit.clone(), wire, call, facts);
-        let admitted = Admitted::by(wire, roles, headers, live.current(), record.clone());
+        let admitted = Admitted::by(wire, roles, headers, live.current(), throttle, record.clone());
         record.write().await;
         admitted
     }
@@ -161,6 +168,10 @@ impl Service {
     ) -> Result<Credential, CredentialError> {
         let record = &admitted.record;
         record.note(|facts| facts.request = Some(Arc::clone(request)));
+        // Before the subject's token is verified, or anything else is done for this namespace.
+        self.0
+            .throttle
+            .admit_for(&admitted.caller, &request.namespace, Instant::now())?;
         loop {
             let live = self.0.live.current();
             let permit = permitted(admitted, request, &live)?;

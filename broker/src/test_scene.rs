@@ -26,7 +26,7 @@ use crate::{
     azure::Azure,
     config::{
         AuditConfig, Clouds, ClusterConfig, Grant, GrantMode, GrantModes, GrantedIdentity, Identity,
-        IdentitySource, KeySource, Pattern, Policy, Workloads,
+        IdentitySource, KeySource, Limits, Pattern, Policy, Workloads,
     },
     credentials::Credentials,
     live::{Live, Snapshot},
@@ -201,13 +201,25 @@ impl Answer {
 
 /// The configuration, with what `shape` says of east.
 pub(crate) fn snapshot(shape: Shape) -> Snapshot {
+    snapshot_with(shape, Limits::default())
+}
+
+/// The same, where each cluster may ask only so often.
+pub(crate) fn snapshot_with(shape: Shape, limits: Limits) -> Snapshot {
     let syncers: &[&str] = if shape.has_syncer { &[SYNCER] } else { &[] };
-    let mut clusters = vec![cluster("west", &WEST, &[SYNCER], &[], &[], GrantModes::default())];
+    let mut clusters = vec![cluster(
+        "west",
+        &WEST,
+        &[SYNCER],
+        &[],
+        &[],
+        (GrantModes::default(), limits),
+    )];
     if shape.has_east {
-        let modes = shape.grant_modes;
+        let rules = (shape.grant_modes, limits);
         clusters.insert(
             0,
-            cluster("east", &EAST, syncers, &[OPERATOR], &["self-*"], modes),
+            cluster("east", &EAST, syncers, &[OPERATOR], &["self-*"], rules),
         );
     }
     let clouds = Clouds::new(Vec::new());
@@ -229,6 +241,11 @@ fn clock() -> Arc<dyn Clock> {
 /// A token of `subject` in cluster east, to call with.
 pub(crate) fn token(subject: &str) -> String {
     EAST.sign(&claims(subject, CALLER_AUDIENCE))
+}
+
+/// A token of the syncer of cluster west.
+pub(crate) fn token_of_west() -> String {
+    WEST.sign(&claims(SYNCER, CALLER_AUDIENCE))
 }
 
 /// A ServiceAccount's token to be exchanged, of east or of west.
@@ -291,7 +308,7 @@ fn cluster(
     syncers: &[&str],
     operators: &[&str],
     workloads: &[&str],
-    grant_modes: GrantModes,
+    (grant_modes, limits): (GrantModes, Limits),
 ) -> Arc<Cluster> {
     let listed = |subs: &[&str]| subs.iter().map(|sub| (*sub).to_owned()).collect();
     let config = ClusterConfig {
@@ -307,6 +324,7 @@ fn cluster(
         grant_modes,
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
+        limits,
     };
     Arc::new(Cluster {
         config,

@@ -17,7 +17,7 @@ mod sync {
 
 use std::sync::atomic::Ordering;
 
-use flights::{Boarding, Flights};
+use flights::{Boarding, Flights, Limits, Party};
 use shuttle::{
     check_dfs, check_random, future,
     sync::{Arc, Mutex, atomic::AtomicU32},
@@ -35,10 +35,22 @@ struct Rig {
     in_flight: Arc<Mutex<Vec<future::JoinHandle<()>>>>,
 }
 
+impl Party for &'static str {
+    type Group = Self;
+
+    fn group(&self) -> &Self {
+        self
+    }
+}
+
 impl Rig {
     fn new(limit: usize) -> Self {
         Self {
-            flights: Flights::new(limit, 8),
+            flights: Flights::new(Limits {
+                all: limit,
+                per_party: 8,
+                per_group: |_groups| 8,
+            }),
             store: Arc::new(Mutex::new(None)),
             fetches: Arc::new(AtomicU32::new(0)),
             in_flight: Arc::default(),

@@ -35,8 +35,9 @@ impl Verdict {
             };
         }
         let may_differ = match reason_of(status) {
-            // What one replica lacks and another may have: the cluster's keys, room, a log that takes records. All else is the same everywhere; above all
-            // what Azure said, which would only be asked twice. A time to wait is for the replica that said it.
+            // What one replica lacks and another may have: the cluster's keys, room, a log that takes records. All else is
+            // the same everywhere; above all what Azure said, which would only be asked twice, and that the cluster asks too
+            // often, which it would do elsewhere as well. A time to wait is for the replica that said it.
             Some(reason) => matches!(
                 reason,
                 Reason::ClusterKeysUnavailable | Reason::Overloaded | Reason::AuditUnavailable
@@ -132,6 +133,7 @@ mod tests {
             (Reason::Overloaded, Verdict::Elsewhere),
             (Reason::ClusterKeysUnavailable, Verdict::Elsewhere),
             (Reason::UpstreamThrottled, Verdict::Definitive),
+            (Reason::CallerThrottled, Verdict::Definitive),
         ] {
             let mut status = said(reason, wait);
             status.metadata_mut().insert(PUSHBACK, "3000".parse().unwrap());

@@ -22,6 +22,10 @@ pub(crate) const BROKER_OWNED_REGISTRY: &str = "bench.azurecr.io";
 /// Identities of the bindings, each with a registry: those of the peer's measurement.
 const IDENTITIES: usize = 10;
 
+/// What one cluster may ask, and one namespace of it: more than any machine answers, because a benchmark measures the broker
+/// and not a limit.
+const REQUESTS_PER_SECOND: u32 = 1_000_000;
+
 /// Objects that are created at a time.
 pub(crate) const CREATORS: usize = 32;
 
@@ -49,6 +53,7 @@ pub(crate) fn options() -> StackOptions {
         "registries": registries,
         "repositories": ["team/*"],
     });
+    let rate = json!({"requestsPerSecond": REQUESTS_PER_SECOND, "burst": REQUESTS_PER_SECOND});
     StackOptions {
         name: "bench".to_owned(),
         // A process of its own, so that its work is not the load generator's.
@@ -56,6 +61,7 @@ pub(crate) fn options() -> StackOptions {
         azure,
         identities: vec![identity],
         grants: vec![grant],
+        limits: json!({"perCluster": rate, "perNamespace": rate}),
         traces: false,
         ..StackOptions::default()
     }

@@ -91,6 +91,10 @@ catalogue! {
     CallerNotPermitted = "CALLER_NOT_PERMITTED", PermissionDenied, 403, Denied, PlatformTeam,
         "this ServiceAccount may not call the broker";
 
+    /// The cluster, or the namespace, has asked more often than the broker's configuration allows.
+    CallerThrottled = "CALLER_THROTTLED", ResourceExhausted, 429, Throttled, PlatformTeam,
+        "the cluster or the namespace asks more often than it may";
+
     // --- what is asked
     /// A field of the request does not parse.
     InvalidRequest = "INVALID_REQUEST", InvalidArgument, 400, Caller, ApplicationTeam,

@@ -7,10 +7,12 @@
 pub mod admin;
 pub mod build_info;
 pub mod clock;
+pub mod core_dumps;
 pub mod error_chain;
 pub mod failure;
 pub mod file_watch;
 pub mod listen;
+pub mod never_shown;
 pub mod open_files;
 mod panics;
 pub mod secret;

@@ -20,8 +20,11 @@ use crate::{Failure, build_info::VERSION, panics};
 const OURS: [&str; 5] = ["broker", "syncer", "client", "runtime", "proto"];
 /// Cap for other crates: HTTP stacks log headers below WARN.
 const OTHERS: LevelFilter = LevelFilter::WARN;
-/// The Kubernetes client logs whole response bodies at WARN when they do not decode, Secrets included.
-const BODY_LOGGERS: [&str; 2] = ["kube_client", "kube_runtime"];
+/// Crates that log what they were given to carry, and say nothing that our own code does not say of the same call:
+/// - the Kubernetes client: whole response bodies at WARN when they do not decode, Secrets included, and at ERROR all that
+///   a credential plugin has printed;
+/// - the cache and the HTTP middleware: the message of a panic, which [`panics`] withholds.
+const SILENCED: [&str; 4] = ["kube_client", "kube_runtime", "moka", "tower_http"];
 
 /// What the command line says about logs.
 #[derive(Debug, Clone, Args)]
@@ -76,7 +79,7 @@ fn targets(ours: LevelFilter) -> Targets {
     Targets::new()
         .with_default(OTHERS.min(ours))
         .with_targets(OURS.map(|name| (name, ours)))
-        .with_targets(BODY_LOGGERS.map(|name| (name, LevelFilter::ERROR.min(ours))))
+        .with_targets(SILENCED.map(|name| (name, LevelFilter::OFF)))
 }
 
 /// Starts logs and traces for `service` (`acrpull-broker`, `acrpull-syncer`). Call it inside the async runtime.
@@ -132,10 +135,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn telemetry_third_party_targets_stay_capped_at_trace() {
+    fn l1_third_party_targets_stay_capped_at_trace() {
         let filter = targets(LevelFilter::TRACE);
         assert!(filter.would_enable("broker::authn", &Level::TRACE));
-        assert!(!filter.would_enable("hyper::proto", &Level::INFO));
-        assert!(!filter.would_enable("kube_client::client", &Level::WARN));
+        for library in [
+            "hyper::proto",
+            "h2::codec",
+            "tonic::transport",
+            "reqwest::connect",
+            "azure_core::http::policies",
+            "azure_identity",
+            "typespec_client_core::http::policies",
+            "rustls::client",
+            "opentelemetry_sdk",
+            "log",
+            // Ours are whole names and not beginnings of names.
+            "hyper_util::client::legacy::client",
+        ] {
+            assert!(filter.would_enable(library, &Level::WARN), "{library}");
+            assert!(!filter.would_enable(library, &Level::INFO), "{library}");
+        }
+        for library in [
+            "kube_client::client",
+            "kube_client::client::builder",
+            "kube_runtime::watcher",
+            "moka::notification::notifier",
+            "tower_http::catch_panic",
+        ] {
+            assert!(!filter.would_enable(library, &Level::ERROR), "{library}");
+        }
     }
 }

@@ -18,7 +18,7 @@ use proto::{
         GetDockerConfigResponse, HeldCredential, broker_owned_identity::Selector, get_docker_config_request,
     },
 };
-use runtime::Secret;
+use runtime::{Secret, never_shown};
 use tokio::sync::SemaphorePermit;
 use tracing::Instrument as _;
 
@@ -47,6 +47,8 @@ pub struct Question<'a> {
     _open: Option<SemaphorePermit<'a>>,
     request: GetDockerConfigRequest,
 }
+
+never_shown!(Answer, Question<'_>);
 
 /// Waits for a slot, then mints the token if one is needed. At most the configured number of questions is open at a
 /// time; none of them occupies a worker.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use runtime::{Failure, failure, tls};
+use runtime::{Failure, core_dumps, failure, tls};
 use syncer::args::SyncerArgs;
 
 const PROGRAM: &str = "syncer";
@@ -13,8 +13,11 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     tls::install_crypto_provider();
-    let result = tokio::runtime::Runtime::new()
+    failure::exit_code(PROGRAM, core_dumps::forbid().and_then(|()| run(args)))
+}
+
+fn run(args: SyncerArgs) -> Result<(), Failure> {
+    tokio::runtime::Runtime::new()
         .map_err(|error| Failure::runtime("cannot start the async runtime").source(error))
-        .and_then(|runtime| runtime.block_on(syncer::run(args)));
-    failure::exit_code(PROGRAM, result)
+        .and_then(|runtime| runtime.block_on(syncer::run(args)))
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{test_keys::Signer, *};
 use crate::{
     access::{self, Role},
-    config::{GrantModes, KeySource, Pattern, Workloads},
+    config::{GrantModes, KeySource, Limits, Pattern, Workloads},
 };
 
 const NOW: u64 = 1_795_000_000;
@@ -33,6 +33,7 @@ fn cluster(name: &str, signer: &Signer) -> Arc<Cluster> {
         grant_modes: GrantModes::default(),
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
+        limits: Limits::default(),
     };
     Arc::new(Cluster {
         config,

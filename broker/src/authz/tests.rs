@@ -11,7 +11,8 @@ use super::*;
 use crate::{
     authn::{Cluster, KeySet, KeyStore},
     config::{
-        ClusterConfig, Grant, GrantModes, GrantedIdentity, IdentitySource, KeySource, Pattern, Workloads,
+        ClusterConfig, Grant, GrantModes, GrantedIdentity, IdentitySource, KeySource, Limits, Pattern,
+        Workloads,
     },
     request::{CloudReference, Wish},
 };
@@ -63,6 +64,7 @@ fn rig() -> Rig {
         grant_modes: GrantModes::default(),
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
+        limits: Limits::default(),
     };
     let cluster = Arc::new(Cluster {
         config,

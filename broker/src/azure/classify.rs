@@ -87,7 +87,9 @@ impl Party {
                 Reason::UpstreamMalformed,
                 "answered with more than any token answer has",
             ),
-            TransportError::Request => (Reason::Internal, "could not be asked: the request cannot be sent"),
+            TransportError::Request | TransportError::ForbiddenHost => {
+                (Reason::Internal, "could not be asked: the request cannot be sent")
+            }
         };
         self.error(reason, text)
     }

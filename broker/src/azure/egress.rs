@@ -3,18 +3,19 @@
 //! The names of registries come from bindings. What the operator configured (authorities, overrides, the metadata
 //! address, the proxy) is not bound by the rule on addresses.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    time::Duration,
-};
+mod addresses;
 
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use proto::types::RegistryHost;
 use reqwest::{
     Certificate, Client,
     dns::{Addrs, Name, Resolve, Resolving},
     redirect, retry,
 };
 
-use crate::config::{EgressConfig, HostOverride};
+use crate::config::{EgressConfig, HostOverride, RegistryFence};
+use addresses::is_forbidden;
 
 /// Longest wait for a connection, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,8 +26,6 @@ const IDLE_CONNECTIONS_PER_HOST: usize = 32;
 /// They are kept for a burst and not for the next refresh. Shorter than servers keep them, so that a call does not meet
 /// a connection that is just being closed; and what a black hole has swallowed is not tried for long.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Azure's host endpoint ("wire server"): reachable from every virtual machine, meant for its agent only.
-const AZURE_WIRE_SERVER: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
 
 /// The clients cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -47,16 +46,34 @@ pub(super) enum ResolveError {
     NoSuchName,
     /// The resolver failed; the name may well exist.
     #[error("the name could not be looked up")]
-    Lookup(#[source] std::io::Error),
+    Lookup(#[source] io::Error),
     /// All addresses are of the kind that no token goes to.
     #[error("the name resolves to a loopback, link-local or metadata address")]
     Forbidden,
 }
 
+/// What a name means, by whoever answers for it. It is not believed for the names of registries.
+#[async_trait::async_trait]
+pub(super) trait NameService: Send + Sync + 'static {
+    async fn lookup(&self, name: &str) -> io::Result<Vec<SocketAddr>>;
+}
+
+/// The resolver of the system: `/etc/hosts`, DNS, whatever else it asks.
+pub(super) struct SystemNames;
+
+#[async_trait::async_trait]
+impl NameService for SystemNames {
+    async fn lookup(&self, name: &str) -> io::Result<Vec<SocketAddr>> {
+        // Port 0: the connector fills in that of the URL.
+        Ok(tokio::net::lookup_host((name, 0)).await?.collect())
+    }
+}
+
 /// The client for Entra and the registries.
 pub(super) fn azure_client(
     egress: &EgressConfig,
-    registry_suffixes: Vec<String>,
+    registries: RegistryFence,
+    names: Arc<dyn NameService>,
 ) -> Result<Client, EgressError> {
     let mut builder = Client::builder()
         .https_only(true)
@@ -73,7 +90,8 @@ pub(super) fn azure_client(
         .user_agent(concat!("acrpull-broker/", env!("CARGO_PKG_VERSION")))
         .dns_resolver(GuardedResolver {
             overrides: egress.host_overrides.clone(),
-            registry_suffixes,
+            registries,
+            names,
         });
     if let Some(pem) = &egress.ca_bundle_pem {
         for certificate in Certificate::from_pem_bundle(pem).map_err(EgressError::CaBundle)? {
@@ -94,12 +112,12 @@ pub(super) fn imds_client() -> Result<Client, EgressError> {
         .map_err(EgressError::Client)
 }
 
-/// Answers with the operator's override, or with what DNS says less the addresses that no token may go to.
-#[derive(Debug)]
+/// Answers with the operator's override, or with what the name service says less the addresses that no token may go to.
 struct GuardedResolver {
     overrides: Vec<HostOverride>,
-    /// Names under these come from bindings; all others are the operator's own: authorities and the proxy.
-    registry_suffixes: Vec<String>,
+    /// These names come from bindings; all others are the operator's own: authorities and the proxy.
+    registries: RegistryFence,
+    names: Arc<dyn NameService>,
 }
 
 impl Resolve for GuardedResolver {
@@ -110,19 +128,17 @@ impl Resolve for GuardedResolver {
             .iter()
             .find(|rule| rule.host.matches(&host))
             .map(|rule| rule.address);
-        let is_guarded = self
-            .registry_suffixes
-            .iter()
-            .any(|suffix| host.strip_suffix(suffix).is_some_and(|head| head.ends_with('.')));
+        let is_guarded = host
+            .parse::<RegistryHost>()
+            .is_ok_and(|host| self.registries.allows(&host));
+        let names = Arc::clone(&self.names);
         Box::pin(async move {
             if let Some(address) = overridden {
                 return Ok(Box::new(std::iter::once(address)) as Addrs);
             }
-            // Port 0: the connector fills in that of the URL.
-            let found = tokio::net::lookup_host((host.as_str(), 0))
-                .await
-                .map_err(lookup_error)?;
+            let found = names.lookup(&host).await.map_err(lookup_error)?;
             let allowed: Vec<SocketAddr> = found
+                .into_iter()
                 .filter(|address| !is_guarded || !is_forbidden(address.ip()))
                 .collect();
             if allowed.is_empty() {
@@ -135,7 +151,7 @@ impl Resolve for GuardedResolver {
 
 /// The resolver's answer is a text and no code: "Name or service not known" and "No address associated with hostname"
 /// (glibc), "Name does not resolve" (musl) say that the name does not exist, everything else that nobody knows.
-fn lookup_error(error: std::io::Error) -> ResolveError {
+fn lookup_error(error: io::Error) -> ResolveError {
     let text = error.to_string();
     let is_certain = ["not known", "No address associated", "does not resolve"]
         .iter()
@@ -147,91 +163,75 @@ fn lookup_error(error: std::io::Error) -> ResolveError {
     }
 }
 
-/// Private addresses are fine (private endpoints); those of this machine and its link are not.
-fn is_forbidden(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => {
-            v4.is_loopback()
-                || v4.is_link_local()
-                || v4.is_unspecified()
-                || v4.is_multicast()
-                || v4.is_broadcast()
-                || v4 == AZURE_WIRE_SERVER
-        }
-        IpAddr::V6(v6) => {
-            v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified() || v6.is_multicast()
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Pattern;
 
-    #[test]
-    fn egress_addresses_of_the_machine_itself_are_forbidden() {
-        for address in [
-            "127.0.0.1",
-            "169.254.169.254",
-            "0.0.0.0",
-            "224.0.0.1",
-            "168.63.129.16",
-            "::1",
-            "fe80::1",
-            "::ffff:127.0.0.1",
-        ] {
-            assert!(is_forbidden(address.parse().unwrap()), "{address}");
-        }
-        for address in ["10.1.2.3", "192.168.0.4", "20.1.2.3", "fd00::1", "2603:1030::1"] {
-            assert!(!is_forbidden(address.parse().unwrap()), "{address}");
+    /// Answers every question alike.
+    struct Liar(&'static [&'static str]);
+
+    #[async_trait::async_trait]
+    impl NameService for Liar {
+        async fn lookup(&self, _name: &str) -> io::Result<Vec<SocketAddr>> {
+            let addresses = self.0.iter().map(|address| address.parse().unwrap());
+            Ok(addresses.map(|ip| SocketAddr::new(ip, 0)).collect())
         }
     }
 
-    fn resolver(suffix: &str) -> GuardedResolver {
-        let address = "127.0.0.1:10443".parse().unwrap();
-        GuardedResolver {
+    /// What `name` means where the resolver answers with `lie`.
+    async fn meaning(name: &str, lie: &'static [&'static str]) -> Option<Vec<String>> {
+        let resolver = GuardedResolver {
             overrides: vec![HostOverride {
-                host: crate::config::Pattern::new("*.azurecr.io"),
-                address,
+                host: Pattern::new("private.azurecr.io"),
+                address: "127.0.0.1:10443".parse().unwrap(),
             }],
-            registry_suffixes: vec!["azurecr.io".to_owned(), suffix.to_owned()],
+            registries: RegistryFence::new(["exact.example.com".parse().unwrap()], ["azurecr.io".to_owned()]),
+            names: Arc::new(Liar(lie)),
+        };
+        match resolver.resolve(name.parse().unwrap()).await {
+            Ok(found) => Some(found.map(|address| address.to_string()).collect()),
+            Err(error) => {
+                let refused = error.downcast_ref::<ResolveError>();
+                assert!(matches!(refused, Some(ResolveError::Forbidden)), "{error}");
+                None
+            }
         }
     }
 
     #[tokio::test]
-    async fn e1_registry_that_means_this_machine_is_refused_unless_overridden() {
-        // Every resolver answers names under `localhost` with this machine (RFC 6761 section 6.3).
-        let resolver = resolver("localhost");
-        let refused = resolver
-            .resolve("registry.localhost".parse().unwrap())
-            .await
-            .err();
-        let refused = refused
-            .as_ref()
-            .and_then(|error| error.downcast_ref::<ResolveError>());
-        assert!(
-            matches!(
-                refused,
-                Some(ResolveError::Forbidden | ResolveError::NoSuchName | ResolveError::Lookup(_))
-            ),
-            "{refused:?}"
-        );
-        let found: Vec<_> = resolver
-            .resolve("Example.azurecr.io".parse().unwrap())
-            .await
-            .ok()
-            .unwrap()
-            .collect();
-        assert_eq!(found, ["127.0.0.1:10443".parse().unwrap()]);
+    async fn e1_registry_that_a_resolver_says_is_this_machine_is_refused() {
+        for name in ["example.azurecr.io", "Example.AzureCR.io", "exact.example.com"] {
+            for lie in [
+                &["127.0.0.1"][..],
+                &["169.254.169.254"],
+                &["::1", "fe80::1"],
+                &["::ffff:168.63.129.16", "0.0.0.0"],
+                &["64:ff9b::a9fe:a9fe"],
+                &[],
+            ] {
+                assert_eq!(meaning(name, lie).await, None, "{name} {lie:?}");
+            }
+        }
     }
 
     #[tokio::test]
-    async fn egress_name_that_the_operator_configured_may_mean_this_machine() {
-        assert!(
-            resolver("azurecr.us")
-                .resolve("localhost".parse().unwrap())
-                .await
-                .is_ok()
-        );
+    async fn e1_of_a_mixed_answer_only_the_allowed_addresses_are_left() {
+        let lie = &["127.0.0.1", "10.1.2.3", "fe80::1", "20.1.2.3", "169.254.169.254"];
+        let left = meaning("example.azurecr.io", lie).await;
+        assert_eq!(left.unwrap(), ["10.1.2.3:0", "20.1.2.3:0"]);
+    }
+
+    #[tokio::test]
+    async fn e1_what_the_operator_configured_may_mean_this_machine() {
+        let overridden = meaning("Private.azurecr.io", &["20.1.2.3"]).await;
+        assert_eq!(overridden.unwrap(), ["127.0.0.1:10443"]);
+        for name in ["login.example", "proxy", "azurecr.io", "other.example.com"] {
+            assert_eq!(
+                meaning(name, &["127.0.0.1"]).await.unwrap(),
+                ["127.0.0.1:0"],
+                "{name}"
+            );
+        }
     }
 }

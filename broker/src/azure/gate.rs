@@ -1,7 +1,7 @@
 //! Who may call Azure, when. Every call passes here; a call that must not be made is refused without a byte sent.
 //!
 //! Per host: calls in flight, calls per second, pauses that the host asked for, a circuit, a budget for second tries.
-//! Where callers must wait, tenants take turns. Decisions are pure, in the files below; this file is the waiting around
+//! Where callers must wait, clusters take turns, and in each its namespaces. Decisions are pure, in the files below; this file is the waiting around
 //! them. Its one lock guards the state and is held for look-ups and counting, never across an await.
 
 mod barrier;
@@ -9,6 +9,7 @@ mod bucket;
 mod circuit;
 mod fair_queue;
 mod floor;
+mod held;
 mod host;
 mod limits;
 mod pauses;

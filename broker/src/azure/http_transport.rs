@@ -1,21 +1,23 @@
 //! The transport of production: the only place that sends bytes to Azure. Bounded at every stage, in time and in size.
 //!
-//! Follows no redirect, sends nothing twice, and unpacks no compressed body: that one is just not what was asked for.
+//! Sends nothing to a registry outside of the fence, follows no redirect, sends nothing twice, and unpacks no compressed
+//! body: that one is just not what was asked for.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, Uri, uri::Scheme};
+use proto::types::RegistryHost;
 use reqwest::Client;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::{
-    egress::{self, EgressError},
+    egress::{self, EgressError, NameService, SystemNames},
     transport::{Answer, Endpoint, Part, Stage, Transport, TransportError},
     transport_failure::failure,
 };
-use crate::config::EgressConfig;
+use crate::config::{EgressConfig, RegistryFence};
 
 /// From the call to the head of the answer. Contains the connection, which has a shorter bound of its own.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,14 +32,34 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 pub(super) struct HttpTransport {
     azure: Client,
     imds: Client,
+    /// The registries of the configuration that the clients were built from.
+    registries: RegistryFence,
 }
 
 impl HttpTransport {
-    pub(super) fn new(egress: &EgressConfig, registry_suffixes: Vec<String>) -> Result<Self, EgressError> {
+    pub(super) fn new(egress: &EgressConfig, registries: RegistryFence) -> Result<Self, EgressError> {
+        Self::with_names(egress, registries, Arc::new(SystemNames))
+    }
+
+    fn with_names(
+        egress: &EgressConfig,
+        registries: RegistryFence,
+        names: Arc<dyn NameService>,
+    ) -> Result<Self, EgressError> {
         Ok(Self {
-            azure: egress::azure_client(egress, registry_suffixes)?,
+            azure: egress::azure_client(egress, registries.clone(), names)?,
             imds: egress::imds_client()?,
+            registries,
         })
+    }
+
+    /// The last look before a token leaves. The policy has decided long before; this holds whatever happened in between.
+    fn may_leave(&self, endpoint: Endpoint, uri: &Uri) -> bool {
+        match endpoint {
+            Endpoint::Exchange | Endpoint::Token => is_registry(uri, &self.registries),
+            // Both are addresses of the configuration, and no part of them is a caller's.
+            Endpoint::Entra | Endpoint::Imds => true,
+        }
     }
 
     fn client(&self, endpoint: Endpoint) -> &Client {
@@ -51,6 +73,9 @@ impl HttpTransport {
 #[async_trait::async_trait]
 impl Transport for HttpTransport {
     async fn exchange(&self, endpoint: Endpoint, request: Request<Bytes>) -> Result<Answer, TransportError> {
+        if !self.may_leave(endpoint, request.uri()) {
+            return Err(TransportError::ForbiddenHost);
+        }
         let request = request
             .try_into()
             .map_err(|_invalid: reqwest::Error| TransportError::Request)?;
@@ -74,6 +99,15 @@ impl Transport for HttpTransport {
         *answer.headers_mut() = headers;
         Ok(answer)
     }
+}
+
+/// `https://` and nothing but the canonical name of a registry inside of the fence: no port, no user name.
+fn is_registry(uri: &Uri, registries: &RegistryFence) -> bool {
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    uri.scheme() == Some(&Scheme::HTTPS)
+        && authority
+            .parse::<RegistryHost>()
+            .is_ok_and(|host| host.as_str() == authority && registries.allows(&host))
 }
 
 /// The HTTP client bounds them by their number, and generously.

@@ -128,10 +128,11 @@ fn id_after(label: &str, text: &str) -> Option<String> {
     id(word.trim_end_matches(['.', ',', ';', '"']))
 }
 
-/// Hexadecimal digits and dashes: an id, and nothing that could be prose or a token.
+/// All ids of Azure are GUIDs. Nothing else passes: prose, a token, or a secret that happens to be hexadecimal.
 fn id(text: &str) -> Option<String> {
-    let is_id =
-        (8..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    const DIGITS: [usize; 5] = [8, 4, 4, 4, 12];
+    let is_hexadecimal = |group: &str| group.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_id = text.split('-').map(str::len).eq(DIGITS) && text.split('-').all(is_hexadecimal);
     is_id.then(|| text.to_owned())
 }
 
@@ -186,6 +187,9 @@ mod tests {
         for body in [
             r#"{"trace_id":"canary prose"}"#,
             r#"{"trace_id":"eyJhbGciOiJSUzI1NiJ9"}"#,
+            r#"{"trace_id":"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}"#,
+            r#"{"trace_id":"fe9fbfcb-e303-4bd9-8083-db2f873c340g"}"#,
+            r#"{"trace_id":"fe9fbfcb-e303-4bd9-8083-db2f873c3400-0"}"#,
             r#"{"errors":[{"message":"CorrelationId: canary"}]}"#,
             r#"{"errors":[{"message":"CorrelationId:"}]}"#,
         ] {

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::{Method, Request, header::CONTENT_TYPE};
 use proto::types::{RegistryHost, ScopeSet};
-use runtime::Secret;
+use runtime::{Secret, never_shown};
 use serde::Deserialize;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
@@ -32,6 +32,8 @@ struct RefreshTokenAnswer {
 struct AccessTokenAnswer {
     access_token: Secret,
 }
+
+never_shown!(RefreshTokenAnswer, AccessTokenAnswer);
 
 pub(super) async fn refresh_token(
     upstream: &Upstream,
@@ -140,6 +142,26 @@ mod fuzz;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn e1_request_goes_to_exactly_the_host_that_was_asked_for() {
+        for text in [
+            "example.azurecr.io",
+            "Example.EastUS.geo.azurecr.io",
+            "e-1.azurecr.airgap.example",
+        ] {
+            let host: RegistryHost = text.parse().unwrap();
+            let request = post(&host, "exchange", &[("service", host.as_str())])
+                .ok()
+                .unwrap();
+            assert_eq!(
+                request.uri().to_string(),
+                format!("https://{}/oauth2/exchange", text.to_ascii_lowercase())
+            );
+            assert_eq!(request.uri().authority().unwrap().as_str(), host.as_str());
+            assert_eq!(request.body(), &format!("service={host}"));
+        }
+    }
 
     #[test]
     fn l2_form_is_written_into_memory_that_never_moves() {

@@ -19,7 +19,7 @@ use azure_core::{
     },
 };
 use bytes::Bytes;
-use runtime::Secret;
+use runtime::{Secret, never_shown};
 use serde::Deserialize;
 use serde_json::json;
 use url::Url;
@@ -53,6 +53,8 @@ struct TokenAnswer {
     token_type: String,
     expires_in: NumberOrText,
 }
+
+never_shown!(TokenAnswer);
 
 #[derive(Deserialize)]
 #[serde(untagged)]

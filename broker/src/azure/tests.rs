@@ -1,5 +1,6 @@
 //! Promises about what leaves for Azure, proven over the real code in virtual time with a scripted transport.
 
+mod clusters;
 mod fairness;
 mod one_call;
 mod rig;

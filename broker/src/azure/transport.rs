@@ -45,6 +45,9 @@ pub enum TransportError {
     /// The resolver failed; the name may well exist.
     #[error("the name could not be looked up")]
     LookupFailed,
+    /// The request is for a host that is no registry of any cloud. Nothing was sent.
+    #[error("the host is no registry that the configuration allows")]
+    ForbiddenHost,
     /// The name means an address that no token goes to.
     #[error("the name resolves to an address that is not allowed")]
     ForbiddenAddress,
@@ -133,6 +136,7 @@ impl TransportError {
         match self {
             Self::NoSuchName => "no_such_name",
             Self::LookupFailed => "lookup_failed",
+            Self::ForbiddenHost => "forbidden_host",
             Self::ForbiddenAddress => "forbidden_address",
             Self::Connect => "connect",
             Self::Tls(TlsFault::Untrusted) => "tls_untrusted",

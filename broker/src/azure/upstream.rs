@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 use proto::catalogue::RetryClass;
-use runtime::Clock;
+use runtime::{Clock, never_shown};
 use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 use url::Url;
@@ -60,6 +60,8 @@ pub(super) struct Received {
     pub(super) body: Zeroizing<Vec<u8>>,
     pub(super) skew: Skew,
 }
+
+never_shown!(Received);
 
 /// Why there is no answer that can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -290,7 +292,7 @@ fn outcome_without_answer(error: &UpstreamError) -> Option<Outcome> {
         // It did answer.
         UpstreamError::Transport(TransportError::Oversized(_)) => Some(Outcome::Useless(error.clone())),
         // Nothing was sent, and nothing is known.
-        UpstreamError::Transport(TransportError::Request) => None,
+        UpstreamError::Transport(TransportError::Request | TransportError::ForbiddenHost) => None,
         UpstreamError::Transport(_)
         | UpstreamError::Refused(_)
         | UpstreamError::Malformed(_)

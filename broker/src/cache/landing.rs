@@ -71,8 +71,10 @@ where
             CacheResult::Remembered
         });
         let (entry, outcome) = landed(before.as_deref(), fetched, &self.need, now, rand::random());
-        if let Some(entry) = entry {
-            inner.store.put(&self.key, &self.tenant, entry);
+        if let Some(entry) = entry
+            && inner.store.put(&self.key, &self.tenant, entry)
+        {
+            inner.metrics.count_new_key(&self.tenant.cluster);
         }
         lead.land(outcome);
     }

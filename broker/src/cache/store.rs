@@ -1,10 +1,9 @@
-//! What is kept of each key, bounded by count and by bytes, and by count per tenant.
+//! What is kept of each key, bounded by count and by bytes, and of each namespace and cluster by its quota.
 
 use std::{
-    collections::HashMap,
     hash::Hash,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
@@ -14,7 +13,10 @@ use moka::{policy::EvictionPolicy, sync::Cache};
 use proto::catalogue::RetryClass;
 use runtime::Moment;
 
-use super::{Departure, Token};
+use super::{
+    Departure, Token,
+    quotas::{Holders, Quota},
+};
 use crate::{error::CredentialError, expiry::Record, tenant::Tenant};
 
 /// Key, entry, failure text and the map's own overhead, roughly.
@@ -22,8 +24,6 @@ const ENTRY_BYTES: usize = 1024;
 /// A key that fails is forgotten when nobody asked for it in this long: twice the longest time between two
 /// tries, after which a row of failures has ended anyway.
 const FAILING_IDLE: Duration = Duration::from_secs(30 * 60);
-/// One tenant holds at most this part of the keys, so that it cannot evict those of all others (guarantee U6).
-const TENANT_SHARE: u64 = 5;
 
 /// How much a cache holds at most.
 #[derive(Debug, Clone, Copy)]
@@ -47,17 +47,17 @@ pub(super) struct Entry<V> {
 pub(super) struct Store<K, V> {
     entries: Cache<K, Arc<Held<V>>>,
     holders: Arc<Holders>,
-    tenant_quota: u64,
+    weigh: fn(&V) -> usize,
+    /// A small entry weighs as much as its share of the bytes, so that one bound keeps both.
+    least: u32,
 }
 
 struct Held<V> {
     entry: Arc<Entry<V>>,
+    /// Who asked for the key first.
     tenant: Tenant,
+    bytes: u32,
 }
-
-/// Keys by the tenant that asked for them first.
-#[derive(Default)]
-struct Holders(Mutex<HashMap<Tenant, u64>>);
 
 impl<V> Entry<V> {
     /// What a fetch leaves of the entry `before` it, which nobody has asked for anew by that.
@@ -135,24 +135,21 @@ where
     V: Clone + Send + Sync + 'static,
 {
     pub(super) fn new(bounds: Bounds, weigh: fn(&V) -> usize) -> Self {
-        let holders = Arc::new(Holders::default());
+        let least = u32::try_from(bounds.bytes / bounds.keys.max(1)).unwrap_or(u32::MAX);
+        let holders = Arc::new(Holders::new(bounds.bytes, least));
         let leavers = Arc::clone(&holders);
-        // A small entry weighs as much as its share of the bytes, so that one bound keeps both.
-        let least = usize::try_from(bounds.bytes / bounds.keys.max(1)).unwrap_or(usize::MAX);
         let entries = Cache::builder()
             .max_capacity(bounds.bytes)
-            .weigher(move |_key, held: &Arc<Held<V>>| {
-                let value = held.entry.token.as_ref().map_or(0, |token| weigh(&token.value));
-                u32::try_from(value.saturating_add(ENTRY_BYTES).max(least)).unwrap_or(u32::MAX)
-            })
+            .weigher(|_key, held: &Arc<Held<V>>| held.bytes)
             // The default policy may refuse a fresh token because older keys are asked for more often.
             .eviction_policy(EvictionPolicy::lru())
-            .eviction_listener(move |_key, held, _cause| leavers.leave(&held.tenant))
+            .eviction_listener(move |_key, held, _cause| leavers.leave(&held.tenant, held.bytes))
             .build();
         Self {
             entries,
             holders,
-            tenant_quota: bounds.keys / TENANT_SHARE,
+            weigh,
+            least,
         }
     }
 
@@ -160,20 +157,49 @@ where
         self.entries.get(key).map(|held| Arc::clone(&held.entry))
     }
 
-    /// Stores an entry. It counts for the tenant that the key was first stored for.
-    pub(super) fn put(&self, key: &K, tenant: &Tenant, entry: Entry<V>) {
-        let tenant = self
-            .entries
-            .get(key)
-            .map_or_else(|| tenant.clone(), |held| held.tenant.clone());
-        self.holders.enter(&tenant);
-        let entry = Arc::new(entry);
-        self.entries.insert(key.clone(), Arc::new(Held { entry, tenant }));
+    /// Stores an entry; whether its key is new here. It counts for the tenant that the key was first stored for.
+    pub(super) fn put(&self, key: &K, tenant: &Tenant, entry: Entry<V>) -> bool {
+        let before = self.entries.get(key);
+        let is_new = before.is_none();
+        let tenant = before.map_or_else(|| tenant.clone(), |held| held.tenant.clone());
+        let value = entry.token.as_ref().map_or(0, |token| (self.weigh)(&token.value));
+        let bytes = u32::try_from(value.saturating_add(ENTRY_BYTES)).unwrap_or(u32::MAX);
+        let held = Held {
+            entry: Arc::new(entry),
+            tenant,
+            bytes: bytes.max(self.least),
+        };
+        self.holders.enter(&held.tenant, held.bytes);
+        self.entries.insert(key.clone(), Arc::new(held));
+        is_new
     }
 
-    /// Whether a tenant holds as many keys as it may.
-    pub(super) fn is_at_quota(&self, tenant: &Tenant) -> bool {
-        self.holders.count(tenant) >= self.tenant_quota
+    /// What stands against one more key of a tenant.
+    pub(super) fn too_much(&self, tenant: &Tenant) -> Option<Quota> {
+        self.holders.too_much(tenant)
+    }
+
+    /// Has a cluster with more than its share of a cache that is nearly full give way: what it has not asked for the longest
+    /// goes first.
+    pub(super) fn make_room(&self) {
+        let Some((cluster, bytes)) = self.holders.must_give_way() else {
+            return;
+        };
+        let mut of_cluster: Vec<_> = self
+            .entries
+            .iter()
+            .filter(|(_key, held)| held.tenant.cluster == cluster)
+            .collect();
+        of_cluster.sort_by_key(|(_key, held)| held.entry.asked_at.load(Ordering::Relaxed));
+        let mut freed = 0;
+        for (key, held) in of_cluster {
+            if freed >= bytes {
+                break;
+            }
+            self.entries.invalidate(&*key);
+            freed += u64::from(held.bytes);
+        }
+        self.entries.run_pending_tasks();
     }
 
     /// Removes what `matches` and lets go of what was evicted; how many matched.
@@ -191,27 +217,5 @@ where
 
     pub(super) fn len(&self) -> u64 {
         self.entries.entry_count()
-    }
-}
-
-impl Holders {
-    fn enter(&self, tenant: &Tenant) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *counts.entry(tenant.clone()).or_default() += 1;
-    }
-
-    fn leave(&self, tenant: &Tenant) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(tenant) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                counts.remove(tenant);
-            }
-        }
-    }
-
-    fn count(&self, tenant: &Tenant) -> u64 {
-        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.get(tenant).copied().unwrap_or_default()
     }
 }

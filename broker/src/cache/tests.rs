@@ -14,6 +14,7 @@ use crate::metrics::Metrics;
 
 mod again;
 mod bounds;
+mod clusters;
 
 type Cache = TokenCache<u32, &'static str>;
 
@@ -73,8 +74,12 @@ impl Rig {
 }
 
 fn tenant(namespace: &str) -> Tenant {
+    tenant_of("cluster", namespace)
+}
+
+fn tenant_of(cluster: &str, namespace: &str) -> Tenant {
     Tenant {
-        cluster: "cluster".into(),
+        cluster: cluster.into(),
         namespace: namespace.into(),
     }
 }

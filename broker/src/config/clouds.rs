@@ -1,9 +1,11 @@
 //! The clouds: where Entra is, which domains are registries, which audience a registry token is for.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use proto::types::RegistryHost;
 use url::Url;
+
+use super::RegistryFence;
 
 /// The audience that every registry accepts, in every cloud: also those that refuse tokens for ARM
 /// (`azureADAuthenticationAsArmPolicy` disabled). A token for it is of no use elsewhere.
@@ -19,8 +21,8 @@ pub struct Cloud {
     pub name: Arc<str>,
     /// The Entra authority: scheme and host.
     pub authority: Url,
-    /// Domains of registries. A registry's host lies under one of them.
-    pub registry_suffixes: Vec<String>,
+    /// Its registries.
+    pub registries: RegistryFence,
     /// The audience to ask Entra for.
     pub registry_audience: String,
     /// The audience of tokens with which managed identities become applications. None: not known for this cloud.
@@ -35,7 +37,16 @@ impl Cloud {
 
     /// Whether a token of this cloud may be sent to `host`.
     pub fn allows(&self, host: &RegistryHost) -> bool {
-        self.registry_suffixes.iter().any(|suffix| host.is_under(suffix))
+        self.registries.allows(host)
+    }
+
+    /// What a caller is told whose registry is not allowed.
+    pub fn domains_in_words(&self) -> String {
+        let domains: Vec<&str> = self.registries.domains().collect();
+        if domains.is_empty() {
+            return "none, its registries are listed one by one".to_owned();
+        }
+        domains.join(", ")
     }
 }
 
@@ -76,7 +87,7 @@ impl Clouds {
                 Some(Arc::new(Cloud {
                     name: name.into(),
                     authority: Url::parse(authority).ok()?,
-                    registry_suffixes: vec![suffix.to_owned()],
+                    registries: RegistryFence::new([], [suffix.to_owned()]),
                     registry_audience: REGISTRY_AUDIENCE.to_owned(),
                     federation_audience: Some(federation_audience.to_owned()),
                 }))
@@ -113,11 +124,9 @@ impl Clouds {
         }
     }
 
-    /// The domains of all registries, in order.
-    pub fn registry_domains(&self) -> BTreeSet<&str> {
-        self.iter()
-            .flat_map(|cloud| cloud.registry_suffixes.iter().map(String::as_str))
-            .collect()
+    /// The registries of all clouds.
+    pub fn registries(&self) -> RegistryFence {
+        RegistryFence::around(self.iter().map(|cloud| &cloud.registries))
     }
 
     /// Every cloud.
@@ -139,9 +148,28 @@ mod tests {
             ("USGovernmentCloud", "azurecr.us"),
             ("ChinaCloud", "azurecr.cn"),
         ] {
-            assert_eq!(clouds.requested(name, "").unwrap().registry_suffixes, [suffix]);
+            let domains: Vec<&str> = clouds.requested(name, "").unwrap().registries.domains().collect();
+            assert_eq!(domains, [suffix]);
         }
         assert!(clouds.requested("GermanCloud", "").is_none());
+    }
+
+    #[test]
+    fn e1_built_in_cloud_is_narrowed_by_naming_it() {
+        let narrow = Arc::new(Cloud {
+            name: "PublicCloud".into(),
+            authority: Url::parse("https://login.microsoftonline.com").unwrap(),
+            registries: RegistryFence::new(["prod.azurecr.io".parse().unwrap()], []),
+            registry_audience: REGISTRY_AUDIENCE.to_owned(),
+            federation_audience: None,
+        });
+        let clouds = Clouds::new(vec![narrow]);
+        let public = clouds.requested("", "").unwrap();
+        assert!(public.allows(&"prod.azurecr.io".parse().unwrap()));
+        assert!(!public.allows(&"other.azurecr.io".parse().unwrap()));
+        let all = clouds.registries();
+        assert!(!all.allows(&"other.azurecr.io".parse().unwrap()), "{all}");
+        assert!(all.allows(&"other.azurecr.us".parse().unwrap()), "{all}");
     }
 
     #[test]
@@ -149,7 +177,7 @@ mod tests {
         let listed = Arc::new(Cloud {
             name: "airgap-1".into(),
             authority: Url::parse("https://login.airgap.example").unwrap(),
-            registry_suffixes: vec!["azurecr.airgap.example".to_owned()],
+            registries: RegistryFence::new([], ["azurecr.airgap.example".to_owned()]),
             registry_audience: REGISTRY_AUDIENCE.to_owned(),
             federation_audience: None,
         });
@@ -179,7 +207,7 @@ mod tests {
             Arc::new(Cloud {
                 name: name.into(),
                 authority: Url::parse("https://login.airgap.example").unwrap(),
-                registry_suffixes: vec![format!("azurecr.{name}.example")],
+                registries: RegistryFence::new(Vec::new(), vec![format!("azurecr.{name}.example")]),
                 registry_audience: REGISTRY_AUDIENCE.to_owned(),
                 federation_audience: None,
             })

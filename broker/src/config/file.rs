@@ -1,12 +1,14 @@
 //! The configuration file as it is written. `docs/configuration.md` explains every field to the person who writes it.
 
 mod audit;
+mod limits;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use serde::Deserialize;
 
 pub(super) use audit::{Audit, AuditSink, OnBlocked};
+pub(super) use limits::{Limits, Rate};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -21,6 +23,8 @@ pub(super) struct File {
     pub(super) identities: Vec<Identity>,
     #[serde(default)]
     pub(super) grants: Vec<Grant>,
+    #[serde(default)]
+    pub(super) limits: Limits,
     #[serde(default)]
     pub(super) egress: Egress,
     #[serde(default)]
@@ -44,6 +48,8 @@ pub(super) struct Cluster {
     pub(super) grants: GrantModes,
     #[serde(default)]
     pub(super) ceilings: Ceilings,
+    #[serde(default)]
+    pub(super) limits: Limits,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -104,6 +110,9 @@ pub(super) struct Ceilings {
 pub(super) struct Cloud {
     pub(super) name: String,
     pub(super) authority: String,
+    #[serde(default)]
+    pub(super) registries: Vec<String>,
+    #[serde(default)]
     pub(super) registry_suffixes: Vec<String>,
     pub(super) registry_audience: Option<String>,
     pub(super) federation_audience: Option<String>,

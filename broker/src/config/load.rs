@@ -6,6 +6,7 @@ mod clusters;
 mod field;
 mod grants;
 mod identities;
+mod limits;
 mod workloads;
 
 use std::{
@@ -17,7 +18,7 @@ use runtime::{error_chain::ErrorChain, file_watch::ReadFiles, tls};
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::{Clouds, Config, EgressConfig, HostOverride, Pattern, Policy, file};
+use super::{Clouds, Config, EgressConfig, HostOverride, Limits, Pattern, Policy, file};
 pub use field::ConfigError;
 use field::{content, indexed, unique};
 
@@ -100,6 +101,7 @@ fn config(folder: &mut Folder, file: file::File) -> Result<Config, ConfigError> 
         clouds,
         identities,
         grants,
+        limits,
         egress,
         audit,
     } = file;
@@ -117,8 +119,9 @@ fn config(folder: &mut Folder, file: file::File) -> Result<Config, ConfigError> 
     unique("identities", identities.iter().map(|identity| &identity.name))?;
     unique("grants", grants.iter().map(|grant| &grant.name))?;
     let clouds = Clouds::new(indexed("clouds", clouds, clouds::cloud)?);
+    let limits = limits::limits("limits", limits, &Limits::default())?;
     let clusters = indexed("clusters", clusters, |field, cluster| {
-        clusters::cluster(folder, field, cluster)
+        clusters::cluster(folder, field, cluster, &limits)
     })?;
     if clusters.is_empty() {
         return Err(content(

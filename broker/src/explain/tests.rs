@@ -140,7 +140,7 @@ async fn explain_denied_grant_names_grants_to_operators_only() {
     let answer = explain(&scene, OPERATOR, request.clone()).await;
     let detail = step(&answer, "grant")["detail"].as_str().unwrap();
     let near = "of the grants for identity team-web, these come nearest: web-reads-team misses namespaces (asked data, \
-                lists web)";
+                lists web, self-service)";
     assert_eq!(detail, format!("{public}; {near}"));
 
     for (caller, grant) in [(SYNCER, Value::Null), (OPERATOR, json!("web-reads-team"))] {

@@ -1,5 +1,7 @@
 //! Every call with every kind of caller over both wires, and what is refused without a look at the body.
 
+mod limits;
+
 use std::{
     sync::{
         Arc,

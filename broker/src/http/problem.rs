@@ -42,9 +42,13 @@ pub fn of(error: &CredentialError) -> Response {
     response
 }
 
-/// A path that is not in the table.
-pub fn not_found(request: &Request) -> Response {
-    blank(StatusCode::NOT_FOUND, "no such path", request)
+/// A path that is not in the table. It is not repeated: it may be a token that got into the wrong place.
+pub fn not_found() -> Response {
+    blank(
+        StatusCode::NOT_FOUND,
+        "no such path",
+        "GET /openapi.json lists all paths",
+    )
 }
 
 /// A method that its path does not take; the caller of this adds `Allow`.
@@ -52,7 +56,7 @@ pub fn wrong_method(request: &Request) -> Response {
     blank(
         StatusCode::METHOD_NOT_ALLOWED,
         "the path does not take this method",
-        request,
+        request.uri().path(),
     )
 }
 
@@ -61,7 +65,7 @@ pub fn media_type(request: &Request, taken: &'static str) -> Response {
     let mut response = blank(
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
         &format!("the content type must be {taken}"),
-        request,
+        request.uri().path(),
     );
     // RFC 9110 section 15.5.16.
     response
@@ -70,14 +74,14 @@ pub fn media_type(request: &Request, taken: &'static str) -> Response {
     response
 }
 
-fn blank(status: StatusCode, title: &str, request: &Request) -> Response {
+fn blank(status: StatusCode, title: &str, detail: &str) -> Response {
     answer(
         status,
         &json!({
             "type": "about:blank",
             "title": title,
             "status": status.as_u16(),
-            "detail": format!("{} {}", request.method(), request.uri().path()),
+            "detail": detail,
         }),
     )
 }

@@ -16,6 +16,7 @@ use prometheus_client::{
 pub struct ConnectionMetrics {
     open: Gauge<u64, AtomicU64>,
     closed: Family<ClosedLabels, Counter>,
+    strangers_refused: Counter,
     tls_failures: Family<TlsFailureLabels, Counter>,
 }
 
@@ -80,6 +81,7 @@ impl ConnectionMetrics {
         let metrics = Self {
             open: Gauge::default(),
             closed: Family::default(),
+            strangers_refused: Counter::default(),
             tls_failures: Family::default(),
         };
         registry.register(
@@ -91,6 +93,11 @@ impl ConnectionMetrics {
             "acrpull_broker_connections_closed",
             "Connections that the broker ended, by reason",
             metrics.closed.clone(),
+        );
+        registry.register(
+            "acrpull_broker_stranger_requests_refused",
+            "Requests refused because too much is open on their connection, over which nobody has been admitted",
+            metrics.strangers_refused.clone(),
         );
         registry.register(
             "acrpull_broker_tls_handshake_failures",
@@ -108,6 +115,11 @@ impl ConnectionMetrics {
     /// Counts a connection that the broker ended.
     pub fn count_closed(&self, reason: Closed) {
         self.closed.get_or_create(&ClosedLabels { reason }).inc();
+    }
+
+    /// Counts a request of a stranger that was refused, or whose answer was cut down to its headers.
+    pub fn count_stranger_refused(&self) {
+        self.strangers_refused.inc();
     }
 
     /// Counts a handshake that failed.

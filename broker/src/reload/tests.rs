@@ -237,6 +237,10 @@ async fn reload_of_a_wrong_configuration_is_refused_and_the_one_before_stays() {
             "{}clouds:\n- {{name: x, authority: https://login.x.example, registrySuffixes: [acr.x.example]}}\n",
             configuration()
         ),
+        format!(
+            "{}clouds:\n- {{name: x, authority: https://login.x.example, registries: [one.x.example]}}\n",
+            configuration()
+        ),
     ] {
         scene.write("config.yaml", &wrong);
         wait().await;
@@ -245,7 +249,7 @@ async fn reload_of_a_wrong_configuration_is_refused_and_the_one_before_stays() {
     }
     let metrics = scene.metrics();
     for line in [
-        "acrpull_broker_config_reloads_total{outcome=\"failure\"} 5\n",
+        "acrpull_broker_config_reloads_total{outcome=\"failure\"} 6\n",
         "acrpull_broker_config_last_reload_successful 0\n",
         "acrpull_broker_config_last_reload_success_timestamp_seconds 1795000000\n",
     ] {

@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 use tonic::Status;
 
 use super::seats::Seat;
-use crate::access::Call;
+use crate::{access::Call, metrics::ConnectionMetrics};
 
 /// Exchanges that a stranger may have open at a time: those of a load balancer that checks health, and to spare.
 pub(super) const STRANGERS_EXCHANGES: usize = 8;
@@ -34,6 +34,7 @@ pub(super) const STRANGERS_REQUESTS: usize = 64;
 /// How one connection has behaved so far. In the extensions of each of its requests.
 pub(crate) struct Conduct {
     seat: Seat,
+    metrics: ConnectionMetrics,
     is_known: AtomicBool,
     requests: AtomicUsize,
     open_exchanges: AtomicUsize,
@@ -57,9 +58,10 @@ struct Answer {
 }
 
 impl Conduct {
-    pub(super) fn new(seat: Seat) -> Self {
+    pub(super) fn new(seat: Seat, metrics: ConnectionMetrics) -> Self {
         Self {
             seat,
+            metrics,
             is_known: AtomicBool::new(false),
             requests: AtomicUsize::new(0),
             open_exchanges: AtomicUsize::new(0),
@@ -120,6 +122,7 @@ impl Exchange {
         }
         let is_second_watch = public == Call::HealthWatch && !self.is_watch;
         (is_second_watch || self.is_too_many()).then(|| {
+            self.note_refused();
             self.note_last();
             too_many(public)
         })
@@ -129,6 +132,7 @@ impl Exchange {
     pub(super) fn answer(self, response: Response<Body>) -> Response<Body> {
         self.note_last();
         if self.is_too_many() {
+            self.note_refused();
             return headers_only(response);
         }
         response.map(|body| {
@@ -141,6 +145,12 @@ impl Exchange {
 
     fn is_too_many(&self) -> bool {
         self.others >= STRANGERS_EXCHANGES && self.conduct.is_stranger()
+    }
+
+    fn note_refused(&self) {
+        if self.conduct.is_stranger() {
+            self.conduct.metrics.count_stranger_refused();
+        }
     }
 
     fn note_last(&self) {

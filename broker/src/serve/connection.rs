@@ -107,7 +107,7 @@ pub(super) async fn serve<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let conduct = Arc::new(Conduct::new(seat));
+    let conduct = Arc::new(Conduct::new(seat, terms.metrics.clone()));
     let served = async {
         match greet(stream, certificate).await {
             Ok(stream) => converse(stream, Arc::clone(&conduct), age, &terms).await,

@@ -16,6 +16,7 @@ use crate::{
     grpc,
     live::Snapshot,
     metrics::WireFormat,
+    throttle::Throttle,
 };
 
 /// A call that the gate has let through: who makes it, and the configuration that it is answered by from here on.
@@ -38,12 +39,13 @@ impl Admitted {
     /// Admits the sender of `headers` to a call that is for these roles.
     ///
     /// # Errors
-    /// The token is not accepted, or its owner has none of the roles. Both are in `record`.
+    /// The token is not accepted, its owner has none of the roles, or it asks too often. All are in `record`.
     pub(super) fn by(
         wire: WireFormat,
         roles: &'static [Role],
         headers: &HeaderMap,
         live: Arc<Snapshot>,
+        throttle: &Throttle,
         record: Record,
     ) -> Result<Self, CredentialError> {
         let bearer = bearer_token(headers)
@@ -52,6 +54,11 @@ impl Admitted {
         let caller = authenticated(&live, bearer).inspect_err(|error| record.turn_away(error))?;
         record.recognise(&caller, bearer);
         let role = role_of(&caller, roles).inspect_err(|error| record.fail(error))?;
+        let now = Instant::now();
+        throttle
+            .admit(&caller, now)
+            .map_err(CredentialError::from)
+            .inspect_err(|error| record.fail(error))?;
         let asked = match wire {
             WireFormat::Grpc => grpc::deadline(headers),
             WireFormat::Http => None,
@@ -62,7 +69,7 @@ impl Admitted {
             bearer: bearer.to_owned().into(),
             roles,
             live,
-            deadline: Instant::now() + asked.unwrap_or(MAX_DEADLINE).min(MAX_DEADLINE),
+            deadline: now + asked.unwrap_or(MAX_DEADLINE).min(MAX_DEADLINE),
             record,
         })
     }

@@ -144,8 +144,8 @@ impl Record {
         Ok(())
     }
 
-    /// Settles a call of somebody whom the broker does not know. Below the level of other refusals: a stranger must not be
-    /// able to fill the log. The metric counts it, and the answer says why.
+    /// Settles a call of somebody whom the broker does not know, or who asks too often. Below the level of other refusals:
+    /// nobody must be able to fill the log. Metrics count it, and the answer says why.
     pub fn turn_away(&self, error: &CredentialError) {
         self.settle_error(error);
         tracing::debug!(
@@ -158,6 +158,9 @@ impl Record {
     /// The same for a refusal or a failure of a caller's request, and the one place where it is logged. Who asked for what is in the fields
     /// of the span.
     pub fn fail(&self, error: &CredentialError) {
+        if error.reason == Reason::CallerThrottled {
+            return self.turn_away(error);
+        }
         self.settle_error(error);
         tracing::warn!(
             call = self.0.call.as_str(),

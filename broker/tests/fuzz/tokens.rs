@@ -8,7 +8,7 @@ use std::{
 use broker::{
     access::{self, Role},
     authn::{Authenticator, Cluster, KeySet, KeyStore},
-    config::{ClusterConfig, GrantModes, KeySource, Workloads},
+    config::{ClusterConfig, GrantModes, KeySource, Limits, Workloads},
 };
 use hostile::{document, fuzz, text};
 use runtime::clock::ManualClock;
@@ -64,6 +64,7 @@ fn rig() -> Rig {
         grant_modes: GrantModes::default(),
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
+        limits: Limits::default(),
     };
     let keys = KeyStore::with(signer.keys());
     let cluster = Arc::new(Cluster { config, keys });

@@ -18,7 +18,7 @@ use broker::{
         Azure, Transport,
         transport::{Answer, Endpoint, Stage, TransportError},
     },
-    config::{Clouds, ClusterConfig, GrantModes, Identity, KeySource, Policy, Workloads},
+    config::{Clouds, ClusterConfig, GrantModes, Identity, KeySource, Limits, Policy, Workloads},
     credentials::{Credential, Credentials},
     error::CredentialError,
     expiry::FLOOR,
@@ -340,6 +340,7 @@ fn caller(jwks: &str) -> Caller {
         grant_modes: GrantModes::default(),
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
+        limits: Limits::default(),
     };
     Caller {
         cluster: Arc::new(Cluster {

@@ -123,6 +123,9 @@ defaultTenant: {{ . | quote }}
 {{- end }}
 grants: {{ toJson .grants }}
 ceilings: {{ toJson .ceilings }}
+{{- with .limits }}
+limits: {{ toJson . }}
+{{- end }}
 {{- end -}}
 {{- end -}}
 
@@ -199,7 +202,7 @@ names a file has its token from elsewhere.
 {{- end -}}
 apiVersion: config.acrpull.dev/v1alpha1
 kind: BrokerConfiguration
-{{- range $section := list "clusters" "clouds" "identities" "grants" "egress" }}
+{{- range $section := list "clusters" "clouds" "identities" "grants" "limits" "egress" }}
 {{- with get $config $section }}
 {{ dict $section . | toYaml }}
 {{- end }}

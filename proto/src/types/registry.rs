@@ -122,10 +122,50 @@ mod tests {
         }
     }
 
+    /// Every way of writing a host that two parsers may read differently, and every way of naming a machine directly.
     #[test]
-    fn registry_host_that_is_no_bare_name_is_refused() {
+    fn e1_registry_host_that_is_no_bare_name_is_refused() {
         for (text, why) in [
             ("", RegistryHostError::Empty),
+            (" ", RegistryHostError::Character),
+            ("a.azurecr.io ", RegistryHostError::Character),
+            ("\ta.azurecr.io", RegistryHostError::Character),
+            ("a.azurecr.io\n", RegistryHostError::Character),
+            ("a.azurecr.io\r\nhost: evil.example", RegistryHostError::Character),
+            ("evil.example\0.azurecr.io", RegistryHostError::Character),
+            ("evil.example#.azurecr.io", RegistryHostError::Character),
+            ("evil.example?.azurecr.io", RegistryHostError::Character),
+            ("evil.example/.azurecr.io", RegistryHostError::Character),
+            ("evil.example\\.azurecr.io", RegistryHostError::Character),
+            ("a.azurecr.io@evil.example", RegistryHostError::Character),
+            ("user:secret@a.azurecr.io", RegistryHostError::Character),
+            ("evil%2eexample.azurecr.io", RegistryHostError::Character),
+            ("%61.azurecr.io", RegistryHostError::Character),
+            ("a_b.azurecr.io", RegistryHostError::Character),
+            ("*.azurecr.io", RegistryHostError::Character),
+            ("a,b.azurecr.io", RegistryHostError::Character),
+            // A Cyrillic letter, a sign that lower-cases to k, full-width letters and dots, an invisible character.
+            ("ex\u{430}mple.azurecr.io", RegistryHostError::Character),
+            ("\u{212a}.azurecr.io", RegistryHostError::Character),
+            ("a.azurecr.\u{ff49}\u{ff4f}", RegistryHostError::Character),
+            ("a\u{3002}azurecr\u{ff0e}io", RegistryHostError::Character),
+            ("a\u{200d}.azurecr.io", RegistryHostError::Character),
+            ("A.XN--80AK6AA92E.azurecr.io", RegistryHostError::Punycode),
+            ("[::1]", RegistryHostError::Character),
+            ("::1", RegistryHostError::Character),
+            ("[::ffff:127.0.0.1].azurecr.io", RegistryHostError::Character),
+            ("fe80::1%eth0", RegistryHostError::Character),
+            ("127.0.0.1", RegistryHostError::IpAddress),
+            ("127.1", RegistryHostError::IpAddress),
+            ("2130706433", RegistryHostError::NotQualified),
+            ("0x7f000001", RegistryHostError::NotQualified),
+            ("0177.0.0.1", RegistryHostError::IpAddress),
+            ("0x7f.0x0.0x0.0x1", RegistryHostError::IpAddress),
+            ("0X7F.1", RegistryHostError::IpAddress),
+            ("a.azurecr.io.1", RegistryHostError::IpAddress),
+            (".", RegistryHostError::Label),
+            ("a.azurecr.io..", RegistryHostError::Label),
+            ("a.azurecr.io-", RegistryHostError::Label),
             ("https://a.azurecr.io", RegistryHostError::Character),
             ("a.azurecr.io:443", RegistryHostError::Character),
             ("a.azurecr.io/team", RegistryHostError::Character),
@@ -146,6 +186,22 @@ mod tests {
             "a.".repeat(127).parse::<RegistryHost>().unwrap_err(),
             RegistryHostError::TooLong
         );
+    }
+
+    #[test]
+    fn e1_registry_host_is_as_long_as_a_name_can_be_and_no_longer() {
+        let labels = |length: usize, count: usize| vec!["a".repeat(length); count].join(".");
+        for (text, refused) in [
+            (labels(63, 2), None),
+            (labels(64, 2), Some(RegistryHostError::Label)),
+            (format!("{}.{}", labels(63, 3), "a".repeat(61)), None),
+            (
+                format!("{}.{}", labels(63, 3), "a".repeat(62)),
+                Some(RegistryHostError::TooLong),
+            ),
+        ] {
+            assert_eq!(text.parse::<RegistryHost>().err(), refused, "{} long", text.len());
+        }
     }
 
     #[test]

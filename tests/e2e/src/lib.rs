@@ -5,6 +5,7 @@
 //! - [`Team`] is an application team: a namespace, a registry, and the objects that such a team writes.
 //! - [`Azure`] sets the simulated Azure up and knows what was asked of it; [`Images`] puts real registries behind it.
 //! - [`Collector`] receives the spans of both processes.
+//! - [`Canaries`] finds secrets where they must not be.
 //! - [`Rig`] starts brokers alone, for what Kubernetes has no part in.
 //!
 //! It decides nothing that the product decides, and has no way into it but those that a user has. The tests are in
@@ -13,6 +14,7 @@
 mod azure;
 mod binaries;
 pub mod binding;
+mod canary;
 mod certificates;
 mod collector;
 mod images;
@@ -26,6 +28,7 @@ mod wait;
 pub use azure::{Application, Azure, SUBSCRIPTION, SimulatorKind, TENANT, VmIdentity};
 pub use binaries::Binaries;
 pub use binding::condition;
+pub use canary::{Canaries, Leak};
 pub use certificates::ServerCertificate;
 pub use collector::{Collector, Span, Trace};
 pub use images::{IMAGE_FILE, Images};

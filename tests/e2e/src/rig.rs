@@ -8,9 +8,10 @@ mod broker;
 mod caller;
 mod configuration;
 mod site;
+mod trap;
 
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -22,6 +23,7 @@ use serde_json::Value;
 pub use broker::Broker;
 pub use caller::{Answer, Caller, Refusal};
 pub use site::{BuiltInCloud, Site, SiteOptions};
+pub use trap::Trap;
 
 use crate::{BROKER_AUDIENCE, Binaries, FEDERATION_AUDIENCE, ServerCertificate};
 
@@ -109,15 +111,42 @@ impl Rig {
     /// # Errors
     /// As [`Self::broker`].
     pub async fn broker_at(&self, name: &str, ip: IpAddr, port: u16) -> anyhow::Result<Broker> {
+        self.start_broker(name, (ip, port).into(), &self.files, &[]).await
+    }
+
+    /// One with these variables in its environment and with another configuration.
+    ///
+    /// # Errors
+    /// As [`Self::broker`], or the configuration cannot be written.
+    pub async fn broker_with(
+        &self,
+        name: &str,
+        environment: &[(&str, &str)],
+        change: impl FnOnce(&mut Value),
+    ) -> anyhow::Result<Broker> {
+        let files = self.files.changed(name, change)?;
+        let [port] = free_ports()?;
+        self.start_broker(name, (Ipv4Addr::LOCALHOST, port).into(), &files, environment)
+            .await
+    }
+
+    async fn start_broker(
+        &self,
+        name: &str,
+        listen: SocketAddr,
+        files: &configuration::Files,
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<Broker> {
         let [admin] = free_ports()?;
-        let listen = (ip, port).into();
         let admin = (Ipv4Addr::LOCALHOST, admin).into();
-        let program = Program::new(&self.binary)
-            .clear_env()
+        let bare = Program::new(&self.binary).clear_env();
+        let program = environment
+            .iter()
+            .fold(bare, |program, (name, value)| program.env(name, value))
             .arg("run")
             .arg(format!("--listen-address={listen}"))
             .arg(format!("--admin-address={admin}"))
-            .args(self.files.arguments())
+            .args(files.arguments())
             // The most that it ever logs, because all of it is searched for secrets.
             .arg("--log-level=trace");
         let broker = Broker::new(Arc::clone(&self.supervisor), name, program, (listen, admin));
@@ -238,6 +267,11 @@ impl Rig {
         std::fs::write(&path, self.azure.service_account_token(&wanted)?)
             .context("failed to write the operator's token")?;
         Ok(path)
+    }
+
+    /// The folder of the brokers' configuration.
+    pub fn folder(&self) -> &Path {
+        self.supervisor.directory()
     }
 
     /// Keeps the logs of all brokers: for a test that has failed.

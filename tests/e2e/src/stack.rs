@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use azure_simulator::{Issuer, State};
 use controlplane::{ControlPlane, ControlPlaneOptions};
 use kube::Client;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub use install::chart;
 
@@ -59,6 +59,8 @@ pub struct StackOptions {
     pub identities: Vec<VmIdentity>,
     /// The broker's `grants`.
     pub grants: Vec<Value>,
+    /// The broker's `limits`.
+    pub limits: Value,
     /// `clusters` besides [`CLUSTER`].
     pub more_clusters: Vec<Value>,
     /// Namespaces, as patterns, whose ServiceAccounts may ask the broker for themselves.
@@ -94,6 +96,7 @@ impl Default for StackOptions {
             azure: State::default(),
             identities: Vec::new(),
             grants: Vec::new(),
+            limits: json!({}),
             more_clusters: Vec::new(),
             workloads: Vec::new(),
             registry_domains: vec!["azurecr.io".to_owned()],
@@ -236,7 +239,12 @@ impl Stack {
         &self.certificate.ca_pem
     }
 
-    /// The same as a file.
+    /// The key of the broker's certificate, as PEM.
+    pub fn broker_key_pem(&self) -> &str {
+        &self.certificate.key_pem
+    }
+
+    /// The CA of the broker's certificate as a file.
     pub fn broker_ca_file(&self) -> &Path {
         &self.broker_ca_file
     }

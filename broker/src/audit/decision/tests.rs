@@ -11,7 +11,7 @@ use runtime::Secret;
 use super::*;
 use crate::{
     authn::{Cluster, Evidence, KeySet, KeyStore},
-    config::{ClusterConfig, GrantModes, KeySource, Workloads},
+    config::{ClusterConfig, GrantModes, KeySource, Limits, Workloads},
     error::CredentialError,
     request::{CloudReference, Wish},
 };
@@ -35,6 +35,7 @@ fn caller() -> Caller {
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
         workloads: Workloads::default(),
+        limits: Limits::default(),
     };
     Caller {
         cluster: Arc::new(Cluster {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     authz::nearest::nearest,
-    config::{GrantMode, GrantModes, GrantedClients},
+    config::{GrantMode, GrantModes, GrantedClients, RegistryFence},
 };
 
 const OTHER_TENANT: &str = "contoso.onmicrosoft.com";
@@ -117,7 +117,7 @@ fn a4_federated_grant_is_of_one_cloud() {
     let mirror = Cloud {
         name: "mirror".into(),
         authority: "https://login.mirror.example".parse().unwrap(),
-        registry_suffixes: vec!["azurecr.io".into()],
+        registries: RegistryFence::new(Vec::new(), vec!["azurecr.io".into()]),
         registry_audience: "https://containerregistry.azure.net".into(),
         federation_audience: None,
     };

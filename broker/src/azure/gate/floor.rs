@@ -1,8 +1,9 @@
 //! All hosts, and what they share: the total of calls in flight, and a bound on what is remembered. Pure but for chance.
 //!
-//! Where several hosts could use a freed place, the tenant with the fewest calls in flight gets it, so that one with
-//! many hosts has no more of the total than one with few. Among equals it goes to the host with the fewest, so that slow
-//! hosts do not keep all places among themselves; and then to the one that has waited longest.
+//! Where several hosts could use a freed place, the cluster with the fewest calls in flight gets it, and in it the
+//! namespace with the fewest, so that one with many hosts has no more of the total than one with few. Among equals it goes
+//! to the host with the fewest, so that slow hosts do not keep all places among themselves; and then to the one that has
+//! waited longest.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -14,8 +15,9 @@ use tokio::time::Instant;
 use super::{
     Outcome, Visit, Why, Withheld,
     fair_queue::Rank,
+    held::Held,
     host::{Host, HostKey, Pass},
-    limits::{HOSTS, HostKind, PLACES, PLACES_PER_TENANT},
+    limits::{HOSTS, HostKind, PLACES},
     retry_budget::Spent,
 };
 use crate::tenant::Tenant;
@@ -48,8 +50,7 @@ pub(super) struct Floor<W> {
     hosts: HashMap<HostKey, Host<W>>,
     /// Those with a queue.
     waiting: BTreeSet<HostKey>,
-    in_flight: u32,
-    by_tenant: HashMap<Tenant, u32>,
+    held: Held,
     /// Those whose circuit was open when last seen.
     failing: BTreeSet<HostKey>,
     /// Calls started so far.
@@ -63,8 +64,7 @@ impl<W> Floor<W> {
         Self {
             hosts: HashMap::new(),
             waiting: BTreeSet::new(),
-            in_flight: 0,
-            by_tenant: HashMap::new(),
+            held: Held::none_of(PLACES),
             failing: BTreeSet::new(),
             turns: 0,
             chance,
@@ -120,8 +120,7 @@ impl<W> Floor<W> {
                 let decision = match decision {
                     Ok(spent) => {
                         self.turns += 1;
-                        self.in_flight += 1;
-                        *self.by_tenant.entry(tenant).or_default() += 1;
+                        self.held.take(&tenant);
                         Ok(Admission {
                             visit: waiter.visit,
                             pass: waiter.pass,
@@ -139,26 +138,15 @@ impl<W> Floor<W> {
     }
 
     fn next(&self, now: Instant) -> Option<(HostKey, Tenant)> {
-        if self.in_flight >= PLACES {
-            return None;
-        }
         self.waiting
             .iter()
             .filter_map(|key| {
                 let host = self.hosts.get(key)?;
-                let tenant = host.next(now, |tenant| self.may(tenant))?;
+                let tenant = host.next(now, &self.held)?;
                 Some((key, host, tenant))
             })
-            .min_by_key(|(_, host, tenant)| (self.held_by(tenant), host.share()))
+            .min_by_key(|(_, host, tenant)| (self.held.by(tenant), host.share()))
             .map(|(key, _, tenant)| (key.clone(), tenant.clone()))
-    }
-
-    fn held_by(&self, tenant: &Tenant) -> u32 {
-        self.by_tenant.get(tenant).copied().unwrap_or_default()
-    }
-
-    fn may(&self, tenant: &Tenant) -> bool {
-        self.held_by(tenant) < PLACES_PER_TENANT
     }
 
     /// A caller has gone, or waited long enough.
@@ -186,14 +174,7 @@ impl<W> Floor<W> {
         replies: &mut Replies<W>,
     ) -> Option<(Duration, Withheld)> {
         let Admission { visit, pass, spent } = admission;
-        self.in_flight = self.in_flight.saturating_sub(1);
-        let tenant = &visit.attempt.tenant;
-        if let Some(held) = self.by_tenant.get_mut(tenant) {
-            *held = held.saturating_sub(1);
-            if *held == 0 {
-                self.by_tenant.remove(tenant);
-            }
-        }
+        self.held.free(&visit.attempt.tenant);
         let chance = self.chance;
         let host = self.hosts.get_mut(&visit.host)?;
         host.used_at = now;
@@ -219,7 +200,7 @@ impl<W> Floor<W> {
             let Some(host) = self.hosts.get(key).filter(|host| !host.is_pumped) else {
                 continue;
             };
-            if let Some(wait) = self.wait_for_rate(host, now) {
+            if let Some(wait) = host.wait_for_rate(now, &self.held) {
                 found.push((key.clone(), wait));
             }
         }
@@ -233,18 +214,14 @@ impl<W> Floor<W> {
 
     /// How long to wait for the host's next token; none if nobody needs to any more.
     pub(super) fn pump_again(&mut self, key: &HostKey, now: Instant) -> Option<Duration> {
-        let wait = self.hosts.get(key).and_then(|host| self.wait_for_rate(host, now));
+        let wait = self
+            .hosts
+            .get(key)
+            .and_then(|host| host.wait_for_rate(now, &self.held));
         if let (None, Some(host)) = (wait, self.hosts.get_mut(key)) {
             host.is_pumped = false;
         }
         wait
-    }
-
-    fn wait_for_rate(&self, host: &Host<W>, now: Instant) -> Option<Duration> {
-        if self.in_flight >= PLACES {
-            return None;
-        }
-        host.wait_for_rate(now, |tenant| self.may(tenant))
     }
 
     /// How many hosts of each kind are not called because calls to them fail.

@@ -1,6 +1,6 @@
 //! One host's whole discipline in one place: may a call be made, who is next, what does an answer change. Pure.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -9,6 +9,7 @@ use super::{
     bucket::Bucket,
     circuit::Circuit,
     fair_queue::{FairQueue, Rank},
+    held::Held,
     limits::{HostKind, Limits, WAITING_PER_HOST},
     pauses::{PauseScope, Pauses},
     retry_budget::{RetryBudget, Spent},
@@ -39,8 +40,7 @@ pub(super) struct Host<W> {
     /// Of the calls that helped nobody the last.
     last_failure: Option<Arc<UpstreamError>>,
     queue: FairQueue<Waiter<W>>,
-    in_flight: u32,
-    by_tenant: HashMap<Tenant, u32>,
+    held: Held,
     /// When it last started a call, in calls to all hosts.
     last_turn: u64,
     /// For the choice of whom to forget.
@@ -68,8 +68,7 @@ impl<W> Host<W> {
             retries: RetryBudget::new(now),
             last_failure: None,
             queue: FairQueue::new(WAITING_PER_HOST),
-            in_flight: 0,
-            by_tenant: HashMap::new(),
+            held: Held::none_of(limits.places),
             last_turn: 0,
             used_at: now,
             is_pumped: false,
@@ -78,7 +77,7 @@ impl<W> Host<W> {
 
     /// Nobody is here. What it remembers may still be of use.
     pub(super) fn is_empty(&self) -> bool {
-        self.in_flight == 0 && self.queue.is_empty()
+        self.held.all() == 0 && self.queue.is_empty()
     }
 
     pub(super) fn has_waiters(&self) -> bool {
@@ -91,7 +90,7 @@ impl<W> Host<W> {
 
     /// How much of what all hosts share it has had: of two, the lesser goes first.
     pub(super) fn share(&self) -> (u32, u64) {
-        (self.in_flight, self.last_turn)
+        (self.held.all(), self.last_turn)
     }
 
     /// Whether it has asked for calls to stop, or should not be called anyway.
@@ -146,26 +145,27 @@ impl<W> Host<W> {
         (rank, displaced)
     }
 
-    /// Whose turn it is, if a call may start now.
-    pub(super) fn next(&self, now: Instant, may: impl Fn(&Tenant) -> bool) -> Option<&Tenant> {
-        if self.in_flight >= self.limits.places || !self.bucket.wait(now).is_zero() {
+    /// Whose turn it is, if a call may start now. `total` are the calls to all hosts.
+    pub(super) fn next(&self, now: Instant, total: &Held) -> Option<&Tenant> {
+        if !self.bucket.wait(now).is_zero() {
             return None;
         }
-        self.next_but_for_the_rate(may)
+        self.next_but_for_the_rate(total)
     }
 
-    fn next_but_for_the_rate(&self, may: impl Fn(&Tenant) -> bool) -> Option<&Tenant> {
-        let held = |tenant: &Tenant| self.by_tenant.get(tenant).copied().unwrap_or_default();
-        self.queue
-            .next(|tenant| held(tenant) < self.limits.places_per_tenant && may(tenant))
+    fn next_but_for_the_rate(&self, total: &Held) -> Option<&Tenant> {
+        if self.held.is_full() || total.is_full() {
+            return None;
+        }
+        self.queue.next(
+            |cluster| self.held.cluster_may(cluster) && total.cluster_may(cluster),
+            |tenant| self.held.may(tenant) && total.may(tenant),
+        )
     }
 
     /// How long until the next call may start, where the rate is all that stands in the way.
-    pub(super) fn wait_for_rate(&self, now: Instant, may: impl Fn(&Tenant) -> bool) -> Option<Duration> {
-        if self.in_flight >= self.limits.places {
-            return None;
-        }
-        self.next_but_for_the_rate(may)?;
+    pub(super) fn wait_for_rate(&self, now: Instant, total: &Held) -> Option<Duration> {
+        self.next_but_for_the_rate(total)?;
         Some(self.bucket.wait(now))
     }
 
@@ -190,9 +190,8 @@ impl<W> Host<W> {
             None
         };
         self.bucket.take(now);
-        self.in_flight += 1;
+        self.held.take(tenant);
         self.last_turn = turn;
-        *self.by_tenant.entry(tenant.clone()).or_default() += 1;
         Some((waiter, Ok(spent)))
     }
 
@@ -213,14 +212,7 @@ impl<W> Host<W> {
         now: Instant,
         chance: f64,
     ) -> Changes<W> {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        let tenant = &visit.attempt.tenant;
-        if let Some(held) = self.by_tenant.get_mut(tenant) {
-            *held = held.saturating_sub(1);
-            if *held == 0 {
-                self.by_tenant.remove(tenant);
-            }
-        }
+        self.held.free(&visit.attempt.tenant);
         self.learn(visit, pass, spent, outcome, now, chance)
     }
 

@@ -6,9 +6,7 @@ pub(super) use crate::azure::retry_after::LONGEST as LONGEST_PAUSE;
 use crate::azure::transport::Endpoint;
 
 /// Calls in flight to all hosts together (guarantee U4).
-pub(super) const PLACES: u32 = 256;
-/// Of these, what one tenant alone may hold. The rest is for those who come next, whatever hangs.
-pub(super) const PLACES_PER_TENANT: u32 = PLACES - PLACES / 8;
+pub(super) const PLACES: Places = Places::of(256);
 /// Callers that wait for one host. More would wait in vain: in [`MAX_WAIT`] a host starts 2,500 calls at the very most.
 pub(super) const WAITING_PER_HOST: usize = 4096;
 /// Longest wait for a place or for the rate. It leaves room for the call itself within a caller's 30 s.
@@ -30,13 +28,22 @@ pub(in crate::azure) enum HostKind {
     Registry,
 }
 
+/// How many calls may be in flight, and what one cluster and one namespace may hold of that. The rest is for those who come
+/// next: a newcomer never waits for a hung host's whole timeout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Places {
+    pub(super) all: u32,
+    /// One cluster alone, whatever namespaces it names.
+    pub(super) per_cluster: u32,
+    /// One namespace alone.
+    pub(super) per_namespace: u32,
+}
+
 /// The budget of one host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Limits {
     /// Calls in flight.
-    pub(super) places: u32,
-    /// Of these, what one tenant alone may hold, so that a newcomer never waits for a hung host's whole timeout.
-    pub(super) places_per_tenant: u32,
+    pub(super) places: Places,
     /// Calls that may start at once after a quiet time.
     pub(super) burst: u32,
     /// One more call may start every so often.
@@ -45,6 +52,17 @@ pub(super) struct Limits {
     pub(super) unannounced_pause: Duration,
     /// ... doubles with each one in a row up to this.
     pub(super) longest_unannounced_pause: Duration,
+}
+
+impl Places {
+    /// An eighth is kept for other clusters, and as much again for other namespaces.
+    const fn of(all: u32) -> Self {
+        Self {
+            all,
+            per_cluster: all - all / 8,
+            per_namespace: all - all / 4,
+        }
+    }
 }
 
 impl HostKind {
@@ -72,8 +90,7 @@ impl HostKind {
         match self {
             // Entra publishes no threshold; its own answer to over-use is 429 with 60 s.
             Self::Entra => Limits {
-                places: 32,
-                places_per_tenant: 28,
+                places: Places::of(32),
                 burst: 2000,
                 interval: Duration::from_millis(10),
                 unannounced_pause: Duration::from_secs(60),
@@ -82,8 +99,11 @@ impl HostKind {
             // The whole virtual machine may have 5 in flight and start 20 per second, and other pods ask too: 4 in
             // flight, and never more than 4 + 5 in any second (guarantee U3).
             Self::Imds => Limits {
-                places: 4,
-                places_per_tenant: 3,
+                places: Places {
+                    all: 4,
+                    per_cluster: 3,
+                    per_namespace: 2,
+                },
                 burst: 4,
                 interval: Duration::from_millis(200),
                 unannounced_pause: Duration::from_secs(60),
@@ -93,8 +113,7 @@ impl HostKind {
             // 2,000 at once and 100 per second are at most 8,000 in any minute. It names a time with each 429; the
             // front door before it does not, and lets up within seconds, so that pause begins short.
             Self::Registry => Limits {
-                places: 32,
-                places_per_tenant: 28,
+                places: Places::of(32),
                 burst: 2000,
                 interval: Duration::from_millis(10),
                 unannounced_pause: Duration::from_secs(10),

@@ -8,9 +8,13 @@ use super::*;
 use crate::tenant::Tenant;
 
 fn visit(kind: HostKind, namespace: &str) -> Visit {
+    visit_of("c", kind, namespace)
+}
+
+fn visit_of(cluster: &str, kind: HostKind, namespace: &str) -> Visit {
     let attempt = Attempt {
         tenant: Tenant {
-            cluster: "c".into(),
+            cluster: cluster.into(),
             namespace: namespace.into(),
         },
         held_until: None,
@@ -27,7 +31,7 @@ fn gate() -> Arc<Gate> {
 async fn u4_newcomer_finds_a_place_at_a_host_that_hangs() {
     let gate = gate();
     let mut hung = Vec::new();
-    for _ in 0..28 {
+    for _ in 0..24 {
         hung.push(gate.enter(visit(HostKind::Registry, "noisy")).await.unwrap());
     }
     let before = Instant::now();
@@ -43,10 +47,27 @@ async fn u4_newcomer_finds_a_place_at_a_host_that_hangs() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn u6_newcomer_of_another_cluster_finds_a_place_whatever_namespaces_hang() {
+    for (kind, one_cluster) in [(HostKind::Registry, 28), (HostKind::Imds, 3)] {
+        let gate = gate();
+        let mut hung = Vec::new();
+        for number in 0..one_cluster {
+            let visit = visit_of("noisy", kind, &format!("invented-{number}"));
+            hung.push(gate.enter(visit).await.unwrap());
+        }
+        let before = Instant::now();
+        let newcomer = gate.enter(visit_of("quiet", kind, "web")).await;
+        assert!(newcomer.is_ok() && before.elapsed().is_zero());
+        let one_more = gate.enter(visit_of("noisy", kind, "one-more")).await;
+        assert_eq!(one_more.err().unwrap().why, Why::NoPlace);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn c2_caller_that_goes_away_leaves_no_trace() {
     let gate = gate();
     let mut held = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..2 {
         held.push(gate.enter(visit(HostKind::Imds, "a")).await.unwrap());
     }
     let waiter = spawn_detached({
@@ -58,7 +79,7 @@ async fn c2_caller_that_goes_away_leaves_no_trace() {
     assert!(waiter.await.is_err());
     held.clear();
     // All places are free: nobody got one who is not there.
-    for _ in 0..3 {
+    for _ in 0..2 {
         let before = Instant::now();
         held.push(gate.enter(visit(HostKind::Imds, "a")).await.unwrap());
         assert!(before.elapsed().is_zero());

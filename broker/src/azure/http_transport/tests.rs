@@ -4,6 +4,7 @@
 //! time passes as fast as nothing happens.
 
 use std::{
+    io,
     net::SocketAddr,
     sync::{
         Arc,
@@ -127,19 +128,28 @@ async fn start(server: Server, tls: Arc<ServerConfig>) -> (SocketAddr, Arc<Atomi
     (address, connections)
 }
 
-async fn ask(address: SocketAddr, ca_bundle_pem: Option<String>) -> Result<Answer, TransportError> {
-    let egress = EgressConfig {
+fn egress(address: SocketAddr, ca_bundle_pem: Option<String>) -> EgressConfig {
+    EgressConfig {
         ca_bundle_pem: ca_bundle_pem.map(String::into_bytes),
         host_overrides: vec![HostOverride {
             host: Pattern::new("*.azurecr.io"),
             address,
         }],
         imds_endpoint: format!("http://{address}").parse().unwrap(),
-    };
-    let transport = HttpTransport::new(&egress, vec!["azurecr.io".to_owned()]).unwrap();
-    let request = Request::post(format!("https://{HOST}/oauth2/exchange"))
-        .body(Bytes::from_static(b"a=b"))
-        .unwrap();
+    }
+}
+
+fn fence() -> RegistryFence {
+    RegistryFence::new([], ["azurecr.io".to_owned()])
+}
+
+fn request_to(url: &str) -> Request<Bytes> {
+    Request::post(url).body(Bytes::from_static(b"a=b")).unwrap()
+}
+
+async fn ask(address: SocketAddr, ca_bundle_pem: Option<String>) -> Result<Answer, TransportError> {
+    let transport = HttpTransport::new(&egress(address, ca_bundle_pem), fence()).unwrap();
+    let request = request_to(&format!("https://{HOST}/oauth2/exchange"));
     transport.exchange(Endpoint::Exchange, request).await
 }
 
@@ -182,14 +192,109 @@ async fn e1_certificate_that_is_not_in_order_is_no_connection() {
 #[tokio::test]
 async fn e1_redirect_is_an_answer_and_not_followed() {
     let authority = Authority::new();
-    let text =
-        "HTTP/1.1 307 Go\r\nlocation: https://example.azurecr.io/elsewhere\r\ncontent-length: 0\r\n\r\n";
-    let (address, connections) = start(Server::Writes(text), authority.server_config(HOST, false)).await;
-    let answer = ask(address, Some(authority.0.pem())).await.unwrap();
-    assert_eq!(
-        (answer.status().as_u16(), connections.load(Ordering::SeqCst)),
-        (307, 1)
-    );
+    for (status, text) in [
+        (
+            300,
+            "HTTP/1.1 300 Go\r\nlocation: https://example.azurecr.io/elsewhere\r\n\r\n",
+        ),
+        (
+            301,
+            "HTTP/1.1 301 Go\r\nlocation: https://example.azurecr.io/elsewhere\r\n\r\n",
+        ),
+        (
+            302,
+            "HTTP/1.1 302 Go\r\nlocation: https://example.azurecr.io/elsewhere\r\n\r\n",
+        ),
+        (303, "HTTP/1.1 303 Go\r\nlocation: /elsewhere\r\n\r\n"),
+        (
+            307,
+            "HTTP/1.1 307 Go\r\nlocation: https://example.azurecr.io/elsewhere\r\n\r\n",
+        ),
+        (
+            308,
+            "HTTP/1.1 308 Go\r\nlocation: //example.azurecr.io/elsewhere\r\n\r\n",
+        ),
+        (
+            401,
+            "HTTP/1.1 401 No\r\nwww-authenticate: Bearer realm=\"https://example.azurecr.io/elsewhere\"\r\n\r\n",
+        ),
+        (
+            200,
+            "HTTP/1.1 200 Ok\r\nrefresh: 0; url=https://example.azurecr.io/elsewhere\r\n\r\n",
+        ),
+    ] {
+        let (address, connections) = start(Server::Writes(text), authority.server_config(HOST, false)).await;
+        let answer = ask(address, Some(authority.0.pem())).await.unwrap();
+        assert_eq!(
+            (answer.status().as_u16(), connections.load(Ordering::SeqCst)),
+            (status, 1)
+        );
+    }
+}
+
+/// Whatever goes wrong above, bytes leave for the registries of the configuration only.
+#[tokio::test]
+async fn e1_request_for_a_host_outside_of_the_fence_is_not_sent() {
+    let authority = Authority::new();
+    let answer = Server::Writes("HTTP/1.1 200 Ok\r\ncontent-length: 0\r\n\r\n");
+    let (address, connections) = start(answer, authority.server_config(HOST, false)).await;
+    // All names lead to the server, also those that no rule of the operator's names.
+    let egress = EgressConfig {
+        host_overrides: Vec::new(),
+        ..egress(address, Some(authority.0.pem()))
+    };
+    let transport = HttpTransport::with_names(&egress, fence(), Arc::new(Liar(address))).unwrap();
+    for url in [
+        "https://evil.example/oauth2/token".to_owned(),
+        format!("https://{HOST}.evil.example/oauth2/token"),
+        format!("https://{HOST}@evil.example/oauth2/token"),
+        format!("https://evil@{HOST}/oauth2/token"),
+        format!("https://{HOST}:444/oauth2/token"),
+        format!("https://{HOST}./oauth2/token"),
+        format!("http://{HOST}/oauth2/token"),
+        format!("https://{address}/oauth2/token"),
+        "https://azurecr.io/oauth2/token".to_owned(),
+        "https://evilazurecr.io/oauth2/token".to_owned(),
+        "https://example.azurecr.us/oauth2/token".to_owned(),
+        "/oauth2/token".to_owned(),
+    ] {
+        for endpoint in [Endpoint::Exchange, Endpoint::Token] {
+            let sent = transport.exchange(endpoint, request_to(&url)).await;
+            assert_eq!(sent.err(), Some(TransportError::ForbiddenHost), "{url}");
+        }
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 0);
+}
+
+/// A resolver that says of every name that it is one machine.
+struct Liar(SocketAddr);
+
+#[async_trait::async_trait]
+impl NameService for Liar {
+    async fn lookup(&self, _name: &str) -> io::Result<Vec<SocketAddr>> {
+        Ok(vec![self.0])
+    }
+}
+
+#[tokio::test]
+async fn e1_registry_whose_name_leads_to_this_machine_gets_no_connection() {
+    let authority = Authority::new();
+    let answer = Server::Writes("HTTP/1.1 200 Ok\r\ncontent-length: 0\r\n\r\n");
+    let (address, connections) = start(answer, authority.server_config(HOST, false)).await;
+    let no_overrides = EgressConfig {
+        host_overrides: Vec::new(),
+        ..egress(address, Some(authority.0.pem()))
+    };
+    let transport = HttpTransport::with_names(&no_overrides, fence(), Arc::new(Liar(address))).unwrap();
+    let url = format!("https://{HOST}/oauth2/exchange");
+    let sent = transport.exchange(Endpoint::Exchange, request_to(&url)).await;
+    assert_eq!(sent.err(), Some(TransportError::ForbiddenAddress));
+    assert_eq!(connections.load(Ordering::SeqCst), 0);
+    // The same machine, where the operator has said so.
+    let overridden = egress(address, Some(authority.0.pem()));
+    let transport = HttpTransport::with_names(&overridden, fence(), Arc::new(Liar(address))).unwrap();
+    let sent = transport.exchange(Endpoint::Exchange, request_to(&url)).await;
+    assert_eq!(sent.unwrap().status().as_u16(), 200);
 }
 
 #[tokio::test]

@@ -93,7 +93,7 @@ async fn u6_noisy_tenant_gets_no_more_than_its_share_while_others_wait() {
     for caller in callers {
         caller.await.unwrap();
     }
-    // In 5 s there were 50 rounds of 32 calls: as long as all five waited, each had a fifth.
+    // In 5 s there were 50 rounds of 28 calls: as long as all five waited, each had a fifth.
     let started = started.lock().unwrap();
     let mut shares = BTreeMap::<_, usize>::new();
     for namespace in started.iter().skip(32).take(800) {

@@ -9,7 +9,7 @@ use super::rig::{Reaction, Rig, attempt, refresh_token_body, status, token};
 use crate::{
     authz::TokenSource,
     azure::transport::{Endpoint, Part, Stage, TlsFault, TransportError},
-    config::{Cloud, Identity, IdentitySource},
+    config::{Cloud, Identity, IdentitySource, RegistryFence},
 };
 
 const CLIENT: &str = "00000001-0000-0000-0000-000000000000";
@@ -19,7 +19,7 @@ fn cloud() -> Arc<Cloud> {
     Arc::new(Cloud {
         name: "PublicCloud".into(),
         authority: Url::parse("https://login.example").unwrap(),
-        registry_suffixes: vec!["azurecr.io".to_owned()],
+        registries: RegistryFence::new([], ["azurecr.io".to_owned()]),
         registry_audience: "https://containerregistry.azure.net".to_owned(),
         federation_audience: None,
     })

@@ -211,9 +211,13 @@ pub(super) fn status(status: u16, headers: &[(&'static str, &str)]) -> Reaction 
 }
 
 pub(super) fn attempt(namespace: &str) -> Attempt {
+    attempt_of("c", namespace)
+}
+
+pub(super) fn attempt_of(cluster: &str, namespace: &str) -> Attempt {
     Attempt {
         tenant: Tenant {
-            cluster: "c".into(),
+            cluster: cluster.into(),
             namespace: namespace.into(),
         },
         held_until: None,

@@ -100,7 +100,7 @@ async fn u6_tenant_has_at_most_a_fifth_of_the_fetches() {
             )
             .now_or_never()
     };
-    let share = u32::try_from(MAX_FLIGHTS_PER_TENANT).unwrap();
+    let share = u32::try_from(quotas::MAX_FLIGHTS_PER_NAMESPACE).unwrap();
     for key in 0..share {
         assert!(ask(key, "noisy").is_none(), "it waits");
     }

@@ -123,13 +123,13 @@ async fn u4_one_fetch_too_many_is_refused_with_a_time_to_come_back() {
     let (cache, _clock) = watched(BOUNDS);
     let ask = |key: u32| {
         let hang = |_departure| std::future::pending();
-        // Ten tenants, each within its share.
-        let tenant = tenant(&format!("team-{}", key % 10));
+        // Ten namespaces of two clusters, each within its share.
+        let tenant = tenant_of(&format!("cluster-{}", key % 2), &format!("team-{}", key % 10));
         cache
             .get(&key, &tenant, |_current| Need::default(), hang)
             .now_or_never()
     };
-    let most = u32::try_from(MAX_FLIGHTS).unwrap();
+    let most = u32::try_from(quotas::MAX_FLIGHTS).unwrap();
     assert!((0..most).all(|key| ask(key).is_none()), "all of them wait");
     let refused = ask(most).unwrap().err().unwrap();
     assert_eq!(refused.reason, Reason::Overloaded);

@@ -1,17 +1,19 @@
-//! Clouds of the operator's own: any authority, any domains, any audience; asking for another audience than that of
-//! registries is the operator's decision and nobody else's.
+//! Clouds of the operator's own: any authority, any registries, any audience; asking for another audience than that of
+//! registries is the operator's decision and nobody else's. And built-in ones that the operator has narrowed.
 
 use std::sync::Arc;
 
+use proto::types::RegistryHost;
 use url::Url;
 
-use super::field::{ConfigError, content, https};
-use crate::config::{Cloud, clouds::REGISTRY_AUDIENCE, file};
+use super::field::{ConfigError, all, content, https};
+use crate::config::{Cloud, RegistryFence, clouds::REGISTRY_AUDIENCE, file};
 
 pub(super) fn cloud(field: &str, cloud: file::Cloud) -> Result<Arc<Cloud>, ConfigError> {
     let file::Cloud {
         name,
         authority,
+        registries,
         registry_suffixes,
         registry_audience,
         federation_audience,
@@ -20,13 +22,14 @@ pub(super) fn cloud(field: &str, cloud: file::Cloud) -> Result<Arc<Cloud>, Confi
     if authority.path() != "/" || authority.query().is_some() {
         return Err(content(format!("{field}.authority"), "must have no path"));
     }
-    let suffix_is_bad = |suffix: &String| {
-        suffix.is_empty()
-            || suffix.starts_with('.')
-            || *suffix != suffix.to_ascii_lowercase()
-            || !suffix.contains('.')
-    };
-    if registry_suffixes.is_empty() || registry_suffixes.iter().any(suffix_is_bad) {
+    if registries.is_empty() && registry_suffixes.is_empty() {
+        return Err(content(
+            field,
+            "must name its registries: hosts in registries, domains in registrySuffixes, or both",
+        ));
+    }
+    let hosts: Vec<RegistryHost> = all(&format!("{field}.registries"), &registries)?;
+    if !registry_suffixes.iter().all(|suffix| is_domain(suffix)) {
         return Err(content(
             format!("{field}.registrySuffixes"),
             "must list domains such as azurecr.io: lower case, at least two labels, no leading dot",
@@ -48,10 +51,17 @@ pub(super) fn cloud(field: &str, cloud: file::Cloud) -> Result<Arc<Cloud>, Confi
     Ok(Arc::new(Cloud {
         name: name.into(),
         authority,
-        registry_suffixes,
+        registries: RegistryFence::new(hosts, registry_suffixes),
         registry_audience,
         federation_audience,
     }))
+}
+
+/// By the rules of a registry's own name, because what lies under it must keep to them.
+fn is_domain(suffix: &str) -> bool {
+    suffix
+        .parse::<RegistryHost>()
+        .is_ok_and(|host| host.as_str() == suffix)
 }
 
 /// An audience as Entra knows them. It is asked for as `<audience>/.default`, of which it must leave one reading only, and
@@ -86,6 +96,7 @@ mod tests {
         let file = file::Cloud {
             name: "airgap-1".to_owned(),
             authority: "https://login.airgap.example".to_owned(),
+            registries: Vec::new(),
             registry_suffixes: vec!["azurecr.airgap.example".to_owned()],
             registry_audience: registry.map(str::to_owned),
             federation_audience: federation.map(str::to_owned),

@@ -7,11 +7,11 @@ use url::Url;
 use super::{
     Folder,
     field::{ConfigError, all, content, https, optional},
-    workloads,
+    limits, workloads,
 };
 use crate::{
     authn::{KeySet, ServiceAccount},
-    config::{ClusterConfig, JwksUrl, KeySource, file},
+    config::{ClusterConfig, JwksUrl, KeySource, Limits, file},
     names,
 };
 
@@ -19,6 +19,7 @@ pub(super) fn cluster(
     folder: &mut Folder,
     field: &str,
     cluster: file::Cluster,
+    otherwise: &Limits,
 ) -> Result<ClusterConfig, ConfigError> {
     let file::Cluster {
         name,
@@ -32,6 +33,7 @@ pub(super) fn cluster(
         default_tenant,
         grants,
         ceilings,
+        limits,
     } = cluster;
     issuer_url(&format!("{field}.issuer"), &issuer)?;
     for (list, what) in [
@@ -78,6 +80,7 @@ pub(super) fn cluster(
         grant_modes: super::grants::modes(&grants),
         tenant_ceiling: all(&format!("{field}.ceilings.tenants"), &ceilings.tenants)?,
         registry_ceiling: all(&format!("{field}.ceilings.registries"), &ceilings.registries)?,
+        limits: limits::limits(&format!("{field}.limits"), limits, otherwise)?,
     })
 }
 

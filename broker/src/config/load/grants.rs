@@ -169,9 +169,8 @@ fn registries_of(cloud: &Cloud, field: &str, texts: &[String]) -> Result<Vec<Reg
         return Err(content(
             field,
             format!(
-                "{outside} can match nothing: it is not in the domains of the identity's cloud {}, {}",
-                cloud.name,
-                cloud.registry_suffixes.join(", ")
+                "{outside} can match nothing: it is not among the registries of the identity's cloud {}",
+                cloud.name
             ),
         ));
     }

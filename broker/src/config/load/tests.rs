@@ -72,6 +72,15 @@ fn load_good_file_resolves_everything() {
 }
 
 #[test]
+fn e1_cloud_with_exact_registries_only_allows_no_other() {
+    let cloud = "clouds:\n- {name: PublicCloud, authority: https://login.microsoftonline.com, registries: [prod.azurecr.io]}\n";
+    let config = load_text(&format!("{GOOD}{cloud}")).unwrap();
+    let public = config.clouds.requested("", "").unwrap();
+    assert!(public.allows(&"prod.azurecr.io".parse().unwrap()));
+    assert!(!public.allows(&"other.azurecr.io".parse().unwrap()));
+}
+
+#[test]
 fn load_file_that_is_missing_is_not_a_matter_of_content() {
     for (from, to) in [
         ("jwks: {file: keys.json}", "jwks: {file: none.json}"),

@@ -12,7 +12,7 @@ use crate::{
     authz::permit,
     config::{
         Application, Clouds, ClusterConfig, Grant, GrantModes, GrantedIdentity, Identity, IdentitySource,
-        JwksUrl, KeySource, Pattern, Policy, Workloads,
+        JwksUrl, KeySource, Limits, Pattern, Policy, Workloads,
     },
     request::{CloudReference, DockerConfigRequest, IdentitySelector, RequestedIdentity, Wish},
 };
@@ -198,6 +198,7 @@ fn caller(cluster: &str) -> Caller {
         grant_modes: GrantModes::default(),
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
+        limits: Limits::default(),
     };
     Caller {
         cluster: Arc::new(Cluster {

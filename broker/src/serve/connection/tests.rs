@@ -70,8 +70,9 @@ impl Scene {
     /// A connection whose handshake is over; the handle is done when the server has let go of it.
     async fn connect(&mut self) -> (DuplexStream, JoinHandle<()>) {
         let (ours, theirs) = tokio::io::duplex(256 * 1024);
-        let conduct = Arc::new(Conduct::new(self.seats.take().await.unwrap()));
         let terms = Arc::clone(&self.terms);
+        let seat = self.seats.take().await.unwrap();
+        let conduct = Arc::new(Conduct::new(seat, terms.metrics.clone()));
         let served = spawn_detached(async move { converse(theirs, conduct, AGE, &terms).await });
         (ours, served)
     }
@@ -89,6 +90,11 @@ impl Scene {
         let mut text = String::new();
         encode(&mut text, &self.registry).unwrap();
         text
+    }
+
+    fn strangers_refused(&self, count: usize) -> bool {
+        self.metrics()
+            .contains(&format!("stranger_requests_refused_total {count}\n"))
     }
 
     fn closed(&self, reason: &str) -> bool {

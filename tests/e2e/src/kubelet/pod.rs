@@ -38,6 +38,8 @@ pub struct Pod {
     readiness: Option<(String, u16)>,
     grace: Duration,
     log_path: PathBuf,
+    /// Folders of the container's own.
+    scratch: Vec<PathBuf>,
     /// None while it is meant to be stopped.
     process: watch::Sender<Option<Arc<Process>>>,
     _volume_sync: JoinSet<()>,
@@ -63,6 +65,8 @@ impl Pod {
             volumes,
             service_account,
         } = prepared;
+        let scratch = volumes.iter().filter(|volume| volume.is_of_container());
+        let scratch = scratch.map(|volume| volume.path().to_owned()).collect();
         let volume_sync = keep_current(node.clone(), namespace.to_owned(), service_account, volumes)?;
         let pod = Self {
             log_path: node.plane.logs_dir().join(format!("{name}.log")),
@@ -73,6 +77,7 @@ impl Pod {
             ports,
             readiness,
             grace,
+            scratch,
             process: watch::Sender::new(None),
             _volume_sync: volume_sync,
         };
@@ -124,6 +129,27 @@ impl Pod {
     pub fn logs(&self) -> anyhow::Result<String> {
         std::fs::read_to_string(&self.log_path)
             .with_context(|| format!("failed to read the log of {}", self.name))
+    }
+
+    /// The files that it has written where its container may write: its `emptyDir` volumes.
+    ///
+    /// # Errors
+    /// A folder cannot be read.
+    pub fn written_files(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let (mut folders, mut files) = (self.scratch.clone(), Vec::new());
+        while let Some(folder) = folders.pop() {
+            let entries =
+                std::fs::read_dir(&folder).with_context(|| format!("failed to read {}", folder.display()))?;
+            for entry in entries {
+                let path = entry?.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    files.push(path);
+                }
+            }
+        }
+        Ok(files)
     }
 
     /// What it counts: `/metrics` of its port `admin`.

@@ -56,6 +56,11 @@ impl Mounted {
         })
     }
 
+    /// Whether what is in it is the container's: an `emptyDir`.
+    pub(super) fn is_of_container(&self) -> bool {
+        self.sources.is_empty()
+    }
+
     pub(super) fn path(&self) -> &Path {
         self.folder.path()
     }
@@ -71,8 +76,7 @@ impl Mounted {
                     .with_context(|| format!("volume {}", self.name))?,
             );
         }
-        // An emptyDir has no sources and belongs to the container.
-        if self.sources.is_empty() || self.written.as_ref() == Some(&files) {
+        if self.is_of_container() || self.written.as_ref() == Some(&files) {
             return Ok(());
         }
         self.folder

@@ -11,23 +11,41 @@ use serde_json::{Value, json};
 use super::{ACCOUNT, ISSUER, OPERATOR, Site, TEAM};
 use crate::{BROKER_AUDIENCE, CLUSTER, FEDERATION_AUDIENCE, SYNCER_SUBJECT, ServerCertificate};
 
+/// The brokers' configuration.
+const CONFIG: &str = "config.yaml";
 /// The cluster's keys.
 const JWKS: &str = "jwks.json";
 
 /// Where the files are.
 pub(super) struct Files {
     folder: PathBuf,
+    /// Name of the configuration in it.
+    config: String,
 }
 
 impl Files {
     /// Arguments that name them.
     pub(super) fn arguments(&self) -> [String; 3] {
-        let path = |name| self.folder.join(name).display().to_string();
+        let path = |name: &str| self.folder.join(name).display().to_string();
         [
-            format!("--config={}", path("config.yaml")),
+            format!("--config={}", path(&self.config)),
             format!("--tls-cert-file={}", path("tls.crt")),
             format!("--tls-key-file={}", path("tls.key")),
         ]
+    }
+
+    /// The same with another configuration, for the broker of this name.
+    pub(super) fn changed(&self, broker: &str, change: impl FnOnce(&mut Value)) -> anyhow::Result<Self> {
+        let text = std::fs::read(self.folder.join(&self.config)).context("the configuration")?;
+        let mut configuration = serde_json::from_slice(&text)?;
+        change(&mut configuration);
+        let config = format!("config-{broker}.yaml");
+        std::fs::write(self.folder.join(&config), configuration.to_string())
+            .with_context(|| format!("failed to write {config}"))?;
+        Ok(Self {
+            folder: self.folder.clone(),
+            config,
+        })
     }
 
     /// Replaces the cluster's keys at once, as a volume does.
@@ -73,7 +91,7 @@ pub(super) fn write(
         },
     });
     let files = [
-        ("config.yaml", config.to_string()),
+        (CONFIG, config.to_string()),
         (JWKS, azure.issuer_jwks_json(ISSUER)?),
         ("azure-ca.crt", azure.ca_pem().to_owned()),
         ("ca.crt", certificate.ca_pem.clone()),
@@ -85,6 +103,7 @@ pub(super) fn write(
     }
     Ok(Files {
         folder: folder.to_owned(),
+        config: CONFIG.to_owned(),
     })
 }
 

@@ -43,6 +43,7 @@ pub(super) fn broker(options: &StackOptions, around: &Surroundings<'_>) -> Strin
             "clusters": clusters,
             "identities": identities,
             "grants": options.grants,
+            "limits": options.limits,
             "egress": {
                 "hostOverrides": {"login.microsoftonline.com": addresses.entra, "*.azurecr.io": addresses.acr},
                 "imdsEndpoint": format!("http://{}", addresses.imds),
@@ -51,7 +52,7 @@ pub(super) fn broker(options: &StackOptions, around: &Surroundings<'_>) -> Strin
         "egressCaBundle": around.azure.ca_pem(),
         "log": {"level": options.log_level},
         "otel": {"endpoint": around.otel_endpoint},
-        "extraEnv": [span_delay()],
+        "extraEnv": [span_delay(), loud_libraries()],
     });
     values.to_string()
 }
@@ -64,7 +65,7 @@ pub(super) fn syncer(options: &StackOptions, broker_address: &str, otel_endpoint
         "allowedRegistryDomains": options.registry_domains,
         "log": {"level": options.log_level},
         "otel": {"endpoint": otel_endpoint},
-        "extraEnv": [span_delay()],
+        "extraEnv": [span_delay(), loud_libraries()],
     });
     values.to_string()
 }
@@ -77,6 +78,11 @@ fn identity(identity: &VmIdentity) -> Value {
         "resourceId": identity.resource_id,
         "source": "imds",
     })
+}
+
+/// What makes the libraries of other programs talk, and must not do so here.
+fn loud_libraries() -> Value {
+    json!({"name": "RUST_LOG", "value": "trace"})
 }
 
 fn span_delay() -> Value {

@@ -4,7 +4,9 @@
 mod answers;
 mod churn;
 mod clouds;
+mod egress;
 mod keys;
+mod leaks;
 mod metadata_service;
 mod methods;
 mod play;

@@ -15,7 +15,8 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 const USAGE: i32 = 64;
 const FAILURE: i32 = 1;
 
-const GOOD: &str = r#"apiVersion: config.acrpull.dev/v1alpha1
+/// A configuration with which a broker starts.
+pub(crate) const GOOD: &str = r#"apiVersion: config.acrpull.dev/v1alpha1
 kind: BrokerConfiguration
 clusters:
 - name: weu-7

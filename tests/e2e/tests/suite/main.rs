@@ -5,6 +5,8 @@ mod bad_input;
 mod broker_owned;
 mod charts;
 mod cluster_tokens;
+mod core_dumps;
+mod egress;
 mod federation;
 mod guard_rails;
 mod isolation;

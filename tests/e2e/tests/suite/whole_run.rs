@@ -1,121 +1,185 @@
 //! What must hold of everything that has happened. The name of the module makes it the last to be run.
 
-use std::collections::HashMap;
+mod artefacts;
+mod mistakes;
+
 use std::time::Duration;
 
-use azure_simulator::{Action, Fault, Operation, Service};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use e2e::{Stack, binding};
-use k8s_openapi::api::events::v1::Event;
-use kube::Api;
-use serde::Serialize;
-use syncer::crd::AcrPullBinding;
+use azure_simulator::{Action, BodyVariant, Fault, Operation, Service};
+use e2e::{BROKER_AUDIENCE, Canaries, FEDERATION_AUDIENCE, NAMESPACE, Stack, Team, binding};
+use serde_json::json;
 
 use crate::shared::alone;
+use artefacts::{Artefact, artefacts};
+use mistakes::Mistakes;
 
-/// What every JWT and every dockerconfigjson in base64 begins with: `{"`.
-const ENCODED_JSON: &str = "eyJ";
-/// As much of a secret as can be told from anything else.
-const FRAGMENT_BYTES: usize = 16;
+/// What every JWT and every dockerconfigjson in base64 begins with: `{"`. The syncer mints tokens of which nobody has a
+/// copy; they would show by this.
+const ENCODED_JSON: &[u8] = b"eyJ";
+/// What faults make up as tokens is shorter.
+const LEAST_TOKEN: usize = 40;
+const SCOPE: &str = "repository:team/web:pull";
+/// The life of tokens that are made here.
+const TEN_MINUTES: Duration = Duration::from_mins(10);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
-fn l1_no_secret_is_in_any_log_event_or_status() -> anyhow::Result<()> {
+fn l1_no_secret_is_in_any_artefact_of_the_whole_run() -> anyhow::Result<()> {
     alone(async |stack| {
-        // At the least: a success, a refusal with a body, and an answer that cannot be understood.
+        let mut canaries = Canaries::default();
         let team = stack.team("leak").await?;
-        team.federated_account("web").await?;
-        let other = team.federated_account("other").await?;
-        let garbage = Action::Body {
-            body: azure_simulator::BodyVariant::Raw("eyJub3Q=.eyJhLXRva2Vu.AAAA".to_owned()),
-        };
-        let garbage = Fault::new(garbage)
-            .on(Service::Entra, Operation::Token)
-            .client_id(&other.client_id);
-        stack.azure().add_fault(garbage).await?;
-        for account in ["web", "other"] {
-            let scope = "repository:team/web:pull";
-            team.create(&binding::workload_identity(
-                account,
-                account,
-                team.registry(),
-                scope,
-            ))
-            .await?;
-        }
-        team.ready("web").await?;
-        team.wait_binding("other", "has failed", Duration::from_secs(20), |binding| {
-            binding
-                .status
-                .as_ref()
-                .is_some_and(|status| status.error.is_some())
-        })
-        .await?;
+        spoil(stack, &team, &mut canaries).await?;
+        let mistakes = mistakes(stack, &team, &mut canaries).await?;
+        let answers = mistakes.make_all(&mut canaries).await?;
+        collect(stack, &mut canaries).await?;
 
-        let mut texts = vec![
-            ("broker's log", stack.broker().logs()?),
-            ("syncer's log", stack.syncer().logs()?),
-        ];
-        texts.push(("events", all::<Event>(stack).await?));
-        texts.push(("bindings", all::<AcrPullBinding>(stack).await?));
-        texts.push((
-            "traces",
-            format!("{:?}", stack.collector().traces_with(|_span| true)),
-        ));
-        texts.push(("broker's metrics", stack.broker().metrics().await?));
-        texts.push(("syncer's metrics", stack.syncer().metrics().await?));
-        let fragments = fragments(stack).await?;
-        assert!(fragments.len() > 100, "nothing was handed out");
-        for (place, text) in &texts {
-            assert!(text.len() > 500, "{place} is empty: {text}");
-            // Not the text itself: this message is a log, too.
-            let token = text.find(ENCODED_JSON);
-            assert!(token.is_none(), "{place}: something like a token at {token:?}");
-            let mut windows = text.as_bytes().windows(FRAGMENT_BYTES);
-            let leak = windows.find_map(|window| fragments.get(window));
-            assert!(leak.is_none(), "{place}: part of {leak:?}");
+        let mut artefacts = artefacts(stack).await?;
+        artefacts.extend(answers);
+        let control = canaries.plant("the control");
+        for Artefact {
+            name,
+            content,
+            is_ours,
+        } in &artefacts
+        {
+            // Not the text itself in any message: that is a log, too.
+            assert!(!content.is_empty(), "{name} is empty");
+            let leak = canaries.find(content);
+            assert!(leak.is_none(), "{name}: {}", leak.unwrap());
+            let token = content
+                .windows(ENCODED_JSON.len())
+                .position(|window| *is_ours && window == ENCODED_JSON);
+            assert!(token.is_none(), "{name}: something like a token at {token:?}");
+            // It would have been found.
+            let (head, _) = content.split_at(content.len().min(1_000));
+            let poisoned = [head, control.as_bytes().get(7..23).unwrap_or_default()].concat();
+            assert!(canaries.find(&poisoned).is_some(), "{name} was not searched");
         }
         Ok(())
     })
 }
 
-/// Parts of everything that Azure handed out, raw and as it stands in a Secret, and of the syncer's own token; each with
-/// its kind. Of what the syncer minted nobody has a copy: for that there is [`ENCODED_JSON`].
-async fn fragments(stack: &Stack) -> anyhow::Result<HashMap<Vec<u8>, String>> {
-    let issued = stack.azure().issued().await?;
-    let mut secrets: Vec<_> = issued
-        .into_iter()
-        .map(|issued| (issued.kind, issued.secret))
-        .collect();
-    secrets.push((
-        "the syncer's own token".to_owned(),
-        std::fs::read_to_string(stack.syncer_token_file()?)?,
-    ));
-    let mut fragments = HashMap::new();
-    for (kind, secret) in secrets {
-        // The last part of a token is the secret one: headers and claims are alike in all of them.
-        let signature = secret.rsplit('.').next().unwrap_or_default();
-        // What is encoded in base64 looks different at each of three positions in the text around it.
-        let encoded = ["", "-", "--"].map(|before| STANDARD.encode(format!("{before}{signature}")));
-        for form in encoded
-            .iter()
-            .map(|form| form.get(4..).unwrap_or_default())
-            .chain([signature])
-        {
-            let chunks = form.as_bytes().chunks_exact(FRAGMENT_BYTES);
-            fragments.extend(chunks.map(|chunk| (chunk.to_vec(), kind.clone())));
+#[test]
+fn l1_libraries_say_nothing_below_warn_whatever_the_environment_asks_for() -> anyhow::Result<()> {
+    alone(async |stack| {
+        // The stack sets RUST_LOG, and the level of both processes is trace.
+        for pod in [stack.broker(), stack.syncer()] {
+            let log = pod.logs()?;
+            let lines = log.lines().filter_map(|line| {
+                let line: serde_json::Value = serde_json::from_str(line).ok()?;
+                let text = |name| Some(line.get(name)?.as_str()?.to_owned());
+                Some((text("target")?, text("level")?))
+            });
+            let (ours, theirs): (Vec<_>, Vec<_>) = lines.partition(|(target, _level)| {
+                let name = target.split("::").next().unwrap_or_default();
+                ["broker", "syncer", "client", "runtime", "proto"].contains(&name)
+            });
+            assert!(!ours.is_empty(), "{} has logged nothing", pod.name());
+            let loud = theirs
+                .iter()
+                .find(|(_target, level)| !["WARN", "ERROR"].contains(&level.as_str()));
+            assert_eq!(loud, None, "{}", pod.name());
         }
-    }
-    Ok(fragments)
+        Ok(())
+    })
 }
 
-/// All objects of a kind as one text.
-async fn all<K>(stack: &Stack) -> anyhow::Result<String>
-where
-    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + Serialize + serde::de::DeserializeOwned,
-{
-    let objects = Api::<K>::all(stack.client()?)
-        .list(&kube::api::ListParams::default())
+/// At the least: a success, refusals whose bodies hold a secret, and an answer that cannot be understood.
+async fn spoil(stack: &Stack, team: &Team<'_>, canaries: &mut Canaries) -> anyhow::Result<()> {
+    let garbage = BodyVariant::Raw("eyJub3Q=.eyJhLXRva2Vu.AAAA".to_owned());
+    let prose = canaries.plant("what Entra ID wrote");
+    let refusal = json!({
+        "error": "invalid_client", "error_codes": [70021],
+        "error_description": format!("AADSTS70021: {prose} Trace ID: {prose}"),
+        "trace_id": prose, "correlation_id": prose,
+    });
+    let entra = [
+        ("garbage", Action::Body { body: garbage }),
+        (
+            "prose",
+            Action::Status {
+                code: 401,
+                body: refusal.to_string(),
+                content_type: Some("application/json".to_owned()),
+                headers: [("x-ms-request-id".to_owned(), prose.clone())].into(),
+            },
+        ),
+    ];
+    for (account, action) in entra {
+        let application = team.federated_account(account).await?;
+        let fault = Fault::new(action)
+            .on(Service::Entra, Operation::Token)
+            .client_id(&application.client_id);
+        stack.azure().add_fault(fault).await?;
+        bind(team, account).await?;
+    }
+    team.federated_account("web").await?;
+    bind(team, "web").await?;
+    team.ready("web").await?;
+    for account in ["garbage", "prose"] {
+        failed(team, account).await?;
+    }
+
+    let registry = stack.team("leak-registry").await?;
+    let prose = canaries.plant("what a registry wrote");
+    let refusal = Action::Status {
+        code: 401,
+        body: json!({"errors": [{"code": "UNAUTHORIZED", "message": prose, "detail": prose}]}).to_string(),
+        content_type: Some("application/json".to_owned()),
+        headers: [
+            (
+                "www-authenticate".to_owned(),
+                format!("Bearer realm=\"https://{prose}.example\""),
+            ),
+            ("x-ms-correlation-request-id".to_owned(), prose.clone()),
+        ]
+        .into(),
+    };
+    let fault = Fault::new(refusal).on(Service::Acr, Operation::Exchange);
+    stack.azure().add_fault(fault.host(registry.registry())).await?;
+    registry.federated_account("web").await?;
+    bind(&registry, "web").await?;
+    failed(&registry, "web").await
+}
+
+async fn bind(team: &Team<'_>, account: &str) -> anyhow::Result<()> {
+    let binding = binding::workload_identity(account, account, team.registry(), SCOPE);
+    team.create(&binding).await?;
+    Ok(())
+}
+
+async fn failed(team: &Team<'_>, binding: &str) -> anyhow::Result<()> {
+    let has_error = |binding: &syncer::crd::AcrPullBinding| {
+        let status = binding.status.as_ref();
+        status.is_some_and(|status| status.error.is_some())
+    };
+    team.wait_binding(binding, "has failed", PATIENCE, has_error)
         .await?;
-    Ok(serde_json::to_string(&objects.items)?)
+    Ok(())
+}
+
+/// Good tokens in places where they do not belong, and bad ones where good ones do.
+async fn mistakes(stack: &Stack, team: &Team<'_>, canaries: &mut Canaries) -> anyhow::Result<Mistakes> {
+    let bearer = stack
+        .mint_token(NAMESPACE, "acrpull-syncer", BROKER_AUDIENCE, TEN_MINUTES)
+        .await?;
+    let subject = stack
+        .mint_token(team.namespace(), "web", FEDERATION_AUDIENCE, TEN_MINUTES)
+        .await?;
+    canaries.add_token("a caller's token", &bearer);
+    canaries.add_token("a subject token", &subject);
+    Mistakes::new(stack, team, bearer, subject).await
+}
+
+/// Everything that Azure handed out, and what the processes hold of their own.
+async fn collect(stack: &Stack, canaries: &mut Canaries) -> anyhow::Result<()> {
+    let issued = stack.azure().issued().await?;
+    assert!(issued.len() > 3, "nothing was handed out");
+    for issued in issued.iter().filter(|issued| issued.secret.len() >= LEAST_TOKEN) {
+        canaries.add_token(&issued.kind, &issued.secret);
+    }
+    let own = std::fs::read_to_string(stack.syncer_token_file()?)?;
+    canaries.add_token("the syncer's own token", &own);
+    canaries.add_key_pem("the key of the broker's certificate", stack.broker_key_pem());
+    Ok(())
 }

@@ -24,17 +24,23 @@ fn chance() -> f64 {
     0.5
 }
 
-fn tenant(number: usize) -> Tenant {
-    Tenant {
-        cluster: "c".into(),
-        namespace: format!("n{number}").into(),
-    }
+/// A call for a namespace of a cluster of its own.
+fn visit(kind: HostKind, host: &str, tenant: usize, held_until: Option<SystemTime>) -> Visit {
+    let attempt = Attempt {
+        held_until,
+        ..visit_of(kind, host, tenant, 0).attempt
+    };
+    Visit::new(kind, host, PauseScope::Host, attempt)
 }
 
-fn visit(kind: HostKind, host: &str, tenant_number: usize, held_until: Option<SystemTime>) -> Visit {
+/// A call for one of the namespaces of a cluster.
+fn visit_of(kind: HostKind, host: &str, cluster: usize, namespace: usize) -> Visit {
     let attempt = Attempt {
-        tenant: tenant(tenant_number),
-        held_until,
+        tenant: Tenant {
+            cluster: format!("c{cluster}").into(),
+            namespace: format!("n{namespace}").into(),
+        },
+        held_until: None,
         is_retry: false,
     };
     Visit::new(kind, host, PauseScope::Host, attempt)
@@ -123,7 +129,7 @@ proptest! {
     }
 
     #[test]
-    fn u4_no_host_and_no_tenant_takes_more_than_its_places(events in events()) {
+    fn u4_no_host_no_cluster_and_no_namespace_takes_more_than_its_places(events in events()) {
         let mut floor = Floor::new(chance);
         let now = Instant::now();
         let mut running: Vec<Admission> = Vec::new();
@@ -132,7 +138,7 @@ proptest! {
                 // Each ten times, so that the places run out.
                 Event::Arrive { tenant, host } => (0..10)
                     .flat_map(|copy| {
-                        let visit = visit(HostKind::Registry, &format!("host{host}"), tenant, None);
+                        let visit = visit_of(HostKind::Registry, &format!("host{host}"), tenant % 2, tenant);
                         arrive(&mut floor, visit, id * 10 + copy, now).unwrap_or_default()
                     })
                     .collect(),
@@ -144,37 +150,66 @@ proptest! {
             running.extend(new.into_iter().map(|(_, admission)| admission));
             let mut held = HashMap::<_, u32>::new();
             for Admission { visit, .. } in &running {
-                *held.entry((&visit.host, None)).or_default() += 1;
-                *held.entry((&visit.host, Some(&visit.attempt.tenant))).or_default() += 1;
-            }
-            for ((_, tenant), held) in held {
-                let most = if tenant.is_some() { 28 } else { 32 };
-                prop_assert!(held <= most);
+                let Tenant { cluster, namespace } = &visit.attempt.tenant;
+                for (holder, most) in [(None, 32), (Some((cluster, None)), 28), (Some((cluster, Some(namespace))), 24)] {
+                    let held = held.entry((&visit.host, holder)).or_default();
+                    *held += 1;
+                    prop_assert!(*held <= most);
+                }
             }
         }
         // Whatever happened, nothing is left once all have ended.
         while let Some(admission) = running.pop() {
             running.extend(end(&mut floor, admission, Outcome::Answered, now).into_iter().map(|(_, next)| next));
         }
-        prop_assert_eq!(floor.in_flight, 0);
-        prop_assert!(floor.by_tenant.is_empty() && floor.waiting.is_empty());
+        prop_assert_eq!((floor.held.all(), floor.held.holders()), (0, 0));
+        prop_assert!(floor.waiting.is_empty());
     }
 }
 
 #[test]
-fn u4_all_hosts_together_have_256_places_and_one_tenant_leaves_some() {
+fn u4_all_hosts_together_have_256_places_and_one_namespace_and_one_cluster_leave_some() {
     let (mut floor, now) = (Floor::new(chance), Instant::now());
     let mut running = 0;
     for id in 0..640 {
         let visit = visit(HostKind::Registry, &format!("host{}", id % 20), 1, None);
         running += arrive(&mut floor, visit, id, now).unwrap().len();
     }
-    assert_eq!(running, PLACES_PER_TENANT as usize);
+    assert_eq!(running, PLACES.per_namespace as usize);
+    for id in 0..640 {
+        let visit = visit_of(HostKind::Registry, &format!("next{}", id % 20), 1, 1);
+        running += arrive(&mut floor, visit, id, now).unwrap().len();
+    }
+    assert_eq!(
+        running, PLACES.per_cluster as usize,
+        "another namespace of its cluster"
+    );
     for id in 0..640 {
         let visit = visit(HostKind::Registry, &format!("other{}", id % 20), 2, None);
         running += arrive(&mut floor, visit, id, now).unwrap().len();
     }
-    assert_eq!(running, PLACES as usize);
+    assert_eq!(running, PLACES.all as usize);
+}
+
+#[test]
+fn u6_freed_place_of_the_total_goes_to_the_cluster_with_the_fewest_whatever_namespaces_it_names() {
+    let (mut floor, now) = (Floor::new(chance), Instant::now());
+    let mut running = Vec::new();
+    // A thousand namespaces that hold a call each at most, and one of another cluster that holds some.
+    for id in 0..1000 {
+        let visit = visit_of(HostKind::Registry, &format!("host{}", id % 20), 1, id as usize);
+        running.extend(arrive(&mut floor, visit, id, now).unwrap());
+    }
+    for id in 1000..1032 {
+        let visit = visit_of(HostKind::Registry, &format!("zzz{}", id % 2), 2, 0);
+        running.extend(arrive(&mut floor, visit, id, now).unwrap());
+    }
+    assert_eq!(running.len(), PLACES.all as usize);
+    let quiet = visit_of(HostKind::Registry, "zzz0", 2, 0);
+    arrive(&mut floor, quiet, 2000, now).unwrap();
+    let (_, admission) = running.remove(0);
+    let next = end(&mut floor, admission, Outcome::Answered, now);
+    assert_eq!(next.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [2000]);
 }
 
 #[test]
@@ -190,7 +225,7 @@ fn u6_freed_place_of_the_total_goes_to_the_tenant_with_the_fewest() {
         );
         running.extend(arrive(&mut floor, visit, id, now).unwrap());
     }
-    assert_eq!(running.len(), PLACES as usize);
+    assert_eq!(running.len(), PLACES.all as usize);
     arrive(&mut floor, visit(HostKind::Registry, "zzz", 9, None), 1000, now).unwrap();
     let (_, admission) = running.pop().unwrap();
     let next = end(&mut floor, admission, Outcome::Answered, now);
@@ -200,7 +235,7 @@ fn u6_freed_place_of_the_total_goes_to_the_tenant_with_the_fewest() {
 /// Eight slow hosts that hold all places and have as many waiting, each caller a tenant of its own.
 fn all_places_at_eight_slow_hosts(floor: &mut Floor<u32>, now: Instant) -> Started {
     let mut running = Vec::new();
-    for id in 0..2 * PLACES {
+    for id in 0..2 * PLACES.all {
         let host = format!("slow{}", id % 8);
         running.extend(
             arrive(
@@ -212,7 +247,7 @@ fn all_places_at_eight_slow_hosts(floor: &mut Floor<u32>, now: Instant) -> Start
             .unwrap(),
         );
     }
-    assert_eq!(running.len(), PLACES as usize);
+    assert_eq!(running.len(), PLACES.all as usize);
     running
 }
 
@@ -264,7 +299,7 @@ fn u8_cold_start_keeps_the_most_urgent_of_more_than_can_wait() {
         let visit = visit(HostKind::Registry, "host", 1, held_until);
         running.extend(arrive(&mut floor, visit, id, now).unwrap());
     }
-    assert_eq!(running.len(), 28);
+    assert_eq!(running.len(), 24);
     let mut order = Vec::new();
     while let Some((_, admission)) = running.pop() {
         order.push(admission.visit.attempt.held_until);
@@ -275,8 +310,8 @@ fn u8_cold_start_keeps_the_most_urgent_of_more_than_can_wait() {
             now + Duration::from_secs(60),
         ));
     }
-    assert_eq!(order.len(), 28 + 2000, "the rate allows no more now");
-    // Those who came when there was room are among the first 28; the others went by urgency.
+    assert_eq!(order.len(), 24 + 2000, "the rate allows no more now");
+    // Those who came when there was room are among the first 24; the others went by urgency.
     let mut waited: Vec<_> = order
         .iter()
         .filter(|at| **at > Some(UNIX_EPOCH))
@@ -287,7 +322,7 @@ fn u8_cold_start_keeps_the_most_urgent_of_more_than_can_wait() {
         waited
             .iter()
             .rev()
-            .skip(28)
+            .skip(24)
             .all(|at| *at <= Some(UNIX_EPOCH + Duration::from_secs(2100)))
     );
     assert!(floor.waiting.len() == 1 && WAITING_PER_HOST > 2000);
@@ -308,7 +343,7 @@ fn floor_turns_away_who_waits_for_a_host_that_asks_for_a_pause() {
     };
     floor.leave(admission, Some(outcome), now, &mut replies);
     floor.dispatch(now, &mut replies);
-    assert_eq!(replies.len(), 12);
+    assert_eq!(replies.len(), 16);
     for (_, decision) in replies {
         let withheld = decision.unwrap_err();
         assert_eq!(withheld.why, Why::Paused);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use runtime::file_watch::ReadFiles;
 
 use super::*;
+use crate::config::RegistryFence;
 
 const TENANT: &str = "22222222-2222-2222-2222-222222222222";
 const CLIENT: &str = "33333333-3333-3333-3333-000000000001";
@@ -114,7 +115,7 @@ fn identity_application_in_a_cloud_without_an_audience_for_it_is_refused() {
     let cloud = Cloud {
         name: "airgap-1".into(),
         authority: "https://login.airgap.example".parse().unwrap(),
-        registry_suffixes: vec!["azurecr.airgap.example".to_owned()],
+        registries: RegistryFence::new([], ["azurecr.airgap.example".to_owned()]),
         registry_audience: "https://containerregistry.azure.net".to_owned(),
         federation_audience: None,
     };

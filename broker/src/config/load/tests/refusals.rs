@@ -203,9 +203,28 @@ const WRONG: &[(&str, &str, &[&str])] = &[
         ],
     ),
     (
+        "clouds[0]",
+        "identities:",
+        &[
+            "clouds: [{name: a, authority: 'https://a.example', registrySuffixes: []}]\nidentities:",
+            "clouds: [{name: a, authority: 'https://a.example'}]\nidentities:",
+        ],
+    ),
+    (
+        "clouds[0].registries",
+        "identities:",
+        &[
+            "clouds: [{name: a, authority: 'https://a.example', registries: ['x.a.example:443']}]\nidentities:",
+        ],
+    ),
+    (
         "clouds[0].registrySuffixes",
         "identities:",
-        &["clouds: [{name: a, authority: 'https://a.example', registrySuffixes: []}]\nidentities:"],
+        &[
+            "clouds: [{name: a, authority: 'https://a.example', registrySuffixes: [A.example]}]\nidentities:",
+            "clouds: [{name: a, authority: 'https://a.example', registrySuffixes: [a.example.]}]\nidentities:",
+            "clouds: [{name: a, authority: 'https://a.example', registrySuffixes: [example]}]\nidentities:",
+        ],
     ),
     (
         "grants[0].serviceAccounts",

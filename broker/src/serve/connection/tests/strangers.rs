@@ -50,6 +50,7 @@ async fn u8_stranger_that_takes_no_answer_holds_few_of_them() {
     );
     let public = held(&mut requests, "/openapi.json", 1).await;
     assert_eq!(public[0].0.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert!(scene.strangers_refused(30 - STRANGERS_EXCHANGES + 1));
     // What is let go of is free for others.
     drop((refused, public));
     sleep(Duration::from_secs(1)).await;
@@ -93,5 +94,5 @@ async fn u8_connection_of_an_admitted_caller_has_no_such_limits() {
     }
     let answers = held(&mut requests, "/quick", 3 * STRANGERS_REQUESTS).await;
     assert_eq!(with_body(&answers), 3 * STRANGERS_REQUESTS);
-    assert!(!scene.closed("stranger"));
+    assert!(!scene.closed("stranger") && scene.strangers_refused(0));
 }

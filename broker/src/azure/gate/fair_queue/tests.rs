@@ -1,0 +1,145 @@
+//! Turns, and who goes when there are too many.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::*;
+
+fn tenant(namespace: &str) -> Tenant {
+    of("c", namespace)
+}
+
+fn of(cluster: &str, namespace: &str) -> Tenant {
+    Tenant {
+        cluster: cluster.into(),
+        namespace: namespace.into(),
+    }
+}
+
+fn at(seconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+fn served(queue: &mut FairQueue<&'static str>) -> Vec<&'static str> {
+    let mut served = Vec::new();
+    while let Some(tenant) = queue.next(|_| true, |_| true).cloned() {
+        served.extend(queue.pop(&tenant));
+    }
+    assert!(queue.is_empty() && queue.clusters.is_empty() && queue.turns.is_empty());
+    served
+}
+
+#[test]
+fn u8_within_a_tenant_what_expires_first_goes_first() {
+    let mut queue = FairQueue::new(10);
+    for (held_until, waiter) in [
+        (Some(at(20)), "20"),
+        (None, "none"),
+        (Some(at(10)), "10"),
+        (Some(at(10)), "10, later"),
+        (None, "none, later"),
+    ] {
+        queue.push(&tenant("a"), held_until, waiter);
+    }
+    assert_eq!(
+        served(&mut queue),
+        ["none", "none, later", "10", "10, later", "20"]
+    );
+}
+
+#[test]
+fn u6_tenants_take_turns_however_much_they_ask() {
+    let mut queue = FairQueue::new(10);
+    for (namespace, waiter) in [
+        ("a", "a1"),
+        ("a", "a2"),
+        ("a", "a3"),
+        ("b", "b1"),
+        ("c", "c1"),
+        ("b", "b2"),
+    ] {
+        queue.push(&tenant(namespace), None, waiter);
+    }
+    assert_eq!(served(&mut queue), ["a1", "b1", "c1", "a2", "b2", "a3"]);
+}
+
+#[test]
+fn u6_clusters_take_turns_however_many_namespaces_they_name() {
+    let mut queue = FairQueue::new(10);
+    for (cluster, namespace, waiter) in [
+        ("noisy", "n1", "n1"),
+        ("noisy", "n2", "n2"),
+        ("noisy", "n3", "n3"),
+        ("noisy", "n3", "n3, again"),
+        ("noisy", "n4", "n4"),
+        ("quiet", "web", "web"),
+        ("quiet", "web", "web, again"),
+        ("other", "web", "web of the other"),
+    ] {
+        queue.push(&of(cluster, namespace), None, waiter);
+    }
+    assert_eq!(
+        served(&mut queue),
+        [
+            "n1",
+            "web",
+            "web of the other",
+            "n2",
+            "web, again",
+            "n3",
+            "n4",
+            "n3, again"
+        ]
+    );
+}
+
+#[test]
+fn u6_full_queue_drops_one_of_the_cluster_with_the_most_however_it_is_spread() {
+    let mut queue = FairQueue::new(4);
+    for namespace in ["n1", "n2", "n3"] {
+        queue.push(&of("noisy", namespace), None, "noisy");
+    }
+    queue.push(&of("quiet", "web"), None, "quiet 1");
+    // The quiet one has the longest line of all, and not the most callers.
+    assert_eq!(queue.push(&of("quiet", "web"), None, "quiet 2").1, Some("noisy"));
+    let turns = served(&mut queue);
+    assert_eq!(turns, ["noisy", "quiet 1", "noisy", "quiet 2"]);
+}
+
+#[test]
+fn u6_full_queue_drops_the_least_urgent_of_the_longest_line() {
+    let mut queue = FairQueue::new(3);
+    queue.push(&tenant("noisy"), Some(at(1)), "noisy 1");
+    queue.push(&tenant("noisy"), Some(at(3)), "noisy 3");
+    queue.push(&tenant("noisy"), Some(at(2)), "noisy 2");
+    assert_eq!(
+        queue.push(&tenant("quiet"), Some(at(9)), "quiet").1,
+        Some("noisy 3")
+    );
+    assert_eq!(
+        queue.push(&tenant("noisy"), Some(at(7)), "noisy 7").1,
+        Some("noisy 7")
+    );
+    assert_eq!(queue.push(&tenant("noisy"), None, "noisy now").1, Some("noisy 2"));
+    assert_eq!(served(&mut queue), ["noisy now", "quiet", "noisy 1"]);
+}
+
+#[test]
+fn queue_forgets_who_left_and_skips_who_may_not() {
+    let mut queue = FairQueue::new(10);
+    let (rank, _) = queue.push(&tenant("a"), None, "a1");
+    queue.push(&tenant("a"), None, "a2");
+    queue.push(&tenant("b"), None, "b1");
+    assert_eq!(queue.remove(&tenant("a"), rank), Some("a1"));
+    assert_eq!(queue.remove(&tenant("a"), rank), None);
+    assert_eq!(
+        queue.next(|_| true, |tenant| &*tenant.namespace != "a"),
+        Some(&tenant("b"))
+    );
+    queue.push(&of("d", "a"), None, "d1");
+    assert_eq!(
+        queue.next(|cluster| &**cluster != "c", |_| true),
+        Some(&of("d", "a"))
+    );
+    assert_eq!(queue.drain(|waiter| *waiter != "a2"), ["b1", "d1"]);
+    assert_eq!((queue.len(), served(&mut queue)), (1, vec!["a2"]));
+}
