@@ -1,6 +1,7 @@
 //! The command line. The only reader of it.
 
 mod grants;
+mod listener_tls;
 
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
@@ -8,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use runtime::telemetry::TelemetryArgs;
 
 pub use grants::{GrantsCommand, GrantsTestArgs, OutputFormat, Who};
+pub use listener_tls::{ClientAuthMode, ListenerTlsArgs};
 
 /// Turns identities into Azure Container Registry credentials and hands them out.
 #[derive(Debug, Parser)]
@@ -77,12 +79,9 @@ pub struct RunArgs {
     /// Address for /livez, /readyz and /metrics, plain HTTP.
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9090")]
     pub admin_address: SocketAddr,
-    /// Certificate chain of the main listener (PEM); reloaded when it changes.
-    #[arg(long, value_name = "FILE")]
-    pub tls_cert_file: PathBuf,
-    /// Key of that certificate (PEM).
-    #[arg(long, value_name = "FILE")]
-    pub tls_key_file: PathBuf,
+    /// TLS of the main listener.
+    #[command(flatten)]
+    pub tls: ListenerTlsArgs,
     /// Folder in which the last good signing keys of clusters are kept, so that a restart does not lose them while their
     /// source is away. Whoever else can write there speaks for the clusters.
     #[arg(long, value_name = "FOLDER")]

@@ -110,6 +110,10 @@ fn write_cluster(f: &mut fmt::Formatter<'_>, cluster: &ClusterConfig) -> fmt::Re
         "cluster {name}: issuer {issuer}; keys {keys}; syncers: {syncers}, operators: {operators}; \
          grants: {owned} for broker-owned identities, {federated} for federated ones"
     )?;
+    for (index, certificate) in cluster.client_certificates.iter().enumerate() {
+        let before = if index == 0 { "; client certificates:" } else { "," };
+        write!(f, "{before} {certificate}")?;
+    }
     if !cluster.workloads.namespaces().is_empty() {
         let namespaces = cluster.workloads.namespaces();
         writeln!(

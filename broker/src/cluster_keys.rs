@@ -166,6 +166,7 @@ mod tests {
             subject_audiences: vec!["api://AzureCRTokenExchange".into()],
             syncers: vec!["system:serviceaccount:acrpull-system:acrpull-syncer".into()],
             operators: Vec::new(),
+            client_certificates: Vec::new(),
             workloads: Workloads::default(),
             default_tenant: None,
             grant_modes: GrantModes::default(),

@@ -17,6 +17,7 @@ mod workloads;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use proto::types::{RegistryHost, TenantId};
+use runtime::tls::leaf::CertificateName;
 use url::Url;
 
 use crate::authn::KeySet;
@@ -62,6 +63,9 @@ pub struct ClusterConfig {
     pub syncers: Vec<String>,
     /// The `sub`s that may call FleetService and see all of Explain.
     pub operators: Vec<String>,
+    /// Names of the client certificates that its callers must come with, one of them; empty means that it does not matter
+    /// who made the connection.
+    pub client_certificates: Vec<CertificateName>,
     /// The ServiceAccounts that may ask for themselves.
     pub workloads: Workloads,
     /// Tenant of federated identities that name none.

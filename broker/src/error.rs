@@ -9,6 +9,7 @@ use crate::{
     access::NotPermitted,
     authn::{AuthnError, TokenError},
     authz::Denied,
+    channel::ChannelError,
     own_account::NotItself,
     request::InvalidField,
     throttle::Throttled,
@@ -110,6 +111,12 @@ impl From<AuthnError> for CredentialError {
         } else {
             refused
         }
+    }
+}
+
+impl From<ChannelError> for CredentialError {
+    fn from(error: ChannelError) -> Self {
+        Self::new(Reason::CallerUnauthenticated, error.to_string())
     }
 }
 

@@ -196,6 +196,7 @@ mod tests {
             // As long as such lists get.
             syncers: vec!["system:serviceaccount:acrpull-system:acrpull-syncer".into(); 20],
             operators: Vec::new(),
+            client_certificates: Vec::new(),
             workloads: Workloads::default(),
             default_tenant: None,
             grant_modes: GrantModes::default(),

@@ -20,6 +20,7 @@ use tracing::{Instrument as _, Span};
 
 use crate::{
     access::{self, Admits, Rule, Unlisted},
+    channel::Peer,
     error::CredentialError,
     grpc,
     http::problem,
@@ -47,12 +48,13 @@ pub async fn gate(State(service): State<Service>, request: Request, next: Next) 
     let span = span(wire, rule);
     propagation::continue_trace(&span, request.headers());
     let authenticated = async {
-        let peer = request
+        let address = request
             .extensions()
             .get::<Arc<Conduct>>()
             .and_then(|connection| connection.peer());
+        let peer = request.extensions().get::<Arc<Peer>>();
         match service
-            .admit(wire, rule.call, roles, request.headers(), peer)
+            .admit(wire, rule.call, roles, request.headers(), address, peer)
             .await
         {
             Ok(admitted) => {

@@ -17,6 +17,7 @@ pub mod authn;
 pub mod authz;
 pub mod azure;
 pub mod cache;
+pub mod channel;
 mod check_config;
 pub mod cluster_keys;
 pub mod config;
@@ -65,7 +66,7 @@ use credentials::Credentials;
 pub use grants_test::grants_test;
 use metrics::{AuditMetrics, ConfigMetrics, ConnectionMetrics, Metrics};
 use reload::Reloader;
-use serve::{Certificate, ConnectionLimits, TlsFiles};
+use serve::{Certificate, ConnectionLimits};
 use service::Service;
 
 /// What was evicted from a cache is wiped after at most this long.
@@ -80,8 +81,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
         config: config_args,
         listen_address,
         admin_address,
-        tls_cert_file,
-        tls_key_file,
+        tls,
         state_dir,
         max_connections,
         max_connection_age,
@@ -89,11 +89,9 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     } = args;
     let Loaded { config, files } = config::load(&config_args.config);
     let mut config = config.map_err(|error| failure(&config_args.config, error))?;
-    let tls_files = TlsFiles {
-        cert: tls_cert_file,
-        key: tls_key_file,
-    };
-    let (certificate, noted_tls_files) = Certificate::load(&tls_files)?;
+    let tls = tls.into_server_tls()?;
+    let clients = tls.clients.clone();
+    let (certificate, noted_tls_files) = Certificate::load(tls)?;
     let key_files = state_dir.as_deref().map(key_files).transpose()?;
     // Every port is bound before anything starts: a port in use is an error, not a broken replica.
     let listener = listen::bind("--listen-address", listen_address)?;
@@ -110,6 +108,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let metrics = Metrics::register(&mut registry);
     let connection_metrics = ConnectionMetrics::register(&mut registry);
     let config_metrics = ConfigMetrics::register(&mut registry, clock.now());
+    certificate.metrics().register(&mut registry);
 
     let (audit, writer_end) = Audit::start(
         std::mem::take(&mut config.audit),
@@ -127,6 +126,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     .map_err(|error| Failure::usage("the configuration's egress section").source(error))?;
     let reloader = Reloader::start(
         config,
+        clients,
         ClusterKeys::new(tasks.spawner(), Arc::clone(&clock)).kept_in(key_files),
         &readiness,
         audit.clone(),
@@ -145,9 +145,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     );
     tasks.spawn(
         "certificate reload",
-        certificate
-            .clone()
-            .follow(tls_files, noted_tls_files, shutdown.clone()),
+        certificate.clone().follow(noted_tls_files, shutdown.clone()),
     );
 
     let (router, health) = serve::router(service).await;

@@ -25,7 +25,7 @@ pub use audit::{AuditMetrics, AuditOutcome};
 use clusters::NewKeys;
 pub use clusters::{ClusterMetrics, Limited};
 pub use policy::PolicyMetrics;
-pub use process::{Closed, ConfigMetrics, ConnectionMetrics, TlsFailure};
+pub use process::{CertificateMetrics, Closed, ConfigMetrics, ConnectionMetrics, TlsFailure};
 pub use upstream::UpstreamMetrics;
 
 /// All of them.

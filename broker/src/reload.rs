@@ -9,11 +9,15 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use runtime::{Clock, Failure, Shutdown, admin::Readiness, error_chain::ErrorChain, file_watch::ReadFiles};
+use runtime::{
+    Clock, Failure, Shutdown, admin::Readiness, error_chain::ErrorChain, file_watch::ReadFiles,
+    tls::server::ClientAuth,
+};
 
 use crate::{
     audit::Audit,
     authn::{Authenticator, SharedKey},
+    channel,
     cluster_keys::ClusterKeys,
     config::{self, Config, ConfigError, EgressConfig, Loaded, RegistryFence},
     live::{Live, Snapshot},
@@ -23,6 +27,7 @@ use crate::{
 /// Keeps [`Live`] at what the configuration says.
 pub struct Reloader {
     live: Live,
+    clients: ClientAuth,
     keys: ClusterKeys,
     egress: EgressConfig,
     registries: RegistryFence,
@@ -32,12 +37,14 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// Takes the first configuration into use; `readiness` waits until the keys of each cluster were tried.
+    /// Takes the first configuration into use; `readiness` waits until the keys of each cluster were tried. `clients` is
+    /// what the listener asks of callers.
     ///
     /// # Errors
-    /// Two clusters have a key in common.
+    /// Two clusters have a key in common, or one is bound to certificates that nobody asks for.
     pub fn start(
         config: Config,
+        clients: ClientAuth,
         mut keys: ClusterKeys,
         readiness: &Readiness,
         audit: Audit,
@@ -51,6 +58,8 @@ impl Reloader {
             egress,
             audit: _started_already,
         } = config;
+        channel::check_possible(&clusters, &clients)
+            .map_err(|error| Failure::usage("the configuration").source(error))?;
         let clusters = keys
             .adopt(clusters, Some(readiness))
             .map_err(|shared| Failure::usage("the configuration's clusters").source(shared))?;
@@ -62,6 +71,7 @@ impl Reloader {
         });
         Ok(Self {
             live,
+            clients,
             keys,
             egress,
             registries,
@@ -109,6 +119,7 @@ impl Reloader {
                 format!("{new} is a new registry or domain of registries: restart the broker to add it"),
             ));
         }
+        channel::check_possible(&clusters, &self.clients)?;
         let clusters = self
             .keys
             .adopt(clusters, None)

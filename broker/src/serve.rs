@@ -20,7 +20,7 @@ use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
 use runtime::{Failure, Shutdown, tasks::spawn_detached};
 
 use crate::{gate, grpc, http, metrics::ConnectionMetrics, service::Service};
-pub use certificate::{Certificate, TlsFiles};
+pub use certificate::Certificate;
 pub(crate) use conduct::Conduct;
 use connection::Terms;
 pub use health::Health;

@@ -24,6 +24,7 @@ use crate::{
     access::{Call, Role},
     audit::{Audit, facts::Facts},
     authz::{self, Permit, grants::Decision},
+    channel::Peer,
     credentials::{Credential, Credentials},
     error::CredentialError,
     live::{Live, Snapshot},
@@ -60,21 +61,23 @@ impl Service {
         }))
     }
 
-    /// Authenticates the caller of a call by the headers, checks its role and how often it asks. The body is not needed for
-    /// that. Who is refused here is in the audit log when this returns.
+    /// Authenticates the caller of a call by the headers and the certificate of its connection, checks its role and how often
+    /// it asks. The body is not needed for that. Who is refused here is in the audit log when this returns.
     ///
     /// # Errors
-    /// The token is not accepted, the caller has no role that the call admits, or it asks too often.
+    /// The token or the connection is not accepted, the caller has no role that the call admits, or it asks too often.
     pub async fn admit(
         &self,
         wire: WireFormat,
         call: Call,
         roles: &'static [Role],
         headers: &HeaderMap,
-        peer: Option<SocketAddr>,
+        address: Option<SocketAddr>,
+        peer: Option<&Arc<Peer>>,
     ) -> Result<Admitted, CredentialError> {
         let facts = Facts {
-            peer,
+            address,
+            peer: peer.cloned(),
             trace_id: propagation::trace_id(headers),
             ..Facts::default()
         };
@@ -86,7 +89,15 @@ impl Service {
             ..
         } = &*self.0;
         let record = Record::open(metrics.clone(), audit.clone(), wire, call, facts);
-        let admitted = Admitted::by(wire, roles, headers, live.current(), throttle, record.clone());
+        let admitted = Admitted::by(
+            wire,
+            roles,
+            headers,
+            peer,
+            live.current(),
+            throttle,
+            record.clone(),
+        );
         record.write().await;
         admitted
     }

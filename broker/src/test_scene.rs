@@ -1,6 +1,7 @@
 //! What tests of the API act on: the real router over a real service, callers with real keys, and an Azure that answers
 //! over sockets and counts.
 
+mod authority;
 mod fake_azure;
 pub(crate) mod wire;
 
@@ -34,6 +35,7 @@ use crate::{
     serve,
     service::Service,
 };
+pub(crate) use authority::{ALL_VERSIONS, Authority, HOST, Issued};
 pub(crate) use fake_azure::FakeAzure;
 
 pub(crate) const NOW: u64 = 1_795_000_000;
@@ -71,6 +73,7 @@ pub(crate) struct Shape {
     pub(crate) has_syncer: bool,
     pub(crate) has_grant: bool,
     pub(crate) grant_modes: GrantModes,
+    pub(crate) east_certificates: &'static [&'static str],
 }
 
 /// An answer, whole.
@@ -89,6 +92,7 @@ impl Shape {
             broker_owned: GrantMode::Enforce,
             federated: None,
         },
+        east_certificates: &[],
     };
 }
 
@@ -207,20 +211,19 @@ pub(crate) fn snapshot(shape: Shape) -> Snapshot {
 /// The same, where each cluster may ask only so often.
 pub(crate) fn snapshot_with(shape: Shape, limits: Limits) -> Snapshot {
     let syncers: &[&str] = if shape.has_syncer { &[SYNCER] } else { &[] };
-    let mut clusters = vec![cluster(
-        "west",
-        &WEST,
-        &[SYNCER],
-        &[],
-        &[],
-        (GrantModes::default(), limits),
-    )];
+    let rules = (GrantModes::default(), limits);
+    let mut clusters = vec![cluster("west", &WEST, &[SYNCER], &[], &[], &[], rules)];
     if shape.has_east {
-        let rules = (shape.grant_modes, limits);
-        clusters.insert(
-            0,
-            cluster("east", &EAST, syncers, &[OPERATOR], &["self-*"], rules),
+        let east = cluster(
+            "east",
+            &EAST,
+            syncers,
+            &[OPERATOR],
+            shape.east_certificates,
+            &["self-*"],
+            (shape.grant_modes, limits),
         );
+        clusters.insert(0, east);
     }
     let clouds = Clouds::new(Vec::new());
     let mut policy = policy(&clouds);
@@ -307,6 +310,7 @@ fn cluster(
     signer: &Signer,
     syncers: &[&str],
     operators: &[&str],
+    certificates: &[&str],
     workloads: &[&str],
     (grant_modes, limits): (GrantModes, Limits),
 ) -> Arc<Cluster> {
@@ -319,6 +323,7 @@ fn cluster(
         subject_audiences: vec![SUBJECT_AUDIENCE.into()],
         syncers: listed(syncers),
         operators: listed(operators),
+        client_certificates: certificates.iter().map(|name| name.parse().unwrap()).collect(),
         workloads: Workloads::of(workloads.iter().map(|text| Pattern::new(text)).collect()),
         default_tenant: None,
         grant_modes,

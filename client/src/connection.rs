@@ -4,6 +4,8 @@
 //! open, and whether a request that failed had left. It reconnects inside of the calls, which then wait for a dead replica,
 //! and its balancer gives every replica the same load of zero.
 
+mod heard;
+
 use std::{
     net::SocketAddr,
     task::{Context, Poll},
@@ -24,6 +26,7 @@ use tonic::body::Body;
 use tower_service::Service;
 
 use crate::trust::Trust;
+use heard::Heard;
 
 /// The longest wait for a connection: TCP, TLS and HTTP/2 together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,6 +62,8 @@ pub(crate) enum ConnectError {
     NotHttp2,
     #[error("no HTTP/2 connection")]
     Http2(#[source] hyper::Error),
+    #[error("the server closed the connection without a word")]
+    HungUp,
     #[error("no connection within {} s", CONNECT_TIMEOUT.as_secs())]
     TimedOut,
 }
@@ -105,12 +110,13 @@ impl Connector {
         if tls.get_ref().1.alpn_protocol() != Some(b"h2") {
             return Err(ConnectError::NotHttp2);
         }
+        let (stream, heard) = Heard::new(tls);
         let (sender, connection) = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true)
-            .handshake(TokioIo::new(tls))
+            .handshake(TokioIo::new(stream))
             .await
             .map_err(ConnectError::Http2)?;
         let wire = Wire {
@@ -118,7 +124,14 @@ impl Connector {
             origin: self.origin.clone(),
         };
         // On its own, so that answers still arrive after the replica was taken off the list. It ends with the last wire.
-        Ok((wire, spawn_detached(connection)))
+        let mut connection = spawn_detached(connection);
+        tokio::select! {
+            Ok(()) = heard => Ok((wire, connection)),
+            ended = &mut connection => Err(match ended {
+                Ok(Err(error)) => ConnectError::Http2(error),
+                Ok(Ok(())) | Err(_) => ConnectError::HungUp,
+            }),
+        }
     }
 }
 

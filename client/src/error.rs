@@ -43,6 +43,9 @@ pub enum ClientError {
     /// No CA file, and the system has no roots either.
     #[error("the system has no root certificates, so give the broker's CA file")]
     NoSystemRoots,
+    /// Certificate or key of this process is not usable.
+    #[error("cannot use the client certificate for the broker")]
+    Certificate(#[source] TlsError),
     /// The TLS configuration is refused.
     #[error("cannot set up TLS to the broker")]
     Tls(#[source] rustls::Error),

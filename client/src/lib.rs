@@ -4,7 +4,7 @@
 //! another; one that is silent for 2 s gets company from another, and the first answer counts. Whatever happens, a call
 //! makes at most two attempts and ends within 20 s. Read in the order of a call: `methods`; `attempts` (what is asked when), with
 //! `verdict` (what an answer means) and `budget` (how much may be asked twice); `replicas` (who can be asked), with
-//! `resolve` (where they are) and `connection` (how they are reached), `trust` (whether it is them).
+//! `resolve` (where they are) and `connection` (how they are reached), `trust` (whether it is them, and who is asking).
 //!
 //! The tokens that pass through are the callers' and the broker's: nothing here logs or keeps a message.
 
@@ -41,7 +41,7 @@ use budget::Budget;
 use connection::{Connector, Wire};
 use replicas::{Lease, Replicas};
 use token_file::TokenFile;
-use trust::Trust;
+use trust::{Trust, TrustFiles};
 
 /// The longest wait for an answer, all attempts together; the broker itself gives up after 30 s.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
@@ -55,8 +55,19 @@ pub struct ClientOptions {
     pub address: String,
     /// Roots that the broker's certificate must chain to, read again for each connection; the system's roots when absent.
     pub ca_file: Option<PathBuf>,
+    /// What this process proves itself with in the handshake, where the broker asks for it.
+    pub client_certificate: Option<ClientCertificate>,
     /// File with the caller's ServiceAccount token, issued for the broker's audience; read again as it is renewed.
     pub token_file: PathBuf,
+}
+
+/// A client certificate, read again for each connection.
+#[derive(Debug, Clone)]
+pub struct ClientCertificate {
+    /// Certificate chain, PEM.
+    pub cert_file: PathBuf,
+    /// Its key, PEM.
+    pub key_file: PathBuf,
 }
 
 /// The broker, all replicas of it. Cheap to clone; clones share connections, budget and metrics, and the last one to go
@@ -78,7 +89,7 @@ impl BrokerClient {
     /// Prepares the client and starts to connect; no call is made. Must run inside an async runtime.
     ///
     /// # Errors
-    /// The address is no https address, or the CA file cannot be used.
+    /// The address is no https address, or the CA file or the client certificate cannot be used.
     pub fn new(options: &ClientOptions) -> Result<Self, ClientError> {
         Self::with_resolver(options, Arc::new(SystemResolver))
     }
@@ -102,8 +113,12 @@ impl BrokerClient {
             }
         };
         let port = uri.port_u16().unwrap_or(DEFAULT_PORT);
-        let trust = Trust::load(&host, options.ca_file.clone())?;
-        let metrics = ClientMetrics::default();
+        let files = TrustFiles {
+            ca: options.ca_file.clone(),
+            own: options.client_certificate.clone(),
+        };
+        let metrics = ClientMetrics::new(files.own.is_some());
+        let trust = Trust::load(&host, files, metrics.clone())?;
         let connector = Connector::new(trust, uri);
         Ok(Self {
             shared: Arc::new(Shared {

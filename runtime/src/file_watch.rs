@@ -45,16 +45,17 @@ impl ReadFiles {
                 () = tokio::time::sleep(POLL_PERIOD) => {}
             }
             let files = Arc::clone(&files);
-            if tokio::task::spawn_blocking(move || files.differ())
+            if tokio::task::spawn_blocking(move || files.have_changed())
                 .await
-                .is_ok_and(|differ| differ)
+                .is_ok_and(|have_changed| have_changed)
             {
                 return true;
             }
         }
     }
 
-    fn differ(&self) -> bool {
+    /// Whether one of the files differs now from what was read. Blocks.
+    pub fn have_changed(&self) -> bool {
         self.0
             .iter()
             .any(|(path, known)| read_small(path).ok().as_ref() != known.as_ref())
@@ -95,15 +96,15 @@ mod tests {
         let (present, absent) = (folder.path().join("present"), folder.path().join("absent"));
         std::fs::write(&present, "1").unwrap();
         let files = read(&[&present, &absent]);
-        assert!(!files.differ());
+        assert!(!files.have_changed());
         std::fs::write(&present, "2").unwrap();
-        assert!(files.differ(), "written");
+        assert!(files.have_changed(), "written");
         std::fs::remove_file(&present).unwrap();
-        assert!(files.differ(), "removed");
+        assert!(files.have_changed(), "removed");
         std::fs::write(&present, "1").unwrap();
-        assert!(!files.differ(), "as it was");
+        assert!(!files.have_changed(), "as it was");
         std::fs::write(&absent, "").unwrap();
-        assert!(files.differ(), "created");
+        assert!(files.have_changed(), "created");
     }
 
     #[tokio::test(start_paused = true)]

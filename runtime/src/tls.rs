@@ -1,8 +1,14 @@
-//! Certificates: loaded with errors that name the file, reloaded when they change, one crypto provider.
+//! Certificates: loaded with errors that name the file, one crypto provider.
+//!
+//! [`leaf`] reads what is written in a certificate, [`server`] says how a listener proves itself and what it asks of its
+//! peers. Who reloads them, and when, is for those who use them.
+
+pub mod leaf;
+pub mod server;
 
 use std::{path::Path, sync::Arc};
 
-use rustls::{RootCertStore, ServerConfig, crypto::CryptoProvider};
+use rustls::{RootCertStore, crypto::CryptoProvider, server::VerifierBuilderError};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
 /// Why TLS material cannot be used.
@@ -35,6 +41,15 @@ pub enum TlsError {
         /// Why.
         #[source]
         source: rustls::Error,
+    },
+    /// Nobody's certificate can be verified by what is in the file.
+    #[error("cannot verify certificates by {path}")]
+    Verifier {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: VerifierBuilderError,
     },
 }
 
@@ -91,27 +106,14 @@ pub fn load_roots(path: &Path) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-/// Builds the server side of TLS from a certificate chain and its key, for HTTP/2 and HTTP/1.1.
+/// Reads the private key of a PEM file.
 ///
 /// # Errors
-/// A file cannot be read, or certificate and key do not fit.
-pub fn load_server_config(cert_path: &Path, key_path: &Path) -> Result<ServerConfig, TlsError> {
-    let chain = load_certificates(cert_path)?;
-    let key = PrivateKeyDer::from_pem_file(key_path).map_err(|source| TlsError::Read {
+/// The file cannot be read or holds no private key.
+pub fn load_private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|source| TlsError::Read {
         what: "private key",
-        path: key_path.display().to_string(),
+        path: path.display().to_string(),
         source,
-    })?;
-    let unusable = |source| TlsError::Unusable {
-        path: cert_path.display().to_string(),
-        source,
-    };
-    let mut config = ServerConfig::builder_with_provider(crypto_provider())
-        .with_safe_default_protocol_versions()
-        .map_err(unusable)?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(unusable)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+    })
 }

@@ -42,6 +42,23 @@ pub struct RunArgs {
     /// system.
     #[arg(long, value_name = "FILE", env = "ACRPULL_BROKER_CA_FILE")]
     pub broker_ca_file: Option<PathBuf>,
+    /// Certificate chain (PEM) by which this process proves itself to the broker, read again for each connection. Needs
+    /// --broker-client-key-file.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "ACRPULL_BROKER_CLIENT_CERT_FILE",
+        requires = "broker_client_key_file"
+    )]
+    pub broker_client_cert_file: Option<PathBuf>,
+    /// Key (PEM) of that certificate. Needs --broker-client-cert-file.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "ACRPULL_BROKER_CLIENT_KEY_FILE",
+        requires = "broker_client_cert_file"
+    )]
+    pub broker_client_key_file: Option<PathBuf>,
     /// This process's own ServiceAccount token for the broker; read again as it is renewed.
     #[arg(long, value_name = "FILE", env = "ACRPULL_BROKER_TOKEN_FILE")]
     pub broker_token_file: PathBuf,
@@ -106,6 +123,8 @@ mod tests {
             ["--workers", "0"],
             ["--admin-address", "nowhere"],
             ["--service-account-token-audience", ""],
+            ["--broker-client-cert-file", "/c"],
+            ["--broker-client-key-file", "/k"],
         ] {
             assert!(
                 SyncerArgs::try_parse_from(base.iter().chain(&bad)).is_err(),

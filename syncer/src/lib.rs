@@ -34,7 +34,7 @@ pub mod watches;
 
 use std::{sync::Arc, time::Duration};
 
-use client::{BrokerClient, ClientError, ClientOptions};
+use client::{BrokerClient, ClientCertificate, ClientError, ClientOptions};
 use kube::{Api, Client, api::ListParams};
 use prometheus_client::registry::Registry;
 use runtime::{
@@ -83,6 +83,8 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
     let RunArgs {
         broker_address,
         broker_ca_file,
+        broker_client_cert_file,
+        broker_client_key_file,
         broker_token_file,
         service_account_token_audience,
         label_selector,
@@ -91,9 +93,13 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
         telemetry,
     } = args;
     let shutdown = Shutdown::on_signal()?;
+    let client_certificate = broker_client_cert_file
+        .zip(broker_client_key_file)
+        .map(|(cert_file, key_file)| ClientCertificate { cert_file, key_file });
     let broker = broker(&ClientOptions {
         address: broker_address,
         ca_file: broker_ca_file,
+        client_certificate,
         token_file: broker_token_file,
     })?;
     let listener = listen::bind("--admin-address", admin_address)?;
@@ -167,6 +173,9 @@ fn broker(options: &ClientOptions) -> Result<BrokerClient, Failure> {
         }
         ClientError::Ca(_) | ClientError::NoSystemRoots => Failure::runtime("--broker-ca-file")
             .remedy("give a file with the certificate of the authority that signed the broker's certificate")
+            .source(error),
+        ClientError::Certificate(_) => Failure::runtime("--broker-client-cert-file")
+            .remedy("give a PEM certificate chain, and in --broker-client-key-file its key")
             .source(error),
         ClientError::Tls(_) => Failure::runtime("cannot set up the broker's client").source(error),
     })

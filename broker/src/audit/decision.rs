@@ -18,8 +18,9 @@ use super::{
     text::{Text, Time, to_line},
 };
 use crate::{
-    access::Call,
+    access::{Call, Role},
     authn::Caller,
+    channel::Peer,
     credentials::Invalidation,
     metrics::{Outcome, WireFormat},
     request::{DockerConfigRequest, IdentitySelector, RequestedIdentity},
@@ -48,6 +49,8 @@ struct Record<'a> {
     method: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     peer: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_certificate: Option<Text<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     caller: Option<CallerPart<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -78,6 +81,8 @@ struct Record<'a> {
 struct CallerPart<'a> {
     cluster: &'a str,
     subject: Text<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key_id: Option<Text<'a>>,
     key_thumbprint: &'a str,
@@ -167,6 +172,7 @@ pub(super) fn line(ended: &Ended<'_>, facts: &Facts) -> Vec<u8> {
         Outcome::Failed(reason) => Some(reason),
         Outcome::Issued | Outcome::NotModified | Outcome::Answered | Outcome::Cancelled => None,
     };
+    let certificate = facts.peer.as_deref().map(Peer::shown);
     let (decision, outcome) = verdict(ended.outcome, facts.permission.is_some());
     to_line(&Record {
         audit: FORM,
@@ -179,7 +185,8 @@ pub(super) fn line(ended: &Ended<'_>, facts: &Facts) -> Vec<u8> {
             WireFormat::Http => "http",
         },
         method: ended.call.as_str(),
-        peer: facts.peer,
+        peer: facts.address,
+        client_certificate: certificate.as_deref().map(Text),
         caller: facts.caller.as_ref().map(|caller| who(caller, facts)),
         request: facts.request.as_ref().map(|request| what(request, facts)),
         invalidate: facts
@@ -228,6 +235,7 @@ fn who<'a>(caller: &'a Caller, facts: &'a Facts) -> CallerPart<'a> {
     CallerPart {
         cluster: &caller.cluster.config.name,
         subject: Text(&caller.subject),
+        role: facts.role.map(Role::as_str),
         key_id: evidence.key_id.as_deref().map(Text),
         key_thumbprint: &evidence.key_thumbprint,
         token_id: evidence.token_id.as_deref().map(Text),

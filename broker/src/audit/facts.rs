@@ -8,17 +8,24 @@ use proto::{
     types::{ScopeSet, TenantId},
 };
 
-use crate::{authn::Caller, credentials::Invalidation, error::CredentialError, request::DockerConfigRequest};
+use crate::{
+    access::Role, authn::Caller, channel::Peer, credentials::Invalidation, error::CredentialError,
+    request::DockerConfigRequest,
+};
 
 /// All that is known of a call. What never came to be known is absent.
 #[derive(Default)]
 pub struct Facts {
     /// The other end of the connection; behind a load balancer, that.
-    pub peer: Option<SocketAddr>,
+    pub address: Option<SocketAddr>,
+    /// Whom the certificate of the connection names, where one was presented.
+    pub peer: Option<Arc<Peer>>,
     /// W3C trace id, ours or the caller's.
     pub trace_id: Option<String>,
     /// Who. Absent for somebody whom the broker does not know.
     pub caller: Option<Caller>,
+    /// In which of its roles it makes this call; absent where it has none that counts.
+    pub role: Option<Role>,
     /// Of the caller's token, if that has no id of its own.
     pub token_fingerprint: Option<String>,
     /// For what.

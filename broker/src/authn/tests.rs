@@ -28,6 +28,7 @@ fn cluster(name: &str, signer: &Signer) -> Arc<Cluster> {
         subject_audiences: vec![SUBJECT_AUDIENCE.into()],
         syncers: vec![SYNCER.into()],
         operators: Vec::new(),
+        client_certificates: Vec::new(),
         workloads: Workloads::default(),
         default_tenant: None,
         grant_modes: GrantModes::default(),

@@ -59,6 +59,7 @@ fn rig() -> Rig {
         subject_audiences: vec!["api://AzureCRTokenExchange".into()],
         syncers: vec!["system:serviceaccount:acrpull-system:acrpull-syncer".into()],
         operators: Vec::new(),
+        client_certificates: Vec::new(),
         workloads: Workloads::default(),
         default_tenant: Some(TENANT.parse().unwrap()),
         grant_modes: GrantModes::default(),

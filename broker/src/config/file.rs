@@ -42,6 +42,8 @@ pub(super) struct Cluster {
     pub(super) syncers: Vec<String>,
     #[serde(default)]
     pub(super) operators: Vec<String>,
+    #[serde(default)]
+    pub(super) client_certificates: Vec<String>,
     pub(super) workloads: Option<Workloads>,
     pub(super) default_tenant: Option<String>,
     #[serde(default)]

@@ -1,6 +1,7 @@
 //! From the file to [`Config`]: every reference resolved, every id parsed, every contradiction refused.
 
 mod audit;
+mod client_certificates;
 mod clouds;
 mod clusters;
 mod field;
@@ -130,6 +131,7 @@ fn config(folder: &mut Folder, file: file::File) -> Result<Config, ConfigError> 
         ));
     }
     clusters::distinct_keys(&clusters)?;
+    client_certificates::distinct(&clusters)?;
     let identities = indexed("identities", identities, |field, identity| {
         identities::identity(folder, field, identity, &clouds)
     })?;

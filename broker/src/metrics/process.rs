@@ -1,4 +1,4 @@
-//! Metrics of the process itself: its connections, and the configuration that it runs with.
+//! Metrics of the process itself: its connections, its certificate, and the configuration that it runs with.
 
 use std::{
     sync::atomic::AtomicU64,
@@ -48,8 +48,20 @@ pub enum TlsFailure {
     Closed,
     /// The peer refused us: our certificate does not suit it.
     Alert,
-    /// What the peer sent is not TLS, or not of a version that is spoken here.
+    /// What the peer sent is not TLS.
     Protocol,
+    /// The peer and we have no version, or nothing else that it takes, in common.
+    Incompatible,
+    /// The peer has no certificate, where one is required.
+    NoClientCertificate,
+    /// The peer's certificate is not accepted.
+    ClientCertificate,
+}
+
+/// The metric of the certificate that is served.
+#[derive(Clone, Default)]
+pub struct CertificateMetrics {
+    not_after: Gauge<u64, AtomicU64>,
 }
 
 /// The metrics of the configuration, named as Prometheus names its own.
@@ -130,6 +142,24 @@ impl ConnectionMetrics {
     }
 }
 
+impl CertificateMetrics {
+    /// Registers it.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register_with_unit(
+            "acrpull_broker_tls_certificate_not_after",
+            "When the certificate of the main listener expires, in Unix time",
+            Unit::Seconds,
+            self.not_after.clone(),
+        );
+    }
+
+    /// Says when it expires; one that does not say is as good as expired.
+    pub fn set_not_after(&self, not_after: Option<SystemTime>) {
+        let since_epoch = not_after.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        self.not_after.set(since_epoch.unwrap_or_default().as_secs());
+    }
+}
+
 impl ConfigMetrics {
     /// Registers them, with the configuration that was loaded at the start.
     pub fn register(registry: &mut Registry, loaded_at: SystemTime) -> Self {
@@ -203,6 +233,9 @@ impl EncodeLabelValue for TlsFailure {
             Self::Closed => "closed",
             Self::Alert => "alert",
             Self::Protocol => "protocol",
+            Self::Incompatible => "incompatible",
+            Self::NoClientCertificate => "no_client_certificate",
+            Self::ClientCertificate => "client_certificate",
         };
         name.encode(encoder)
     }

@@ -41,6 +41,11 @@ struct Scene {
 impl Scene {
     /// `edit` changes the file before the start.
     fn start(edit: impl FnOnce(String) -> String) -> Self {
+        Self::start_asking(ClientAuth::None, edit)
+    }
+
+    /// The same, where the listener asks `clients` for certificates.
+    fn start_asking(clients: ClientAuth, edit: impl FnOnce(String) -> String) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let signer = Signer::new("a");
         let path = folder.path().join("config.yaml");
@@ -54,6 +59,7 @@ impl Scene {
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(now()));
         let reloader = Reloader::start(
             loaded.config.unwrap(),
+            clients,
             ClusterKeys::new(tasks.spawner(), Arc::clone(&clock)),
             &Readiness::default(),
             test_log::audit(AuditConfig::default(), &mut Registry::default()).0,
@@ -301,4 +307,25 @@ async fn reload_keeps_the_keys_of_a_cluster_whose_url_stays() {
     let after = scene.clusters();
     assert!(!Arc::ptr_eq(&before[1], &after[1]) && after[1].keys.is_same(&before[1].keys));
     scene.tasks.shutdown().start();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a4_cluster_may_be_bound_to_certificates_only_where_callers_are_asked_for_them() {
+    let bound = configuration().replacen(
+        "  syncers:",
+        "  clientCertificates: [weu-7.example]\n  syncers:",
+        1,
+    );
+    for (clients, is_taken) in [
+        (ClientAuth::None, false),
+        (ClientAuth::Request("ca.crt".into()), true),
+    ] {
+        let scene = Scene::start_asking(clients, |text| text);
+        scene.write("config.yaml", &bound);
+        wait().await;
+        let bound_now = !scene.clusters()[0].config.client_certificates.is_empty();
+        assert_eq!(bound_now, is_taken);
+        let successful = format!("config_last_reload_successful {}\n", u8::from(is_taken));
+        assert!(scene.metrics().contains(&successful));
+    }
 }

@@ -1,34 +1,24 @@
-//! The certificate of the main listener, renewed without a restart.
+//! The certificate of the main listener, and the authorities of callers' certificates, renewed without a restart.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use runtime::{Failure, Shutdown, error_chain::ErrorChain, file_watch::ReadFiles, tls};
+use runtime::{
+    Failure, Shutdown,
+    error_chain::ErrorChain,
+    file_watch::ReadFiles,
+    tls::server::{Loaded, ServerTls},
+};
 use rustls::ServerConfig;
 
-/// Where the certificate is.
-#[derive(Debug, Clone)]
-pub struct TlsFiles {
-    /// Certificate chain, PEM.
-    pub cert: PathBuf,
-    /// Its key, PEM.
-    pub key: PathBuf,
-}
+use crate::metrics::CertificateMetrics;
 
 /// The certificate of the moment. Cheap to clone; clones see the same renewals.
 #[derive(Clone)]
-pub struct Certificate(Arc<ArcSwap<ServerConfig>>);
-
-impl TlsFiles {
-    /// Takes note of what is in them, so that a change after it is seen.
-    fn note(&self) -> ReadFiles {
-        let mut files = ReadFiles::default();
-        for path in [&self.cert, &self.key] {
-            // What is wrong with a file is told by whoever loads it.
-            drop(files.read(path));
-        }
-        files
-    }
+pub struct Certificate {
+    tls: Arc<ServerTls>,
+    current: Arc<ArcSwap<ServerConfig>>,
+    metrics: CertificateMetrics,
 }
 
 impl Certificate {
@@ -36,28 +26,44 @@ impl Certificate {
     ///
     /// # Errors
     /// The files cannot be read, or do not fit.
-    pub fn load(files: &TlsFiles) -> Result<(Self, ReadFiles), Failure> {
-        let noted = files.note();
-        let config = tls::load_server_config(&files.cert, &files.key).map_err(|error| {
-            Failure::runtime("cannot serve TLS")
-                .source(error)
-                .remedy("--tls-cert-file and --tls-key-file must name a PEM certificate chain and its key")
+    pub fn load(tls: ServerTls) -> Result<(Self, ReadFiles), Failure> {
+        let noted = tls.note();
+        let Loaded { config, not_after } = tls.load().map_err(|error| {
+            let failure = Failure::runtime("cannot serve TLS").source(error);
+            if tls.clients.ca().is_some() {
+                failure.remedy("--tls-cert-file and --tls-key-file must name a PEM certificate chain and its key, and --tls-client-ca-file PEM certificates")
+            } else {
+                failure.remedy("--tls-cert-file and --tls-key-file must name a PEM certificate chain and its key")
+            }
         })?;
-        Ok((Self(Arc::new(ArcSwap::from_pointee(config))), noted))
+        let metrics = CertificateMetrics::default();
+        metrics.set_not_after(not_after);
+        let certificate = Self {
+            tls: Arc::new(tls),
+            current: Arc::new(ArcSwap::from_pointee(config)),
+            metrics,
+        };
+        Ok((certificate, noted))
+    }
+
+    /// What is known of it.
+    pub fn metrics(&self) -> &CertificateMetrics {
+        &self.metrics
     }
 
     /// What to greet a new connection with.
     pub(super) fn current(&self) -> Arc<ServerConfig> {
-        self.0.load_full()
+        self.current.load_full()
     }
 
-    /// Takes a renewed certificate into use until shutdown; a bad one is refused and the old one stays.
-    pub async fn follow(self, files: TlsFiles, mut noted: ReadFiles, shutdown: Shutdown) {
+    /// Takes renewed files into use until shutdown; bad ones are refused and the old ones stay.
+    pub async fn follow(self, mut noted: ReadFiles, shutdown: Shutdown) {
         while noted.changed(&shutdown).await {
-            noted = files.note();
-            match tls::load_server_config(&files.cert, &files.key) {
-                Ok(config) => {
-                    self.0.store(Arc::new(config));
+            noted = self.tls.note();
+            match self.tls.load() {
+                Ok(Loaded { config, not_after }) => {
+                    self.current.store(Arc::new(config));
+                    self.metrics.set_not_after(not_after);
                     tracing::info!("certificate reloaded");
                 }
                 Err(error) => {

@@ -32,6 +32,7 @@ use super::{
 };
 use crate::{
     access,
+    channel::Peer,
     metrics::{Closed, ConnectionMetrics, TlsFailure},
 };
 
@@ -71,6 +72,7 @@ pub(super) struct Terms {
 struct Observed {
     router: TowerToHyperService<Router>,
     conduct: Arc<Conduct>,
+    peer: Option<Arc<Peer>>,
 }
 
 /// HTTP/1.1 and HTTP/2 with the limits of this file.
@@ -110,7 +112,11 @@ pub(super) async fn serve<S>(
     let conduct = Arc::new(Conduct::new(seat, terms.metrics.clone()));
     let served = async {
         match greet(stream, certificate).await {
-            Ok(stream) => converse(stream, Arc::clone(&conduct), age, &terms).await,
+            Ok(stream) => {
+                let chain = stream.get_ref().1.peer_certificates();
+                let peer = chain.and_then(Peer::of).map(Arc::new);
+                converse(stream, peer, Arc::clone(&conduct), age, &terms).await;
+            }
             Err(failure) => terms.metrics.count_tls_failure(failure),
         }
     };
@@ -134,22 +140,26 @@ fn tls_failure(error: &io::Error) -> TlsFailure {
     let tls = error
         .get_ref()
         .and_then(|source| source.downcast_ref::<rustls::Error>());
-    if let Some(rustls::Error::AlertReceived(_alert)) = tls {
-        TlsFailure::Alert
-    } else if tls.is_some() {
-        TlsFailure::Protocol
-    } else {
-        TlsFailure::Closed
+    // Whoever knocks can cause this line, so it is not for everyday.
+    tracing::debug!(%error, "a TLS handshake failed");
+    match tls {
+        None => TlsFailure::Closed,
+        Some(rustls::Error::AlertReceived(_)) => TlsFailure::Alert,
+        Some(rustls::Error::PeerIncompatible(_)) => TlsFailure::Incompatible,
+        Some(rustls::Error::NoCertificatesPresented) => TlsFailure::NoClientCertificate,
+        Some(rustls::Error::InvalidCertificate(_)) => TlsFailure::ClientCertificate,
+        Some(_) => TlsFailure::Protocol,
     }
 }
 
-async fn converse<S>(stream: S, conduct: Arc<Conduct>, age: Duration, terms: &Terms)
+async fn converse<S>(stream: S, peer: Option<Arc<Peer>>, conduct: Arc<Conduct>, age: Duration, terms: &Terms)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = Observed {
         router: TowerToHyperService::new(terms.router.clone()),
         conduct: Arc::clone(&conduct),
+        peer,
     };
     let mut connection = pin!(terms.protocols.serve_connection(TokioIo::new(stream), service));
     let reason = tokio::select! {
@@ -196,6 +206,9 @@ impl Service<Request<Incoming>> for Observed {
         let mut exchange = Exchange::begin(&self.conduct, request.version());
         let public = access::for_anybody(request.uri().path());
         request.extensions_mut().insert(Arc::clone(&self.conduct));
+        if let Some(peer) = &self.peer {
+            request.extensions_mut().insert(Arc::clone(peer));
+        }
         let answer = self.router.call(request);
         Box::pin(async move {
             if let Some(refusal) = public.and_then(|call| exchange.refusal(call)) {

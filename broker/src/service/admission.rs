@@ -1,5 +1,5 @@
-//! Who makes a call, and in which role: decided from the headers before the body is read, and once more where the
-//! configuration has changed meanwhile.
+//! Who makes a call, and in which role: decided from the headers and the connection before the body is read, and once more
+//! where the configuration has changed meanwhile.
 
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use super::Record;
 use crate::{
     access::{self, Role},
     authn::{AuthnError, Caller, TokenError},
+    channel::{self, Peer},
     error::CredentialError,
     grpc,
     live::Snapshot,
@@ -27,6 +28,8 @@ pub struct Admitted {
     pub(super) role: Role,
     /// To authenticate it again, should the configuration change before a credential is answered.
     bearer: Secret,
+    /// Over whose connection it came, for the same reason.
+    peer: Option<Arc<Peer>>,
     /// Those that the call admits.
     roles: &'static [Role],
     pub(super) live: Arc<Snapshot>,
@@ -36,14 +39,15 @@ pub struct Admitted {
 }
 
 impl Admitted {
-    /// Admits the sender of `headers` to a call that is for these roles.
+    /// Admits the sender of `headers`, over the connection of `peer`, to a call that is for these roles.
     ///
     /// # Errors
-    /// The token is not accepted, its owner has none of the roles, or it asks too often. All are in `record`.
+    /// The token or the connection is not accepted, its owner has none of the roles, or it asks too often. All are in `record`.
     pub(super) fn by(
         wire: WireFormat,
         roles: &'static [Role],
         headers: &HeaderMap,
+        peer: Option<&Arc<Peer>>,
         live: Arc<Snapshot>,
         throttle: &Throttle,
         record: Record,
@@ -53,7 +57,10 @@ impl Admitted {
             .inspect_err(|error| record.turn_away(error))?;
         let caller = authenticated(&live, bearer).inspect_err(|error| record.turn_away(error))?;
         record.recognise(&caller, bearer);
+        // A token that is good and comes from elsewhere may be stolen: that is no stranger's business, and goes on record.
+        of_its_cluster(&caller, peer.map(Arc::as_ref)).inspect_err(|error| record.fail(error))?;
         let role = role_of(&caller, roles).inspect_err(|error| record.fail(error))?;
+        record.note(|facts| facts.role = Some(role));
         let now = Instant::now();
         throttle
             .admit(&caller, now)
@@ -67,6 +74,7 @@ impl Admitted {
             caller,
             role,
             bearer: bearer.to_owned().into(),
+            peer: peer.cloned(),
             roles,
             live,
             deadline: now + asked.unwrap_or(MAX_DEADLINE).min(MAX_DEADLINE),
@@ -83,6 +91,7 @@ impl Admitted {
             return Ok((self.caller.clone(), self.role));
         }
         let caller = authenticated(live, self.bearer.expose())?;
+        of_its_cluster(&caller, self.peer.as_deref())?;
         let role = role_of(&caller, self.roles)?;
         Ok((caller, role))
     }
@@ -110,6 +119,11 @@ fn authenticated(live: &Snapshot, bearer: &str) -> Result<Caller, CredentialErro
     span.record("acrpull.cluster", &*caller.cluster.config.name);
     span.record("acrpull.caller", &*caller.subject);
     Ok(caller)
+}
+
+/// Whether it calls over a connection of its cluster.
+fn of_its_cluster(caller: &Caller, peer: Option<&Peer>) -> Result<(), CredentialError> {
+    Ok(channel::check(&caller.cluster.config, peer)?)
 }
 
 /// As what it calls.

@@ -20,14 +20,18 @@ use axum::{
 use jsonwebtoken::{EncodingKey, Header};
 use prometheus_client::registry::Registry;
 use rcgen::{CertificateParams, KeyPair};
-use runtime::{Shutdown, listen, tasks::spawn_detached};
+use runtime::{
+    Shutdown, listen,
+    tasks::spawn_detached,
+    tls::server::{ClientAuth, ServerTls, TlsVersion},
+};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 
 use crate::{
     config::{EgressConfig, HostOverride, Pattern},
     metrics::ConnectionMetrics,
-    serve::{self, Certificate, ConnectionLimits, TlsFiles},
+    serve::{self, Certificate, ConnectionLimits},
 };
 
 /// Life of an access token.
@@ -138,13 +142,15 @@ fn serve_registry(host: &str, world: Arc<World>) -> (String, SocketAddr) {
         .unwrap();
     let ca_pem = certificate.pem();
     let folder = tempfile::tempdir().unwrap();
-    let tls_files = TlsFiles {
+    let tls = ServerTls {
         cert: folder.path().join("tls.crt"),
         key: folder.path().join("tls.key"),
+        clients: ClientAuth::None,
+        min_version: TlsVersion::Tls12,
     };
-    std::fs::write(&tls_files.cert, &ca_pem).unwrap();
-    std::fs::write(&tls_files.key, key.serialize_pem()).unwrap();
-    let (certificate, _files) = Certificate::load(&tls_files).unwrap();
+    std::fs::write(&tls.cert, &ca_pem).unwrap();
+    std::fs::write(&tls.key, key.serialize_pem()).unwrap();
+    let (certificate, _files) = Certificate::load(tls).unwrap();
     let router = Router::new()
         .route("/oauth2/exchange", post(exchange))
         .route("/oauth2/token", post(access_token))

@@ -38,6 +38,7 @@ fn caller(cluster: &str, subject: &str) -> Caller {
         grant_modes: GrantModes::default(),
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
+        client_certificates: Vec::new(),
         workloads: Workloads::default(),
         limits: LIMITS,
     };

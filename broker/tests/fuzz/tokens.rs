@@ -59,6 +59,7 @@ fn rig() -> Rig {
         subject_audiences: vec![SUBJECT_AUDIENCE.into()],
         syncers: vec![SYNCER.into()],
         operators: Vec::new(),
+        client_certificates: Vec::new(),
         workloads: Workloads::default(),
         default_tenant: None,
         grant_modes: GrantModes::default(),

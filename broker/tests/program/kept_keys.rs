@@ -10,10 +10,14 @@ use anyhow::{Context as _, anyhow, ensure};
 use axum::{Router, routing::get};
 use broker::{
     metrics::ConnectionMetrics,
-    serve::{self, Certificate, ConnectionLimits, TlsFiles},
+    serve::{self, Certificate, ConnectionLimits},
 };
 use prometheus_client::registry::Registry;
-use runtime::{Failure, Shutdown, listen, tasks::spawn_detached};
+use runtime::{
+    Failure, Shutdown, listen,
+    tasks::spawn_detached,
+    tls::server::{ClientAuth, ServerTls, TlsVersion},
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -34,13 +38,15 @@ impl KeyServer {
         let rcgen::CertifiedKey { cert, signing_key } =
             rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
         let folder = tempfile::tempdir()?;
-        let files = TlsFiles {
+        let tls = ServerTls {
             cert: folder.path().join("tls.crt"),
             key: folder.path().join("tls.key"),
+            clients: ClientAuth::None,
+            min_version: TlsVersion::Tls13,
         };
-        std::fs::write(&files.cert, cert.pem())?;
-        std::fs::write(&files.key, signing_key.serialize_pem())?;
-        let (certificate, _files) = done(Certificate::load(&files))?;
+        std::fs::write(&tls.cert, cert.pem())?;
+        std::fs::write(&tls.key, signing_key.serialize_pem())?;
+        let (certificate, _files) = done(Certificate::load(tls))?;
         let listener = done(listen::bind("", (Ipv4Addr::LOCALHOST, 0).into()))?;
         let address = listener.local_addr()?;
         let shutdown = Shutdown::manual();

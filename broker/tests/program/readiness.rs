@@ -70,6 +70,28 @@ async fn r4_broker_whose_ways_out_are_all_dead_is_ready_and_stays_ready() -> any
 }
 
 #[tokio::test]
+async fn a4_broker_that_asks_nobody_for_a_certificate_does_not_start_with_a_cluster_that_needs_one()
+-> anyhow::Result<()> {
+    let mut configuration = configuration(&Signer::new()?, json!({}))?;
+    configuration["clusters"][0]["clientCertificates"] = json!(["spiffe://fleet/weu-7"]);
+    let (code, said) = refused(&configuration, &[])?;
+    assert_eq!(code, Some(64), "{said}");
+    assert!(
+        said.contains("clusters[0].clientCertificates: the broker asks nobody for a certificate")
+            && said.contains("--tls-client-ca-file"),
+        "{said}"
+    );
+
+    let (code, said) = refused(&configuration, &["--tls-client-ca-file=/nowhere/ca.crt"])?;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("/nowhere/ca.crt") && said.contains("--tls-client-ca-file"),
+        "{said}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn broker_that_may_not_open_as_many_files_as_connections_says_so() -> anyhow::Result<()> {
     let configuration = configuration(&Signer::new()?, json!({}))?;
     let (code, said) = refused(&configuration, &["--max-connections=4000000000"])?;

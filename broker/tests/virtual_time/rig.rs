@@ -335,6 +335,7 @@ fn caller(jwks: &str) -> Caller {
         subject_audiences: vec![AUDIENCE.to_owned(), OTHER_AUDIENCE.to_owned()],
         syncers: vec!["system:serviceaccount:acrpull-system:acrpull-syncer".to_owned()],
         operators: Vec::new(),
+        client_certificates: Vec::new(),
         workloads: Workloads::default(),
         default_tenant: None,
         grant_modes: GrantModes::default(),

@@ -93,6 +93,18 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
+{{/* What callers must prove by a certificate: none, request or require. */}}
+{{- define "acrpull-broker.clientAuth" -}}
+{{- $tls := .Values.tls -}}
+{{- $hasCa := or $tls.clientCA.secret $tls.clientCA.configMap -}}
+{{- if and $tls.clientCA.secret $tls.clientCA.configMap -}}
+{{- fail "tls.clientCA.secret and tls.clientCA.configMap are both set: keep the one that holds the CA of callers' certificates" -}}
+{{- else if and (has $tls.clientAuth (list "request" "require")) (not $hasCa) -}}
+{{- fail (printf "tls.clientAuth=%s, but nothing says who signs callers' certificates: set tls.clientCA.secret or tls.clientCA.configMap" $tls.clientAuth) -}}
+{{- end -}}
+{{- default (ternary "require" "none" (not (empty $hasCa))) $tls.clientAuth -}}
+{{- end -}}
+
 {{/* The entry of config.clusters for the cluster that the broker runs in. Its files are mounted next to config.yaml. */}}
 {{- define "acrpull-broker.localCluster" -}}
 {{- with .Values.localCluster -}}
@@ -111,6 +123,12 @@ syncers:
 {{- end }}
 {{- with .operators }}
 operators:
+{{- range . }}
+- {{ tpl . $ | quote }}
+{{- end }}
+{{- end }}
+{{- with .clientCertificates }}
+clientCertificates:
 {{- range . }}
 - {{ tpl . $ | quote }}
 {{- end }}
@@ -184,6 +202,13 @@ names a file has its token from elsewhere.
 {{- end -}}
 {{- if not $config.clusters -}}
 {{- fail "nobody could ask this broker for anything: add a cluster to config.clusters, or set localCluster.enabled=true" -}}
+{{- end -}}
+{{- if eq (include "acrpull-broker.clientAuth" .) "none" -}}
+{{- range $config.clusters -}}
+{{- if .clientCertificates -}}
+{{- fail (printf "cluster %s is bound to client certificates, and callers are not asked for any: set tls.clientCA, or remove clientCertificates" .name) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- range $identity := $config.identities -}}
 {{- if kindIs "map" $identity.source -}}

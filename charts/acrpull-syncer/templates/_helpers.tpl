@@ -54,6 +54,18 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "acrpull-syncer.servic
 {{- required "broker.address is empty: set it to the URL of the broker, such as --set broker.address=https://acrpull-broker.example.com:8443" $address -}}
 {{- end -}}
 
+{{/* The Secret with the syncer's own certificate; empty where there is none. */}}
+{{- define "acrpull-syncer.clientSecretName" -}}
+{{- $own := .Values.broker.clientCertificate -}}
+{{- if and $own.secretName $own.certManager.enabled -}}
+{{- fail "broker.clientCertificate.secretName and broker.clientCertificate.certManager.enabled are both set: keep the one that the certificate comes from" -}}
+{{- else if $own.certManager.enabled -}}
+{{- printf "%s-client-tls" (include "acrpull-syncer.fullname" .) -}}
+{{- else -}}
+{{- $own.secretName -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Environment of the OpenTelemetry SDK; nothing when no collector is configured, then the process does not trace. */}}
 {{- define "acrpull-syncer.otelEnv" -}}
 {{- $otel := .Values.otel -}}

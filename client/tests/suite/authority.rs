@@ -29,9 +29,15 @@ impl Authority {
 
     /// A certificate for `host` and its key.
     pub(crate) fn issue(&self, host: &str) -> Identity {
+        let (certificate, key) = self.issue_pem(host);
+        Identity::from_pem(certificate, key)
+    }
+
+    /// The same as text.
+    pub(crate) fn issue_pem(&self, name: &str) -> (String, String) {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
-        Identity::from_pem(certificate.pem(), key.serialize_pem())
+        (certificate.pem(), key.serialize_pem())
     }
 }

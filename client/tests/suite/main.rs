@@ -5,6 +5,7 @@
 mod authority;
 mod balance;
 mod black_hole;
+mod client_certificate;
 mod load;
 mod outages;
 mod replica;

@@ -18,7 +18,7 @@ use tokio::{net::TcpListener, runtime::Runtime, sync::oneshot};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
     Request, Response, Status,
-    transport::{Identity, Server, ServerTlsConfig},
+    transport::{Certificate, Identity, Server, ServerTlsConfig},
 };
 
 /// How long an answer takes, so that there is always something in flight under load.
@@ -66,6 +66,7 @@ impl Log {
 pub(crate) struct Replica {
     pub(crate) address: SocketAddr,
     identity: Identity,
+    client_ca: Option<Certificate>,
     max_age: Option<Duration>,
     is_hanging: Arc<AtomicBool>,
     log: Log,
@@ -79,6 +80,7 @@ impl Replica {
         let mut replica = Self {
             address: SocketAddr::from(([127, 0, 0, number], 0)),
             identity,
+            client_ca: None,
             max_age,
             is_hanging: Arc::default(),
             log: log.clone(),
@@ -106,9 +108,11 @@ impl Replica {
             is_hanging: Arc::clone(&self.is_hanging),
             log: self.log.clone(),
         };
-        let mut server = Server::builder()
-            .tls_config(ServerTlsConfig::new().identity(self.identity.clone()))
-            .unwrap();
+        let mut tls = ServerTlsConfig::new().identity(self.identity.clone());
+        if let Some(ca) = &self.client_ca {
+            tls = tls.client_ca_root(ca.clone());
+        }
+        let mut server = Server::builder().tls_config(tls).unwrap();
         if let Some(age) = self.max_age {
             server = server.max_connection_age(age);
         }
@@ -147,6 +151,11 @@ impl Replica {
     /// Another certificate, from the next start on.
     pub(crate) fn set_identity(&mut self, identity: Identity) {
         self.identity = identity;
+    }
+
+    /// From the next start on, clients need a certificate of one of these authorities.
+    pub(crate) fn require_client_certificates(&mut self, ca_pem: &str) {
+        self.client_ca = Some(Certificate::from_pem(ca_pem));
     }
 }
 

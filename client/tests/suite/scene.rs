@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use client::{BrokerClient, BrokerError, ClientOptions, Resolve};
+use client::{BrokerClient, BrokerError, ClientCertificate, ClientOptions, Resolve};
 use futures::future::BoxFuture;
 use proto::v1::{BindingReference, GetDockerConfigRequest};
 
@@ -41,6 +41,8 @@ pub(crate) struct Scene {
     pub(crate) log: Log,
     pub(crate) token_file: PathBuf,
     pub(crate) ca_file: PathBuf,
+    /// Not there until a test writes it.
+    pub(crate) own: ClientCertificate,
     _folder: tempfile::TempDir,
 }
 
@@ -57,6 +59,10 @@ impl Scene {
             log: Log::default(),
             token_file,
             ca_file,
+            own: ClientCertificate {
+                cert_file: folder.path().join("tls.crt"),
+                key_file: folder.path().join("tls.key"),
+            },
             _folder: folder,
         }
     }
@@ -68,12 +74,36 @@ impl Scene {
     /// A client that the name leads to `addresses`.
     pub(crate) fn client(&self, addresses: &[SocketAddr]) -> BrokerClient {
         self.names.set(addresses);
-        let options = ClientOptions {
+        self.client_of(&self.options())
+    }
+
+    /// The same, of a process with a certificate of its own.
+    pub(crate) fn certified_client(&self, addresses: &[SocketAddr]) -> BrokerClient {
+        self.names.set(addresses);
+        self.client_of(&ClientOptions {
+            client_certificate: Some(self.own.clone()),
+            ..self.options()
+        })
+    }
+
+    /// How the broker is reached, with no certificate.
+    pub(crate) fn options(&self) -> ClientOptions {
+        ClientOptions {
             address: format!("https://{HOST}:8443"),
             ca_file: Some(self.ca_file.clone()),
             token_file: self.token_file.clone(),
-        };
-        BrokerClient::with_resolver(&options, Arc::new(self.names.clone())).unwrap()
+            client_certificate: None,
+        }
+    }
+
+    /// Gives this process a certificate, or another one.
+    pub(crate) fn write_own(&self, (certificate, key): &(String, String)) {
+        std::fs::write(&self.own.cert_file, certificate).unwrap();
+        std::fs::write(&self.own.key_file, key).unwrap();
+    }
+
+    fn client_of(&self, options: &ClientOptions) -> BrokerClient {
+        BrokerClient::with_resolver(options, Arc::new(self.names.clone())).unwrap()
     }
 }
 

@@ -53,7 +53,7 @@ async fn options_that_cannot_work_are_refused_with_the_reason() {
         BrokerClient::new(&ClientOptions {
             address: address.to_owned(),
             ca_file: Some(ca_file.to_owned()),
-            token_file: scene.token_file.clone(),
+            ..scene.options()
         })
         .map(|_client| ())
         .unwrap_err()

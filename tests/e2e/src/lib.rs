@@ -29,14 +29,15 @@ pub use azure::{Application, Azure, SUBSCRIPTION, SimulatorKind, TENANT, VmIdent
 pub use binaries::Binaries;
 pub use binding::condition;
 pub use canary::{Canaries, Leak};
-pub use certificates::ServerCertificate;
+pub use certificates::{ClientAuthority, ClientCertificate, ServerCertificate};
 pub use collector::{Collector, Span, Trace};
 pub use images::{IMAGE_FILE, Images};
 pub use kubelet::Pod;
 pub use pull_secret::{PullSecret, RegistryLogin};
 pub use rig::{Broker, Rig, Site};
 pub use stack::{
-    BROKER_AUDIENCE, CLUSTER, FEDERATION_AUDIENCE, NAMESPACE, SYNCER_SUBJECT, Stack, StackOptions, chart,
+    BROKER_AUDIENCE, CLUSTER, FEDERATION_AUDIENCE, NAMESPACE, SYNCER_CERTIFICATE_NAME, SYNCER_SUBJECT, Stack,
+    StackOptions, chart,
 };
 pub use team::Team;
 pub use wait::{poll, wait_for};

@@ -20,7 +20,8 @@ pub use install::chart;
 
 use crate::kubelet::Node;
 use crate::{
-    Azure, Binaries, Collector, Images, Pod, ServerCertificate, SimulatorKind, TENANT, Team, VmIdentity,
+    Azure, Binaries, ClientAuthority, Collector, Images, Pod, ServerCertificate, SimulatorKind, TENANT, Team,
+    VmIdentity,
 };
 
 /// Where both charts are installed.
@@ -33,6 +34,8 @@ pub const BROKER_AUDIENCE: &str = "acrpull-broker";
 pub const FEDERATION_AUDIENCE: &str = "api://AzureCRTokenExchange";
 /// The syncer's `sub`.
 pub const SYNCER_SUBJECT: &str = "system:serviceaccount:acrpull-system:acrpull-syncer";
+/// The name in the syncer's certificate, where it has one.
+pub const SYNCER_CERTIFICATE_NAME: &str = "acrpull-syncer.acrpull-system.svc";
 
 /// The releases; each Deployment and each syncer's ServiceAccount has its release's name.
 const BROKER: &str = "acrpull-broker";
@@ -71,6 +74,8 @@ pub struct StackOptions {
     pub log_level: String,
     /// `--workers` of the syncer.
     pub workers: u16,
+    /// Whether the broker requires certificates of its callers, and [`CLUSTER`] is bound to the syncer's.
+    pub mutual_tls: bool,
     /// Whether both processes send their spans to the collector. A benchmark would measure the sending.
     pub traces: bool,
 }
@@ -84,6 +89,7 @@ pub struct Stack {
     azure: Azure,
     collector: Collector,
     certificate: ServerCertificate,
+    clients: ClientAuthority,
     broker_ca_file: PathBuf,
     plane: Arc<ControlPlane>,
 }
@@ -102,6 +108,7 @@ impl Default for StackOptions {
             registry_domains: vec!["azurecr.io".to_owned()],
             log_level: "info".to_owned(),
             workers: 16,
+            mutual_tls: false,
             traces: true,
         }
     }
@@ -148,6 +155,10 @@ impl Stack {
         let broker_ca_file = plane.directory().join("broker-ca.pem");
         std::fs::write(&broker_ca_file, &certificate.ca_pem).context("failed to write the broker's CA")?;
         install::certificate(&plane.client()?, &certificate).await?;
+        let clients = ClientAuthority::new()?;
+        if options.mutual_tls {
+            install::client_certificate(&plane.client()?, &clients).await?;
+        }
         let node = Node {
             plane: Arc::clone(&plane),
             binaries,
@@ -180,6 +191,7 @@ impl Stack {
             azure,
             collector,
             certificate,
+            clients,
             broker_ca_file,
             plane,
         })
@@ -244,7 +256,12 @@ impl Stack {
         &self.certificate.key_pem
     }
 
-    /// The CA of the broker's certificate as a file.
+    /// Signs callers' certificates, which count where [`StackOptions::mutual_tls`] is set.
+    pub fn clients(&self) -> &ClientAuthority {
+        &self.clients
+    }
+
+    /// The broker's CA as a file.
     pub fn broker_ca_file(&self) -> &Path {
         &self.broker_ca_file
     }

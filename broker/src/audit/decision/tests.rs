@@ -34,6 +34,7 @@ fn caller() -> Caller {
         grant_modes: GrantModes::default(),
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
+        client_certificates: Vec::new(),
         workloads: Workloads::default(),
         limits: Limits::default(),
     };
@@ -84,7 +85,8 @@ fn text(ended: &Ended<'_>, facts: &Facts) -> String {
 #[test]
 fn o1_record_of_a_credential_is_letter_by_letter_this() {
     let facts = Facts {
-        peer: Some("10.1.2.3:40000".parse().unwrap()),
+        address: Some("10.1.2.3:40000".parse().unwrap()),
+        role: Some(Role::Syncer),
         trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736".to_owned()),
         caller: Some(caller()),
         request: Some(Arc::new(request(RequestedIdentity::BrokerOwned(
@@ -105,7 +107,7 @@ fn o1_record_of_a_credential_is_letter_by_letter_this() {
         r#"{"audit":"acrpull.dev/v1","event":"decision","time":"2026-11-18T11:06:40.000Z","call":"00c0ffee00c0ffee-7","#,
         r#""trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","wire":"grpc","method":"get_docker_config","#,
         r#""peer":"10.1.2.3:40000","caller":{"cluster":"weu-7","#,
-        r#""subject":"system:serviceaccount:acrpull-system:acrpull-syncer","key_id":"1","#,
+        r#""subject":"system:serviceaccount:acrpull-system:acrpull-syncer","role":"syncer","key_id":"1","#,
         r#""key_thumbprint":"NzNzNzNzNzNzNzNzNzNzNzNzNzNzNzNzNzNzNzNz","#,
         r#""token_id":"b7c0ffee"},"request":{"namespace":"web","binding":"prod","binding_uid":"6a8f","#,
         r#""service_accounts":["app","job"],"identity":{"kind":"broker_owned","#,

@@ -128,6 +128,28 @@ fn load_grant_modes_are_strict_unless_said_otherwise() {
 }
 
 #[test]
+fn a4_two_clusters_with_one_client_certificate_are_refused() {
+    let both = |second: &str| {
+        let first = "  clientCertificates: [spiffe://fleet/weu-7]\n  defaultTenant:";
+        let cluster = format!(
+            "- name: neu-1\n  issuer: https://neu-1.example\n  jwks: {{url: 'https://neu-1.example/jwks'}}\n  callerAudiences: [acrpull-broker]\n  subjectAudiences: [\"api://AzureCRTokenExchange\"]\n  syncers: [\"system:serviceaccount:acrpull-system:acrpull-syncer\"]\n  clientCertificates: [{second}]\nidentities:"
+        );
+        let text = GOOD
+            .replacen("  defaultTenant:", first, 1)
+            .replacen("identities:", &cluster, 1);
+        load_text(&text).map(|config| config.clusters.len())
+    };
+    assert_eq!(both("spiffe://fleet/neu-1").unwrap(), 2);
+    let error = both("neu-1.example, spiffe://fleet/weu-7")
+        .unwrap_err()
+        .to_string();
+    assert_eq!(
+        error,
+        r#"clusters[1].clientCertificates: "spiffe://fleet/weu-7" is of cluster "weu-7" already"#
+    );
+}
+
+#[test]
 fn load_grant_for_federated_identities_is_canonical() {
     let text = GOOD.replacen(
         "  identity: team-web\n",

@@ -193,6 +193,7 @@ fn caller(cluster: &str) -> Caller {
         subject_audiences: vec!["api://AzureCRTokenExchange".to_owned()],
         syncers: Vec::new(),
         operators: Vec::new(),
+        client_certificates: Vec::new(),
         workloads: Workloads::default(),
         default_tenant: None,
         grant_modes: GrantModes::default(),

@@ -1,5 +1,6 @@
 //! Connections in memory and in virtual time: what is waited for, and for how long.
 
+mod client_certificates;
 mod strangers;
 
 use axum::{Extension, routing::get};
@@ -73,7 +74,7 @@ impl Scene {
         let terms = Arc::clone(&self.terms);
         let seat = self.seats.take().await.unwrap();
         let conduct = Arc::new(Conduct::new(seat, terms.metrics.clone()));
-        let served = spawn_detached(async move { converse(theirs, conduct, AGE, &terms).await });
+        let served = spawn_detached(async move { converse(theirs, None, conduct, AGE, &terms).await });
         (ours, served)
     }
 

@@ -30,6 +30,7 @@ async fn deadline_includes_the_time_in_which_the_body_came() {
             &[Role::Operator],
             &headers,
             None,
+            None,
         )
         .await
         .unwrap();

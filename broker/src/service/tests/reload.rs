@@ -13,7 +13,7 @@ use crate::test_scene::{
 const PATH: &str = "/v1/access-token";
 
 /// East without one of what a request needs, and what the request is then refused with.
-const STRUCK_OFF: [(Shape, &str); 3] = [
+const STRUCK_OFF: [(Shape, &str); 4] = [
     (
         Shape {
             has_grant: false,
@@ -34,6 +34,13 @@ const STRUCK_OFF: [(Shape, &str); 3] = [
             ..Shape::WHOLE
         },
         "CLUSTER_NOT_REGISTERED",
+    ),
+    (
+        Shape {
+            east_certificates: &["spiffe://fleet/east"],
+            ..Shape::WHOLE
+        },
+        "CALLER_UNAUTHENTICATED",
     ),
 ];
 
@@ -70,8 +77,8 @@ async fn a6_request_that_waits_for_azure_while_something_else_changes_gets_its_t
 #[tokio::test]
 async fn a6_request_whose_body_comes_after_its_right_was_taken_gets_no_token() {
     let shown = subject_token("east", "system:serviceaccount:web:app");
-    let [_grant, syncer, east] = STRUCK_OFF;
-    for (shape, reason) in [syncer, east] {
+    let [_grant, syncer, east, bound] = STRUCK_OFF;
+    for (shape, reason) in [syncer, east, bound] {
         for request in [granted_request(), federated_request(&shown)] {
             let scene = Scene::new().await;
             let live = scene.live.clone();

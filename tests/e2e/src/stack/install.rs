@@ -9,9 +9,9 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 
-use super::NAMESPACE;
-use super::values::TLS_SECRET;
-use crate::ServerCertificate;
+use super::values::{CLIENT_SECRET, TLS_SECRET};
+use super::{NAMESPACE, SYNCER_CERTIFICATE_NAME};
+use crate::{ClientAuthority, ClientCertificate, ServerCertificate};
 
 /// Who owns what is written here.
 const FIELD_MANAGER: &str = "acrpull-e2e";
@@ -26,10 +26,9 @@ pub fn chart(name: &str) -> PathBuf {
 /// Writes the namespace of the installation, and the Secret that the broker's listener is served with. An existing
 /// cluster may have both from an earlier run.
 pub(super) async fn certificate(client: &Client, certificate: &ServerCertificate) -> anyhow::Result<()> {
-    let params = PatchParams::apply(FIELD_MANAGER).force();
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
     Api::<Namespace>::all(client.clone())
-        .patch(NAMESPACE, &params, &Patch::Apply(&namespace))
+        .patch(NAMESPACE, &params(), &Patch::Apply(&namespace))
         .await
         .with_context(|| format!("failed to create namespace {NAMESPACE}"))?;
     let ServerCertificate {
@@ -37,18 +36,42 @@ pub(super) async fn certificate(client: &Client, certificate: &ServerCertificate
         certificate_pem,
         key_pem,
     } = certificate;
+    tls_secret(client, TLS_SECRET, [certificate_pem, key_pem, ca_pem]).await
+}
+
+/// Writes the Secret with the syncer's own certificate, and with the CA by which the broker verifies it.
+pub(super) async fn client_certificate(client: &Client, clients: &ClientAuthority) -> anyhow::Result<()> {
+    let ClientCertificate {
+        certificate_pem,
+        key_pem,
+    } = clients.issue(SYNCER_CERTIFICATE_NAME)?;
+    tls_secret(
+        client,
+        CLIENT_SECRET,
+        [&certificate_pem, &key_pem, &clients.ca_pem()],
+    )
+    .await
+}
+
+/// As cert-manager writes them: certificate, key, CA.
+async fn tls_secret(client: &Client, name: &str, pem: [&str; 3]) -> anyhow::Result<()> {
+    let [certificate, key, ca] = pem;
     let secret = json!({
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": TLS_SECRET},
+        "metadata": {"name": name},
         "type": "kubernetes.io/tls",
-        "stringData": {"tls.crt": certificate_pem, "tls.key": key_pem, "ca.crt": ca_pem},
+        "stringData": {"tls.crt": certificate, "tls.key": key, "ca.crt": ca},
     });
     Api::<Secret>::namespaced(client.clone(), NAMESPACE)
-        .patch(TLS_SECRET, &params, &Patch::Apply(&secret))
+        .patch(name, &params(), &Patch::Apply(&secret))
         .await
-        .context("failed to create the broker's certificate")?;
+        .with_context(|| format!("failed to create Secret {name}"))?;
     Ok(())
+}
+
+fn params() -> PatchParams {
+    PatchParams::apply(FIELD_MANAGER).force()
 }
 
 /// Installs the chart of this name, under this name, and waits for nothing: there are no Pods.

@@ -2,11 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::{BROKER_AUDIENCE, CLUSTER, FEDERATION_AUDIENCE, SYNCER_SUBJECT, StackOptions};
+use super::{
+    BROKER_AUDIENCE, CLUSTER, FEDERATION_AUDIENCE, SYNCER_CERTIFICATE_NAME, SYNCER_SUBJECT, StackOptions,
+};
 use crate::{Azure, TENANT, VmIdentity};
 
 /// The Secret with the broker's certificate and its CA.
 pub(super) const TLS_SECRET: &str = "acrpull-broker-tls";
+/// The Secret with the syncer's certificate and the CA of callers.
+pub(super) const CLIENT_SECRET: &str = "acrpull-syncer-client";
 
 /// How often spans are sent, in milliseconds: a person or a test waits for them.
 const SPAN_DELAY_MS: &str = "200";
@@ -21,6 +25,12 @@ pub(super) struct Surroundings<'a> {
 
 /// Values of `acrpull-broker`.
 pub(super) fn broker(options: &StackOptions, around: &Surroundings<'_>) -> String {
+    let client_secret = client_secret(options);
+    let certificates: &[&str] = if options.mutual_tls {
+        &[SYNCER_CERTIFICATE_NAME]
+    } else {
+        &[]
+    };
     let mut cluster = json!({
         "name": CLUSTER,
         "issuer": around.issuer,
@@ -28,6 +38,7 @@ pub(super) fn broker(options: &StackOptions, around: &Surroundings<'_>) -> Strin
         "callerAudiences": [BROKER_AUDIENCE],
         "subjectAudiences": [FEDERATION_AUDIENCE],
         "syncers": [SYNCER_SUBJECT],
+        "clientCertificates": certificates,
         "defaultTenant": TENANT,
     });
     if let (Value::Object(cluster), [_, ..]) = (&mut cluster, &*options.workloads) {
@@ -38,7 +49,7 @@ pub(super) fn broker(options: &StackOptions, around: &Surroundings<'_>) -> Strin
     let addresses = around.azure.addresses();
     let values = json!({
         "replicaCount": 1,
-        "tls": {"existingSecret": TLS_SECRET},
+        "tls": {"existingSecret": TLS_SECRET, "clientCA": {"secret": client_secret}},
         "config": {
             "clusters": clusters,
             "identities": identities,
@@ -60,7 +71,11 @@ pub(super) fn broker(options: &StackOptions, around: &Surroundings<'_>) -> Strin
 /// Values of `acrpull-syncer`.
 pub(super) fn syncer(options: &StackOptions, broker_address: &str, otel_endpoint: &str) -> String {
     let values = json!({
-        "broker": {"address": broker_address, "caBundle": {"secret": TLS_SECRET}},
+        "broker": {
+            "address": broker_address,
+            "caBundle": {"secret": TLS_SECRET},
+            "clientCertificate": {"secretName": client_secret(options)},
+        },
         "workers": options.workers,
         "allowedRegistryDomains": options.registry_domains,
         "log": {"level": options.log_level},
@@ -68,6 +83,11 @@ pub(super) fn syncer(options: &StackOptions, broker_address: &str, otel_endpoint
         "extraEnv": [span_delay(), loud_libraries()],
     });
     values.to_string()
+}
+
+/// None where it is empty.
+fn client_secret(options: &StackOptions) -> &'static str {
+    if options.mutual_tls { CLIENT_SECRET } else { "" }
 }
 
 fn identity(identity: &VmIdentity) -> Value {

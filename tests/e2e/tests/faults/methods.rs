@@ -27,6 +27,7 @@ impl Scene {
             BrokerClient::new(&ClientOptions {
                 address: format!("https://{}", broker.address()),
                 ca_file: Some(rig.ca_file()),
+                client_certificate: None,
                 token_file,
             })
         };

@@ -107,6 +107,7 @@ impl Pair {
         let options = ClientOptions {
             address: format!("https://{}", Rig::HOST),
             ca_file: Some(rig.ca_file()),
+            client_certificate: None,
             token_file: rig.token_file()?,
         };
         let headless = Headless(replicas.iter().map(Broker::address).collect());

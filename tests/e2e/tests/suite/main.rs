@@ -13,6 +13,7 @@ mod isolation;
 mod kubelet;
 mod links;
 mod manifests;
+mod mutual_tls;
 mod outages;
 mod policies;
 mod pulls;

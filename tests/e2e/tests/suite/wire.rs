@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use e2e::Stack;
+use e2e::{ClientCertificate, Stack};
 use proto::v1::credential_service_client::CredentialServiceClient;
 use proto::v1::{
     BindingReference, BrokerOwnedIdentity, FederatedIdentity, GetDockerConfigRequest,
     GetDockerConfigResponse, broker_owned_identity::Selector, get_docker_config_request::Identity,
 };
 use serde_json::Value;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{self, Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic_types::StatusExt as _;
 
 /// The broker itself gives up after 30 s.
@@ -28,15 +28,31 @@ pub(crate) type Answer = Result<GetDockerConfigResponse, String>;
 
 impl Wires {
     pub(crate) async fn to(stack: &Stack) -> anyhow::Result<Self> {
+        Self::with(stack, None).await
+    }
+
+    /// The same, over connections that a certificate proves.
+    pub(crate) async fn certified(stack: &Stack, own: &ClientCertificate) -> anyhow::Result<Self> {
+        Self::with(stack, Some(own)).await
+    }
+
+    async fn with(stack: &Stack, own: Option<&ClientCertificate>) -> anyhow::Result<Self> {
         let url = stack.broker_url()?;
         let ca = stack.broker_ca_pem();
-        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca));
+        let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca));
+        let mut http = reqwest::Client::builder();
+        if let Some(own) = own {
+            let identity = transport::Identity::from_pem(&own.certificate_pem, &own.key_pem);
+            tls = tls.identity(identity);
+            let both = [own.certificate_pem.as_bytes(), own.key_pem.as_bytes()].concat();
+            http = http.identity(reqwest::Identity::from_pem(&both)?);
+        }
         let channel = Endpoint::from_shared(url.clone())?
             .tls_config(tls)?
             .timeout(TIMEOUT)
             .connect()
             .await?;
-        let http = reqwest::Client::builder()
+        let http = http
             .tls_certs_only([reqwest::Certificate::from_pem(ca.as_bytes())?])
             .timeout(TIMEOUT)
             .no_proxy()

@@ -211,6 +211,11 @@ const WRONG: &[(&str, &str, &[&str])] = &[
         ],
     ),
     (
+        "clusters[0].clientCertificates",
+        "  defaultTenant:",
+        &["  clientCertificates: ['*.syncers.example']\n  defaultTenant:"],
+    ),
+    (
         "clouds[0].registries",
         "identities:",
         &[
