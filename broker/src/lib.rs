@@ -97,13 +97,14 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let listener = listen::bind("--listen-address", listen_address)?;
     let admin_listener = listen::bind("--admin-address", admin_address)?;
     let limits = limits(max_connections.get(), max_connection_age)?;
-    let _telemetry = telemetry::init("acrpull-broker", &telemetry)?;
+    let telemetry = telemetry::init("acrpull-broker", &telemetry)?;
     let shutdown = Shutdown::on_signal()?;
     let tasks = Tasks::new(shutdown.clone());
     let readiness = Readiness::default();
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut registry = Registry::default();
+    telemetry.register(&mut registry);
     build_info::register(&mut registry, "broker");
     let metrics = Metrics::register(&mut registry);
     let connection_metrics = ConnectionMetrics::register(&mut registry);

@@ -1,13 +1,16 @@
-//! Logs to standard error, traces by OTLP when the standard `OTEL_*` variables ask for them, W3C trace context.
+//! Logs to standard error, which holds up nobody; traces by OTLP when the standard `OTEL_*` variables ask for them, W3C trace context.
 
+mod log_writer;
 mod otlp;
 pub mod propagation;
 
 use std::io::IsTerminal as _;
 
 use clap::{Args, ValueEnum};
+use log_writer::LogWriter;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use prometheus_client::registry::Registry;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{
     Layer as _, filter::Targets, layer::SubscriberExt as _, registry::Registry as Spans,
@@ -61,6 +64,7 @@ pub enum LogFormat {
 #[derive(Debug)]
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
+    logs: LogWriter,
 }
 
 impl LogLevel {
@@ -89,8 +93,9 @@ fn targets(ours: LevelFilter) -> Targets {
 pub fn init(service: &'static str, args: &TelemetryArgs) -> Result<Telemetry, Failure> {
     propagation::install();
     let filter = targets(args.log_level.filter());
+    let (lines, writer) = LogWriter::start();
     let format = tracing_subscriber::fmt::layer::<Spans>()
-        .with_writer(std::io::stderr)
+        .with_writer(lines)
         .with_ansi(std::io::stderr().is_terminal());
     let logs = match args.log_format {
         LogFormat::Json => format
@@ -115,7 +120,14 @@ pub fn init(service: &'static str, args: &TelemetryArgs) -> Result<Telemetry, Fa
         .map_err(|error| Failure::runtime("cannot start logging").source(error))?;
     panics::log_them();
     tracing::info!(service, version = VERSION, traces = traces.is_some(), "starting");
-    Ok(Telemetry { traces })
+    Ok(Telemetry { traces, logs: writer })
+}
+
+impl Telemetry {
+    /// Adds the metric of what could not be logged.
+    pub fn register(&self, registry: &mut Registry) {
+        self.logs.register(registry);
+    }
 }
 
 impl Drop for Telemetry {

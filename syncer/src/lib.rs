@@ -105,9 +105,10 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
     let listener = listen::bind("--admin-address", admin_address)?;
     let client = kubernetes().await?;
     // From here on there is something to log; a mistake above is one line and nothing else.
-    let _telemetry = telemetry::init(SERVICE, &telemetry)?;
+    let telemetry = telemetry::init(SERVICE, &telemetry)?;
 
     let mut registry = Registry::default();
+    telemetry.register(&mut registry);
     let metrics = Metrics::register(&mut registry);
     broker
         .metrics()

@@ -34,6 +34,7 @@ pub(crate) struct Signer(Arc<EcdsaKeyPair>);
 pub(crate) struct Setup {
     files: Vec<(&'static str, Vec<u8>)>,
     is_piped: bool,
+    is_log_piped: bool,
 }
 
 /// A running broker; killed when dropped.
@@ -111,6 +112,14 @@ impl Setup {
         }
     }
 
+    /// Standard error is a pipe that nobody reads.
+    pub(crate) fn log_piped() -> Self {
+        Self {
+            is_log_piped: true,
+            ..Self::default()
+        }
+    }
+
     /// A file beside the configuration.
     pub(crate) fn file(mut self, name: &'static str, content: &[u8]) -> Self {
         self.files.push((name, content.to_vec()));
@@ -140,6 +149,9 @@ impl Broker {
         let mut command = command(folder.path(), address, admin);
         if setup.is_piped {
             command.stdout(Stdio::piped());
+        }
+        if setup.is_log_piped {
+            command.stderr(Stdio::piped());
         }
         let child = command
             .args(flags)
@@ -263,6 +275,19 @@ impl Broker {
     /// What it has logged.
     pub(crate) fn log(&self) -> anyhow::Result<String> {
         Ok(std::fs::read_to_string(log_path(self.folder.path()))?)
+    }
+
+    /// Waits until it has logged this: lines are written by a thread of their own.
+    pub(crate) async fn has_logged(&self, text: &str) -> anyhow::Result<()> {
+        let logged = async {
+            while !self.log()?.contains(text) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            anyhow::Ok(())
+        };
+        tokio::time::timeout(PATIENCE, logged)
+            .await
+            .with_context(|| format!("{text:?} is not logged"))?
     }
 
     /// How many sockets of its main listener it holds. Not by its own list of files: that is nobody's to read.

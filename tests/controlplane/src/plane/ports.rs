@@ -1,8 +1,22 @@
 //! Free loopback ports. They are free when they are looked up; whoever uses them retries if they no longer are.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    process,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use anyhow::Context as _;
+
+/// Below those from which the kernel takes a port for whoever connects somewhere (32768 to 60999, ip(7)): a test opens
+/// thousands of connections, and one of them would have the port before the process that it was looked up for.
+const FIRST: u32 = 20_000;
+const COUNT_OF_ALL: u32 = 12_000;
+/// Test programs that run at the same time start looking at places of their own.
+const APART: u32 = 997;
+
+/// How many ports this process has looked at: the next is another one, so that none is given out twice in a while.
+static LOOKED_AT: AtomicU32 = AtomicU32::new(0);
 
 /// What a process says when another was faster.
 const IN_USE: &str = "address already in use";
@@ -43,14 +57,19 @@ impl Ports {
 /// # Errors
 /// No port is free.
 pub fn free_ports<const COUNT: usize>() -> anyhow::Result<[u16; COUNT]> {
-    let mut listeners = Vec::with_capacity(COUNT);
     let mut ports = [0; COUNT];
-    for port in &mut ports {
-        // All are held until all are known, or the same port would come twice.
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no loopback port is free")?;
-        *port = listener.local_addr().context("failed to read a port")?.port();
-        listeners.push(listener);
+    let mut found = 0;
+    for _attempt in 0..COUNT_OF_ALL {
+        let Some(place) = ports.get_mut(found) else { break };
+        let number = LOOKED_AT.fetch_add(1, Ordering::Relaxed);
+        let offset = process::id().wrapping_mul(APART).wrapping_add(number) % COUNT_OF_ALL;
+        let port = u16::try_from(FIRST + offset).context("a port has 16 bits")?;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            *place = port;
+            found += 1;
+        }
     }
+    anyhow::ensure!(found == COUNT, "no loopback port is free");
     Ok(ports)
 }
 
