@@ -15,6 +15,7 @@ use azure_simulator::{Issuer, State};
 use controlplane::{ControlPlane, ControlPlaneOptions};
 use kube::Client;
 use serde_json::Value;
+use syncer::binding::Defaults;
 
 pub use install::chart;
 
@@ -65,6 +66,8 @@ pub struct StackOptions {
     pub registry_domains: Vec<String>,
     /// `--log-level` of both processes.
     pub log_level: String,
+    /// What bindings of `v1beta1` leave out.
+    pub v1beta1_defaults: Defaults,
     /// `--workers` of the syncer.
     pub workers: u16,
     /// Whether both processes send their spans to the collector. A benchmark would measure the sending.
@@ -95,6 +98,7 @@ impl Default for StackOptions {
             more_clusters: Vec::new(),
             registry_domains: vec!["azurecr.io".to_owned()],
             log_level: "info".to_owned(),
+            v1beta1_defaults: Defaults::default(),
             workers: 16,
             traces: true,
         }
