@@ -93,8 +93,8 @@ pub fn binding_of(metadata: &ObjectMeta) -> Option<BindingRef> {
         let namespace = metadata.namespace.as_deref().unwrap_or_default();
         BindingRef::new_with(name, api).within(namespace)
     };
-    let owners = metadata.owner_references.iter().flatten();
-    if let Some((api, owner)) = owners.filter_map(|owner| Some((api_of(owner)?, owner))).next() {
+    let mut owners = metadata.owner_references.iter().flatten();
+    if let Some((api, owner)) = owners.find_map(|owner| Some((api_of(owner)?, owner))) {
         return Some(named(api, &owner.name));
     }
     let label = metadata.labels.as_ref()?.get(BINDING_LABEL)?;

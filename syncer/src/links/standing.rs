@@ -115,7 +115,7 @@ mod tests {
 
     /// The names that stand behind links of two accounts, of a list with `good`, one that does not decode because of
     /// `bad`, and one more that is being deleted.
-    fn standing<K: Written>(good: Value, bad: impl Fn(&mut Value)) -> [Vec<String>; 2] {
+    fn standing<K: Written>(good: &Value, bad: impl Fn(&mut Value)) -> [Vec<String>; 2] {
         let mut unreadable = good.clone();
         unreadable["metadata"]["name"] = json!("bad");
         bad(&mut unreadable);
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn standing_counts_a_binding_that_does_not_decode_for_every_account() {
         let good = serde_json::to_value(manifest("good", workload_identity_spec())).unwrap();
-        let standing = standing::<crd::AcrPullBinding>(good, |spec| {
+        let standing = standing::<crd::AcrPullBinding>(&good, |spec| {
             spec["spec"]["acr"]["environment"] = json!("MoonCloud");
         });
         assert_eq!(standing[0], ["acr-pull-good", "acr-pull-bad"]);
@@ -145,7 +145,8 @@ mod tests {
     #[test]
     fn standing_counts_bindings_of_the_older_api() {
         let good = v1beta1::AcrPullBinding::new("good", older_spec());
-        let standing = standing::<v1beta1::AcrPullBinding>(serde_json::to_value(good).unwrap(), |spec| {
+        let good = serde_json::to_value(good).unwrap();
+        let standing = standing::<v1beta1::AcrPullBinding>(&good, |spec| {
             spec["spec"]["acrServer"] = json!(1);
         });
         assert_eq!(standing[0], ["good-msi-acrpull-secret", "bad-msi-acrpull-secret"]);

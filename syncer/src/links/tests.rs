@@ -58,7 +58,7 @@ fn link_first_one_makes_the_list() {
 }
 
 #[test]
-fn link_ours_come_last_and_foreign_ones_keep_their_order() {
+fn b16_link_ours_come_last_and_foreign_ones_keep_their_order() {
     let account = with(&["z-user", "acr-pull-b", "a-user", "a-user"], &["acr-pull-b"]);
     assert_eq!(
         changed(&account, &["acr-pull-b", "acr-pull-a"], &[]),

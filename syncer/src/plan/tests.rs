@@ -1,5 +1,4 @@
 use k8s_openapi::jiff::{SignedDuration, ToSpan as _};
-use proptest::prelude::*;
 use proto::Fingerprint;
 
 use super::*;
@@ -12,6 +11,8 @@ use crate::{
     },
     schedule::FailureRun,
 };
+
+mod done;
 
 /// A binding for which everything is as it should be, in the middle of its credential's life.
 fn settled() -> Snapshot {
@@ -259,47 +260,4 @@ fn plan_spec_that_does_not_parse_is_not_sent() {
     let plan = plan(&snapshot, now());
     assert_eq!(plan.steps, []);
     assert_eq!(plan.problem.unwrap().reason, Reason::InvalidSpec);
-}
-
-proptest! {
-    /// Whatever a snapshot looks like: once the steps have succeeded, nothing is left to do.
-    #[test]
-    fn plan_is_done_after_its_steps(
-        linked: bool, adopted: bool, held: bool, due in -40_i64..40, failed: bool, requested: bool, foreign: bool,
-        api in prop::sample::select(&ApiVersion::ALL[..])
-    ) {
-        let settled = || settled_with(binding_of(api, "web"));
-        let mut snapshot = settled();
-        if !linked {
-            snapshot.target_account = Some(Arc::new(account("web")));
-        }
-        secret(&mut snapshot).adopted = adopted;
-        let credential = secret(&mut snapshot).credential.clone().unwrap();
-        secret(&mut snapshot).credential =
-            held.then(|| Credential { refresh_at: now() + SignedDuration::from_mins(due), ..credential.clone() });
-        if failed {
-            fail(&mut snapshot, Reason::PolicyDenied);
-        }
-        if requested {
-            request_refresh(&mut snapshot, "now");
-        }
-        if foreign {
-            snapshot.secret = SecretState::Foreign;
-        }
-        for step in plan(&snapshot, now()).steps {
-            match step {
-                Step::Link => snapshot.target_account = settled().target_account,
-                Step::Adopt(_) => secret(&mut snapshot).adopted = true,
-                Step::Issue(issue) => {
-                    secret(&mut snapshot).credential = Some(Credential {
-                        inputs: issue.wanted.inputs.clone(),
-                        ..credential.clone()
-                    });
-                    secret(&mut snapshot).answered_request = issue.request;
-                    snapshot.memory.failures = None;
-                }
-            }
-        }
-        prop_assert_eq!(plan(&snapshot, now()).steps, []);
-    }
 }

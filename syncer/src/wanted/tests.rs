@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use super::*;
 use crate::{
     binding::Defaults,
@@ -20,7 +22,7 @@ fn reason_of(spec: &AcrPullBindingSpec, account: Option<&ServiceAccount>) -> Rea
 }
 
 #[test]
-fn wanted_annotation_with_client_id_alone_is_enough() {
+fn b13_wanted_annotation_with_client_id_alone_is_enough() {
     let wanted = read_spec(&workload_identity_spec(), Some(&annotated_account("puller"))).unwrap();
     assert_eq!(
         wanted.identity,
@@ -175,7 +177,8 @@ fn wanted_older_resource_id_with_needless_slashes_is_one() {
 
 #[test]
 fn wanted_older_field_that_does_not_parse_is_named() {
-    let edits: [(fn(&mut v1beta1::AcrPullBindingSpec), &str); 5] = [
+    type Edit = fn(&mut v1beta1::AcrPullBindingSpec);
+    let edits: [(Edit, &str); 5] = [
         (
             |spec| spec.acr_server = "https://prod.azurecr.io".to_owned(),
             "spec.acrServer must",
@@ -216,4 +219,19 @@ fn wanted_change_of_a_default_changes_the_inputs() {
         read(&binding, None).unwrap().inputs
     };
     assert_ne!(inputs("one.azurecr.io"), inputs("two.azurecr.io"));
+}
+
+#[test]
+fn b10_wanted_change_of_any_older_field_changes_the_inputs() {
+    type Edit = fn(&mut v1beta1::AcrPullBindingSpec);
+    let edits: [Edit; 6] = [
+        |_spec| {},
+        |spec| spec.acr_server = "other.azurecr.io".to_owned(),
+        |spec| spec.scope = None,
+        |spec| spec.managed_identity_client_id = Some(CLIENT.to_owned()),
+        |spec| spec.managed_identity_resource_id = Some("another".to_owned()),
+        |spec| spec.service_account_name = None,
+    ];
+    let hashes = edits.map(|edit| read_older(edit).unwrap().inputs);
+    assert_eq!(hashes.iter().collect::<HashSet<_>>().len(), hashes.len());
 }

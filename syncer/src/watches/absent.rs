@@ -49,11 +49,11 @@ impl Presence {
 }
 
 fn is_not_found(error: &watcher::Error) -> bool {
-    match error {
+    matches!(
+        error,
         watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 404,
-        _ => false,
-    }
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 404
+    )
 }
 
 #[cfg(test)]

@@ -20,7 +20,8 @@ const OWN: &str = "own";
 /// What most bindings ask for.
 const SCOPE: &str = "repository:team/web:pull";
 
-/// Plays a scenario for bindings of each API, in a namespace of its own with a ServiceAccount [`ACCOUNT`].
+/// Plays a scenario for bindings of each API, one after the other, in a namespace of its own with a ServiceAccount [`ACCOUNT`].
+#[expect(clippy::needless_pass_by_value, reason = "the scenario is written in place")]
 fn in_both_apis(scenario: impl AsyncFn(&Stack, &Side<'_>) -> anyhow::Result<()>) -> anyhow::Result<()> {
     beside_others(async |stack| {
         for api in ApiVersion::ALL {

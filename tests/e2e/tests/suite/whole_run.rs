@@ -10,7 +10,7 @@ use e2e::{Stack, binding};
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use serde::Serialize;
-use syncer::crd::AcrPullBinding;
+use syncer::crd::{AcrPullBinding, v1beta1};
 
 use crate::shared::alone;
 
@@ -57,7 +57,9 @@ fn l1_no_secret_is_in_any_log_event_or_status() -> anyhow::Result<()> {
             ("syncer's log", stack.syncer().logs()?),
         ];
         texts.push(("events", all::<Event>(stack).await?));
-        texts.push(("bindings", all::<AcrPullBinding>(stack).await?));
+        let of_both_apis =
+            all::<AcrPullBinding>(stack).await? + &all::<v1beta1::AcrPullBinding>(stack).await?;
+        texts.push(("bindings", of_both_apis));
         texts.push((
             "traces",
             format!("{:?}", stack.collector().traces_with(|_span| true)),

@@ -11,7 +11,7 @@ use syncer::binding::{ApiVersion, Binding};
 use syncer::inputs::base36_sha224;
 
 use super::{ACCOUNT, OWN, SCOPE, in_both_apis};
-use crate::shared::{EITHER_API, beside_others};
+use crate::shared::{EITHER_API, V1BETA1_DEFAULT, beside_others};
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -64,7 +64,11 @@ fn binding_of_each_api_carries_the_peers_hash_so_that_going_back_mints_nothing()
         let (registry, id) = (EITHER_API.registry, EITHER_API.identity().client_id);
         let inputs = match side.api {
             ApiVersion::V1Beta2 => format!("{ACCOUNT}managedIdentity{id}PublicCloud{registry}{SCOPE}"),
-            ApiVersion::V1Beta1 => format!("{id}{registry}{SCOPE}"),
+            // The syncer's default counts although the client ID is there, and is what is used.
+            ApiVersion::V1Beta1 => {
+                let by_default = V1BETA1_DEFAULT.identity().resource_id;
+                format!("{id}{by_default}{registry}{SCOPE}")
+            }
         };
         let secret = side.secret("one").await?;
         assert_eq!(

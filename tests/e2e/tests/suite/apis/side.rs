@@ -99,9 +99,8 @@ impl<'a> Side<'a> {
             ..PatchParams::default()
         };
         let patch = Patch::Merge(json!({"status": {"conditions": [condition]}}));
-        let mut tried = self.bindings.patch_status(name, &params, &patch).await?;
-        let status = tried.data.get_mut("status").map(Value::take).unwrap_or_default();
-        Ok(!status["conditions"].is_null())
+        let tried = self.bindings.patch_status(name, &params, &patch).await?;
+        Ok(tried.data.pointer("/status/conditions").is_some())
     }
 
     /// Waits until the status is as it should be, and speaks of the present spec.
