@@ -56,6 +56,9 @@ pub struct Caller {
 pub struct Subject {
     /// The `sub` claim, for Entra and for cache keys.
     pub subject: Arc<str>,
+    /// Those subject audiences of its cluster that its token is for, in the order of the configuration. Entra matches them
+    /// too, so a token for another one is another question to it.
+    pub audiences: Arc<[String]>,
     /// The ServiceAccount's namespace.
     pub namespace: Box<str>,
     /// The ServiceAccount's name.
@@ -149,6 +152,7 @@ impl Authenticator {
         Ok(Subject {
             namespace: namespace.into(),
             name: name.into(),
+            audiences: verified.claims.among(&verified.cluster.config.subject_audiences),
             subject: Arc::clone(&subject),
         })
     }

@@ -10,7 +10,7 @@ use runtime::Secret;
 
 use crate::{
     authn::{Caller, Subject},
-    config::{Cloud, Clouds, Grant, Identity, Policy},
+    config::{Application, Cloud, Clouds, Grant, Identity, Policy},
     request::{DockerConfigRequest, IdentitySelector, RequestedIdentity},
     tenant::Tenant,
 };
@@ -41,11 +41,26 @@ pub enum TokenSource {
         issuer: Arc<str>,
         /// The `sub` of the assertion.
         subject: Arc<str>,
+        /// Its audiences: part of the cache key, because Entra may trust one and not the other.
+        audiences: Arc<[String]>,
         /// The assertion. Not part of any key.
         assertion: Secret,
     },
     /// The broker's own identity.
     BrokerOwned(Arc<Identity>),
+}
+
+impl TokenSource {
+    /// The broker's identity and the application that it becomes, where it becomes one.
+    pub fn application(&self) -> Option<(&Arc<Identity>, &Application)> {
+        match self {
+            Self::Federated { .. } => None,
+            Self::BrokerOwned(identity) => {
+                let application = identity.application.as_ref()?;
+                Some((identity, application))
+            }
+        }
+    }
 }
 
 impl Permit {
@@ -168,6 +183,7 @@ pub fn permit(
                 cluster: Arc::clone(&cluster.name),
                 issuer: cluster.issuer.as_str().into(),
                 subject: Arc::clone(&subject.subject),
+                audiences: Arc::clone(&subject.audiences),
                 assertion: subject_token.clone(),
             };
             (source, None)

@@ -1,10 +1,12 @@
 //! Azure: Entra ID, the instance metadata service, and the registries' token endpoints. Nothing else in the project
 //! talks to any of them, and nothing in here caches.
 //!
-//! A call passes [`entra`], [`imds`] or [`registry`] (what to ask; [`sdk_transport`] puts `azure_identity` on top) ->
+//! A call passes [`entra`], [`imds`] or [`registry`] (what to ask; [`sdk_transport`] puts `azure_identity` on top, and
+//! [`broker_owned`] says which of them a broker's identity takes) ->
 //! [`upstream`] (one call) -> [`gate`] (may it be made now) -> [`transport`] (the bytes). What goes wrong is kept by
 //! [`refusal`] and turned into a reason of the catalogue by [`classify`].
 
+mod broker_owned;
 mod classify;
 mod egress;
 mod entra;
@@ -12,6 +14,7 @@ mod gate;
 mod http_transport;
 mod imds;
 mod imds_update;
+mod projected_token;
 mod refusal;
 mod registry;
 mod retry_after;
@@ -30,12 +33,14 @@ use url::Url;
 
 use crate::{
     authz::TokenSource,
-    config::{Clouds, EgressConfig},
+    config::{Application, Clouds, EgressConfig, Identity},
     error::CredentialError,
     metrics::UpstreamMetrics,
     tenant::Tenant,
 };
+use classify::Presented;
 pub use egress::EgressError;
+use entra::Exchange;
 use http_transport::HttpTransport;
 pub use transport::Transport;
 use upstream::Upstream;
@@ -103,7 +108,8 @@ impl Azure {
         }
     }
 
-    /// An Entra token for the registry audience.
+    /// The Entra token that the source itself gives: for the registry audience, or, of an identity that becomes an
+    /// application, for [`Azure::application_token`].
     ///
     /// # Errors
     /// Classified: see [`classify`].
@@ -112,14 +118,47 @@ impl Azure {
         source: &TokenSource,
         attempt: &Attempt,
     ) -> Result<Issued, CredentialError> {
+        let now = self.clock.now();
         match source {
-            TokenSource::Federated { .. } => {
-                entra::token_for_assertion(&self.upstream, source, attempt, self.clock.now()).await
+            TokenSource::Federated {
+                cloud,
+                tenant,
+                client,
+                issuer,
+                subject,
+                audiences,
+                assertion,
+                cluster: _,
+            } => {
+                let exchange = Exchange {
+                    cloud,
+                    tenant,
+                    client,
+                    assertion,
+                    audience: &cloud.registry_audience,
+                    presented: Presented::service_account(issuer, subject, audiences),
+                };
+                entra::exchange(&self.upstream, exchange, attempt, now).await
             }
             TokenSource::BrokerOwned(identity) => {
-                imds::token_for_identity(&self.upstream, identity, attempt, self.clock.now()).await
+                broker_owned::own_token(&self.upstream, identity, attempt, now).await
             }
         }
+    }
+
+    /// The registry token of the application that an identity becomes with its own token.
+    ///
+    /// # Errors
+    /// Classified: see [`classify`].
+    pub async fn application_token(
+        &self,
+        identity: &Identity,
+        application: &Application,
+        own_token: &Secret,
+        attempt: &Attempt,
+    ) -> Result<Issued, CredentialError> {
+        let now = self.clock.now();
+        broker_owned::application_token(&self.upstream, identity, application, own_token, attempt, now).await
     }
 
     /// A registry's refresh token for an Entra token.

@@ -55,10 +55,15 @@ impl Display for Summary<'_> {
             .try_for_each(|cluster| write_cluster(f, cluster))?;
         for cloud in clouds.iter() {
             let (name, authority) = (&cloud.name, &cloud.authority);
+            let (suffixes, audience) = (cloud.registry_suffixes.join(", "), &cloud.registry_audience);
+            let warning = if cloud.asks_for_registries_only() {
+                ""
+            } else {
+                ", and with it for whatever else takes such tokens"
+            };
             writeln!(
                 f,
-                "cloud {name}: {authority} for {}",
-                cloud.registry_suffixes.join(", ")
+                "cloud {name}: {authority} for {suffixes}; asks for {audience}{warning}"
             )?;
         }
         policy
@@ -90,8 +95,9 @@ fn write_identity(f: &mut fmt::Formatter<'_>, identity: &Identity) -> fmt::Resul
     let (name, cloud, tenant) = (&identity.name, &identity.cloud.name, &identity.tenant);
     writeln!(
         f,
-        "identity {name}: {} of tenant {tenant} in {cloud}",
-        ids.join(" or ")
+        "identity {name}: {} of tenant {tenant} in {cloud}; {}",
+        ids.join(" or "),
+        identity.way()
     )
 }
 
@@ -129,4 +135,50 @@ fn write_egress(f: &mut fmt::Formatter<'_>, egress: &EgressConfig) -> fmt::Resul
         writeln!(f, "egress trusts a CA bundle beside the system's")?;
     }
     writeln!(f, "egress to the metadata service: {}", egress.imds_endpoint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a file with these clouds and identities comes to, line by line.
+    fn summary(sections: &str) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let jwks = r#"{"keys":[{"kty":"EC","crv":"P-256","kid":"1","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}"#;
+        let text = format!(
+            "apiVersion: config.acrpull.dev/v1alpha1\nkind: BrokerConfiguration\nclusters:\n- name: weu-7\n  issuer: https://issuer.example\n  jwks: {{inline: '{jwks}'}}\n  callerAudiences: [acrpull-broker]\n  subjectAudiences: [api://AzureCRTokenExchange]\n  syncers: [system:serviceaccount:s:s]\n{sections}"
+        );
+        let path = folder.path().join("config.yaml");
+        std::fs::write(&path, text).unwrap();
+        let config = config::load(&path).config.unwrap();
+        Summary(&config).to_string().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn check_config_shows_where_tokens_come_from_and_what_they_are_for() {
+        let lines = summary(
+            "clouds:
+- {name: stack, authority: https://login.stack.example, registrySuffixes: [azurecr.stack.example], registryAudience: https://management.stack.example/}
+identities:
+- {name: web, tenant: contoso.example, clientId: 33333333-3333-3333-3333-000000000001, source: imds,
+   application: {tenant: fabrikam.example, clientId: 33333333-3333-3333-3333-000000000009}}
+- {name: jobs, tenant: contoso.example, clientId: 33333333-3333-3333-3333-000000000002, source: {projectedToken: {file: /run/token}}}
+",
+        );
+        for expected in [
+            "cloud stack: https://login.stack.example/ for azurecr.stack.example; asks for https://management.stack.example/, \
+             and with it for whatever else takes such tokens",
+            "cloud PublicCloud: https://login.microsoftonline.com/ for azurecr.io; asks for https://containerregistry.azure.net",
+            "identity web: 33333333-3333-3333-3333-000000000001 of tenant contoso.example in PublicCloud; from the metadata \
+             service, then as application 33333333-3333-3333-3333-000000000009 of tenant fabrikam.example with a token for \
+             api://AzureADTokenExchange",
+            "identity jobs: 33333333-3333-3333-3333-000000000002 of tenant contoso.example in PublicCloud; from the broker's \
+             own token in /run/token",
+        ] {
+            assert!(
+                lines.iter().any(|line| line == expected),
+                "{expected}\n{lines:#?}"
+            );
+        }
+    }
 }

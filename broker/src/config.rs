@@ -5,16 +5,18 @@
 
 mod clouds;
 mod file;
+mod identities;
 mod load;
 mod pattern;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
-use proto::types::{AzureId, RegistryHost, ResourceId, TenantId};
+use proto::types::{RegistryHost, TenantId};
 use url::Url;
 
 use crate::authn::KeySet;
 pub use clouds::{Cloud, Clouds};
+pub use identities::{Application, Identity, IdentitySource};
 pub use load::{ConfigError, FILE_FIELD, Loaded, load};
 pub use pattern::Pattern;
 
@@ -83,21 +85,6 @@ pub struct Policy {
     pub identities: Vec<Arc<Identity>>,
     /// Who may use them for what.
     pub grants: Vec<Grant>,
-}
-
-/// An identity that the broker itself holds.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub struct Identity {
-    /// Name in grants, logs and the audit.
-    pub name: Arc<str>,
-    /// Its cloud.
-    pub cloud: Arc<Cloud>,
-    /// Its tenant.
-    pub tenant: TenantId,
-    /// How a request may name it, and how the metadata service does.
-    pub client_id: Option<AzureId>,
-    /// The other way to name it.
-    pub resource_id: Option<ResourceId>,
 }
 
 /// One rule: everything in it must match.

@@ -22,7 +22,7 @@ use crate::{
     request::{Held, Wish},
 };
 use chain::{Chain, Errand};
-use keys::AccessKey;
+use keys::{AccessKey, EntraKey};
 pub use payload::Payload;
 
 /// How much later than the one a caller holds a token must expire to be worth a write, as a share of its lifetime
@@ -56,6 +56,8 @@ pub struct Credential {
 /// What the caches know about one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChainState {
+    /// The token of the broker's identity itself; absent for one that becomes no application.
+    pub identity: Option<KeyState>,
     /// The Entra token.
     pub entra: KeyState,
     /// The registry's refresh token.
@@ -117,7 +119,12 @@ impl Credentials {
     /// What the caches know about a request. Asks nobody.
     pub fn inspect(&self, permit: &Permit) -> ChainState {
         let key = AccessKey::of(permit);
+        let itself = permit
+            .source()
+            .application()
+            .map(|(identity, _)| EntraKey::itself(identity));
         ChainState {
+            identity: itself.map(|key| self.chain.entra.inspect(&key)),
             entra: self.chain.entra.inspect(&key.registry.entra),
             refresh: self.chain.registry.inspect(&key.registry),
             access: (!key.scopes.is_empty()).then(|| self.chain.access.inspect(&key)),

@@ -124,6 +124,7 @@ impl Walk {
                     && let (Some(grant), Some(step)) = (permit.grant(), self.steps.last_mut())
                 {
                     grant.clone_into(&mut step.grant);
+                    step.detail.push_str(&way_of(&permit));
                 }
                 Ok(permit)
             }
@@ -160,12 +161,22 @@ impl Walk {
         if subject_token.is_empty() {
             let name = request.service_accounts.first().cloned().unwrap_or_default();
             let subject = format!("system:serviceaccount:{}:{name}", request.namespace);
-            let text = format!("none was sent; what follows is for a token of {subject}");
+            let text = format!(
+                "none was sent; what follows is for a token of {subject} for the first subject audience"
+            );
             self.step(Check::SubjectToken, v1::Verdict::Assumed, text);
             return Ok(Some(Subject {
                 subject: subject.into(),
                 namespace: request.namespace.as_str().into(),
                 name: name.into(),
+                audiences: caller
+                    .cluster
+                    .config
+                    .subject_audiences
+                    .iter()
+                    .take(1)
+                    .cloned()
+                    .collect(),
             }));
         }
         let subject = live.authenticator.subject(subject_token.expose(), caller)?;
@@ -251,6 +262,14 @@ fn passed_text(check: Check, request: &DockerConfigRequest, permit: Option<&Perm
         },
         Check::Grant => "a grant allows all of it".to_owned(),
         Check::Caller | Check::Request | Check::SubjectToken => String::new(),
+    }
+}
+
+/// How the broker's identity gets to a registry token. For operators.
+fn way_of(permit: &Permit) -> String {
+    match permit.source() {
+        TokenSource::Federated { .. } => String::new(),
+        TokenSource::BrokerOwned(identity) => format!("; identity {} {}", identity.name, identity.way()),
     }
 }
 

@@ -19,7 +19,7 @@ use tower::ServiceExt as _;
 use crate::{
     authn::{Authenticator, Cluster, KeyStore, test_keys::Signer},
     azure::Azure,
-    config::{Clouds, ClusterConfig, Grant, Identity, KeySource, Pattern, Policy},
+    config::{Clouds, ClusterConfig, Grant, Identity, IdentitySource, KeySource, Pattern, Policy},
     credentials::Credentials,
     live::{Live, Snapshot},
     metrics::Metrics,
@@ -248,6 +248,8 @@ fn policy(clouds: &Clouds) -> Policy {
         tenant: TENANT.parse().unwrap(),
         client_id: Some(CLIENT.parse().unwrap()),
         resource_id: None,
+        source: IdentitySource::Imds,
+        application: None,
     };
     let grant = Grant {
         name: "web-reads-team".into(),

@@ -8,8 +8,11 @@ mod virtual_time {
     mod early_death;
     mod holder;
     mod outages;
+    mod policy;
     mod renewal;
     mod rig;
     mod scene;
+    mod sources;
     mod throttling;
+    mod two_tenants;
 }

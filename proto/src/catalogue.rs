@@ -133,6 +133,9 @@ catalogue! {
     /// The instance metadata service could not be reached or answered 5xx.
     IdentityEndpointUnreachable = "IDENTITY_ENDPOINT_UNREACHABLE", Unavailable, 503, Transient, PlatformTeam,
         "the managed identity endpoint could not be reached";
+    /// The file with the broker's own token, for an identity that trusts it, is not there or holds none.
+    IdentityTokenUnreadable = "IDENTITY_TOKEN_UNREADABLE", Unavailable, 503, Transient, PlatformTeam,
+        "the broker's own ServiceAccount token could not be read";
     /// The registry's token service knows no role of the identity, or not yet.
     RegistryUnauthorized = "REGISTRY_UNAUTHORIZED", FailedPrecondition, 412, Waiting, RegistryOwner,
         "the identity has no role on the registry";

@@ -251,3 +251,25 @@ fn a7_unknown_key_id_asks_for_fresh_keys_once_a_minute() {
     );
     assert!(wanted());
 }
+
+#[test]
+fn subject_has_the_audiences_of_its_token_that_the_cluster_accepts_in_their_order() {
+    let signer = Signer::new("a");
+    let mut config = cluster("first", &signer);
+    let accepted = &mut Arc::get_mut(&mut config).unwrap().config.subject_audiences;
+    accepted.push("api://AzureADTokenExchange".to_owned());
+    let (authenticator, _) = authenticator(vec![config]);
+    let caller = authenticator
+        .caller(&signer.sign(&claims(CALLER_AUDIENCE)))
+        .unwrap();
+    let (one, other) = (SUBJECT_AUDIENCE, "api://AzureADTokenExchange");
+    for (presented, kept) in [
+        (json!(one), vec![one]),
+        (json!([one]), vec![one]),
+        (json!([other]), vec![other]),
+        (json!([other, "unknown", one, other]), vec![one, other]),
+    ] {
+        let token = signer.sign(&with(claims(SUBJECT_AUDIENCE), "aud", presented));
+        assert_eq!(*authenticator.subject(&token, &caller).unwrap().audiences, *kept);
+    }
+}

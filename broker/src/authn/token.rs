@@ -144,6 +144,15 @@ pub(super) fn verify(token: &str, key: &Key) -> Result<Claims, TokenError> {
 }
 
 impl Claims {
+    /// Which of these audiences the token is for, in their order, so that two tokens for the same ones compare equal.
+    pub(super) fn among(&self, audiences: &[String]) -> Arc<[String]> {
+        audiences
+            .iter()
+            .filter(|audience| self.audiences.contains(audience))
+            .cloned()
+            .collect()
+    }
+
     /// Whether the token is good for this purpose now.
     pub(super) fn check(
         &self,

@@ -7,7 +7,7 @@ use proto::types::ResourceId;
 use super::*;
 use crate::{
     authn::{Cluster, KeySet, KeyStore},
-    config::{ClusterConfig, KeySource, Pattern},
+    config::{ClusterConfig, IdentitySource, KeySource, Pattern},
     request::{CloudReference, Wish},
 };
 
@@ -31,6 +31,8 @@ fn rig() -> Rig {
         tenant: TENANT.parse().unwrap(),
         client_id: Some(CLIENT.parse().unwrap()),
         resource_id: Some(RESOURCE.parse().unwrap()),
+        source: IdentitySource::Imds,
+        application: None,
     });
     let grant = Grant {
         name: "web".into(),
@@ -104,6 +106,7 @@ fn subject(namespace: &str) -> Subject {
         subject: format!("system:serviceaccount:{namespace}:app").into(),
         namespace: namespace.into(),
         name: "app".into(),
+        audiences: vec!["api://AzureCRTokenExchange".into()].into(),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod entra;
 mod imds;
+mod presented;
 mod registry;
 
 use std::borrow::Cow;
@@ -21,6 +22,7 @@ use super::{
 use crate::error::CredentialError;
 pub(super) use entra::entra;
 pub(super) use imds::imds;
+pub(super) use presented::Presented;
 pub(super) use registry::{exchange, token};
 
 /// Who was asked.

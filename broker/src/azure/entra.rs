@@ -1,4 +1,4 @@
-//! Workload identity federation: a ServiceAccount's token for an Entra token, through `azure_identity`.
+//! Workload identity federation: a token that an identity trusts for a token of that identity, through `azure_identity`.
 //!
 //! One credential object per fetch: the SDK's own cache ignores which assertion it was filled with and holds its lock
 //! across the call; an object that serves once has neither problem, and costs microseconds.
@@ -11,13 +11,33 @@ use azure_core::{
     http::ClientMethodOptions,
 };
 use azure_identity::{ClientAssertion, ClientAssertionCredential, ClientAssertionCredentialOptions};
+use proto::types::{AzureId, TenantId};
 use runtime::Secret;
 
 use super::{
-    Attempt, Issued, classify, gate::PauseScope, sdk_transport::SdkTransport, transport::Endpoint,
+    Attempt, Issued,
+    classify::{self, Presented},
+    gate::PauseScope,
+    sdk_transport::SdkTransport,
+    transport::Endpoint,
     upstream::Upstream,
 };
-use crate::{authz::TokenSource, error::CredentialError};
+use crate::{config::Cloud, error::CredentialError};
+
+/// What is exchanged for what.
+pub(super) struct Exchange<'a> {
+    pub(super) cloud: &'a Cloud,
+    /// The tenant to ask.
+    pub(super) tenant: &'a TenantId,
+    /// The identity to become.
+    pub(super) client: &'a AzureId,
+    /// What it trusts.
+    pub(super) assertion: &'a Secret,
+    /// What the new token is for.
+    pub(super) audience: &'a str,
+    /// The assertion in words.
+    pub(super) presented: Presented,
+}
 
 struct Assertion(Secret);
 
@@ -34,25 +54,20 @@ impl ClientAssertion for Assertion {
     }
 }
 
-pub(super) async fn token_for_assertion(
+pub(super) async fn exchange(
     upstream: &Arc<Upstream>,
-    source: &TokenSource,
+    exchange: Exchange<'_>,
     attempt: &Attempt,
     now: SystemTime,
 ) -> Result<Issued, CredentialError> {
-    let TokenSource::Federated {
+    let Exchange {
         cloud,
         tenant,
         client,
-        issuer,
-        subject,
         assertion,
-        cluster: _,
-    } = source
-    else {
-        return Err(CredentialError::titled(proto::Reason::Internal));
-    };
-    let presented = format!("issuer {issuer}, subject {subject}");
+        audience,
+        presented,
+    } = exchange;
     let transport = SdkTransport::new(
         Arc::clone(upstream),
         Endpoint::Entra,
@@ -64,7 +79,7 @@ pub(super) async fn token_for_assertion(
     let mut custom = CustomConfiguration::default();
     custom.authority_host = cloud.authority.to_string();
     client_options.cloud = Some(Arc::new(CloudConfiguration::Custom(custom)));
-    let scope = format!("{}/.default", cloud.registry_audience);
+    let scope = format!("{audience}/.default");
     let token = match ClientAssertionCredential::new(
         tenant.to_string(),
         client.to_string(),

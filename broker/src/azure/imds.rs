@@ -15,6 +15,7 @@ use crate::{config::Identity, error::CredentialError};
 pub(super) async fn token_for_identity(
     upstream: &Arc<Upstream>,
     identity: &Identity,
+    audience: &str,
     attempt: &Attempt,
     now: SystemTime,
 ) -> Result<Issued, CredentialError> {
@@ -36,7 +37,7 @@ pub(super) async fn token_for_identity(
         user_assigned_id: Some(user_assigned_id),
         client_options: transport.client_options(),
     };
-    let scope = format!("{}/.default", identity.cloud.registry_audience);
+    let scope = format!("{audience}/.default");
     let token = match ManagedIdentityCredential::new(Some(options)) {
         Ok(credential) => credential.get_token(&[&scope], None).await,
         Err(error) => Err(error),

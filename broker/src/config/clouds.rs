@@ -23,9 +23,16 @@ pub struct Cloud {
     pub registry_suffixes: Vec<String>,
     /// The audience to ask Entra for.
     pub registry_audience: String,
+    /// The audience of tokens with which managed identities become applications. None: not known for this cloud.
+    pub federation_audience: Option<String>,
 }
 
 impl Cloud {
+    /// Whether its registry tokens are of use at registries only.
+    pub fn asks_for_registries_only(&self) -> bool {
+        self.registry_audience == REGISTRY_AUDIENCE
+    }
+
     /// Whether a token of this cloud may be sent to `host`.
     pub fn allows(&self, host: &RegistryHost) -> bool {
         self.registry_suffixes.iter().any(|suffix| host.is_under(suffix))
@@ -43,23 +50,35 @@ impl Clouds {
     /// The built-in clouds, and `configured` beside them. A configured one with the name of a built-in one replaces it.
     pub fn new(configured: Vec<Arc<Cloud>>) -> Self {
         let built_in = [
-            ("PublicCloud", "https://login.microsoftonline.com", "azurecr.io"),
+            (
+                "PublicCloud",
+                "https://login.microsoftonline.com",
+                "azurecr.io",
+                "api://AzureADTokenExchange",
+            ),
             (
                 "USGovernmentCloud",
                 "https://login.microsoftonline.us",
                 "azurecr.us",
+                "api://AzureADTokenExchangeUSGov",
             ),
-            ("ChinaCloud", "https://login.chinacloudapi.cn", "azurecr.cn"),
+            (
+                "ChinaCloud",
+                "https://login.chinacloudapi.cn",
+                "azurecr.cn",
+                "api://AzureADTokenExchangeChina",
+            ),
         ];
         let built_in = built_in
             .into_iter()
             .filter(|(name, ..)| configured.iter().all(|cloud| *cloud.name != **name))
-            .filter_map(|(name, authority, suffix)| {
+            .filter_map(|(name, authority, suffix, federation_audience)| {
                 Some(Arc::new(Cloud {
                     name: name.into(),
                     authority: Url::parse(authority).ok()?,
                     registry_suffixes: vec![suffix.to_owned()],
                     registry_audience: REGISTRY_AUDIENCE.to_owned(),
+                    federation_audience: Some(federation_audience.to_owned()),
                 }))
             })
             .collect();
@@ -129,6 +148,7 @@ mod tests {
             authority: Url::parse("https://login.airgap.example").unwrap(),
             registry_suffixes: vec!["azurecr.airgap.example".to_owned()],
             registry_audience: REGISTRY_AUDIENCE.to_owned(),
+            federation_audience: None,
         });
         let clouds = Clouds::new(vec![Arc::clone(&listed)]);
         assert_eq!(

@@ -63,6 +63,7 @@ pub(super) struct Cloud {
     pub(super) authority: String,
     pub(super) registry_suffixes: Vec<String>,
     pub(super) registry_audience: Option<String>,
+    pub(super) federation_audience: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -74,14 +75,29 @@ pub(super) struct Identity {
     pub(super) tenant: String,
     pub(super) client_id: Option<String>,
     pub(super) resource_id: Option<String>,
-    /// The one source there is, written out so that a later one changes no meaning.
     pub(super) source: IdentitySource,
+    pub(super) application: Option<Application>,
 }
 
+/// `imds`, or `{projectedToken: {file: PATH}}`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum IdentitySource {
     Imds,
+    ProjectedToken(ProjectedToken),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct ProjectedToken {
+    pub(super) file: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Application {
+    pub(super) tenant: String,
+    pub(super) client_id: String,
 }
 
 #[derive(Debug, Deserialize)]

@@ -116,7 +116,7 @@ fn config(folder: &mut Folder, file: file::File) -> Result<Config, ConfigError> 
     }
     clusters::distinct_keys(&clusters)?;
     let identities = indexed("identities", identities, |field, identity| {
-        identities::identity(field, identity, &clouds)
+        identities::identity(folder, field, identity, &clouds)
     })?;
     identities::distinct(&identities)?;
     let grants = indexed("grants", grants, |field, grant| {

@@ -1,6 +1,10 @@
 //! The three caches and what each fetch is made of: Entra token -> registry refresh token -> registry access token.
 //!
+//! What stands below the first where an identity becomes an application is in [`entra_level`].
+//!
 //! So a second scope on a registry costs one call, and a lost Entra costs nothing while the refresh token lives.
+
+mod entra_level;
 
 use std::{
     sync::Arc,
@@ -223,24 +227,6 @@ impl Chain {
             .refresh_token(&key.registry, &entra_token.value, &attempt)
             .await?;
         Ok(self.token(issued))
-    }
-
-    async fn entra_token(
-        &self,
-        key: &EntraKey,
-        errand: &Errand,
-        need: impl Fn(Option<&Token<Secret>>) -> Need,
-    ) -> Result<Arc<Token<Secret>>, CredentialError> {
-        let fetch = |departure| {
-            let (this, errand) = (self.clone(), errand.clone());
-            async move {
-                let attempt = errand.attempt(departure);
-                let issued = this.azure.entra_token(&errand.source, &attempt).await?;
-                Ok(this.token(issued))
-            }
-        };
-        let served = self.entra.get(key, &errand.tenant, need, fetch).await?;
-        Ok(served.token)
     }
 
     /// What is asked of a token further down: another one, if it is blamed at its age.

@@ -22,16 +22,20 @@ pub(super) struct EntraKey {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Who {
-    /// The cluster is part of it: clusters may share issuers, and with them every subject.
+    /// The cluster is part of it: clusters may share issuers, and with them every subject. So are the audiences: Entra
+    /// refuses one and takes the other.
     Federated {
         tenant: TenantId,
         client: AzureId,
         cluster: Arc<str>,
         issuer: Arc<str>,
         subject: Arc<str>,
+        audiences: Arc<[String]>,
     },
     /// All of it, for the same reason.
     BrokerOwned(Arc<Identity>),
+    /// The same identity with its own token, which is for Entra: what it becomes its application with.
+    Itself(Arc<Identity>),
 }
 
 /// An identity at a registry.
@@ -89,9 +93,17 @@ impl EntraKey {
         };
         let (cluster, subject, identity) = match &self.who {
             Who::Federated { cluster, subject, .. } => (Some(&**cluster), Some(&**subject), None),
-            Who::BrokerOwned(identity) => (None, None, Some(&*identity.name)),
+            Who::BrokerOwned(identity) | Who::Itself(identity) => (None, None, Some(&*identity.name)),
         };
         fits(wanted_cluster, cluster) && fits(wanted_subject, subject) && fits(wanted_identity, identity)
+    }
+
+    /// The key of the token that an identity itself has, where it becomes an application.
+    pub(super) fn itself(identity: &Arc<Identity>) -> Self {
+        Self {
+            cloud: Arc::clone(&identity.cloud),
+            who: Who::Itself(Arc::clone(identity)),
+        }
     }
 
     fn of(source: &TokenSource) -> Self {
@@ -103,6 +115,7 @@ impl EntraKey {
                 cluster,
                 issuer,
                 subject,
+                audiences,
                 assertion: _,
             } => (
                 cloud,
@@ -112,6 +125,7 @@ impl EntraKey {
                     cluster: Arc::clone(cluster),
                     issuer: Arc::clone(issuer),
                     subject: Arc::clone(subject),
+                    audiences: Arc::clone(audiences),
                 },
             ),
             TokenSource::BrokerOwned(identity) => (&identity.cloud, Who::BrokerOwned(Arc::clone(identity))),

@@ -40,12 +40,14 @@ pub(super) fn outlook(levels: &[v1::CacheLevel]) -> (v1::Verdict, String, String
 /// The levels, in the order in which tokens are made of each other.
 pub(super) fn of(chain: &ChainState) -> Vec<v1::CacheLevel> {
     let ChainState {
+        identity,
         entra,
         refresh,
         access,
         at,
     } = chain;
     let named = [
+        ("identity", identity.as_ref()),
         ("entra", Some(entra)),
         ("acr_refresh", Some(refresh)),
         ("acr_access", access.as_ref()),
@@ -119,6 +121,7 @@ mod tests {
 
     fn states(entra: KeyState, refresh: KeyState, access: Option<KeyState>) -> Vec<v1::CacheLevel> {
         of(&ChainState {
+            identity: None,
             entra,
             refresh,
             access,
@@ -164,6 +167,31 @@ mod tests {
             );
             assert_eq!(outlook(&levels).0, v1::Verdict::Passed);
         }
+    }
+
+    #[test]
+    fn level_of_the_identity_itself_is_there_where_it_becomes_an_application() {
+        let chain = |identity| ChainState {
+            identity,
+            entra: key(None, None),
+            refresh: key(None, None),
+            access: None,
+            at: at(10_000),
+        };
+        let names = |levels: &[v1::CacheLevel]| -> Vec<String> {
+            levels.iter().map(|level| level.name.clone()).collect()
+        };
+        assert_eq!(names(&of(&chain(None))), ["entra", "acr_refresh"]);
+        let levels = of(&chain(Some(key(None, Some(Reason::IdentityNotFound)))));
+        assert_eq!(names(&levels), ["identity", "entra", "acr_refresh"]);
+        assert_eq!(
+            outlook(&levels),
+            (
+                v1::Verdict::Failing,
+                "IDENTITY_NOT_FOUND".to_owned(),
+                "permitted, and Azure issued no token identity when it was last asked: the identity was not found".to_owned()
+            )
+        );
     }
 
     #[test]

@@ -142,6 +142,13 @@ async fn explain_denied_grant_names_grants_to_operators_only() {
     for (caller, grant) in [(SYNCER, Value::Null), (OPERATOR, json!("web-reads-team"))] {
         let answer = explain(&scene, caller, granted_request()).await;
         assert_eq!(step(&answer, "grant")["grant"], grant, "{caller}");
+        let way = "a grant allows all of it; identity team-web from the metadata service";
+        let detail = if caller == OPERATOR {
+            way
+        } else {
+            "a grant allows all of it"
+        };
+        assert_eq!(step(&answer, "grant")["detail"], detail, "{caller}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use broker::config::{self, Config};
+use broker::config::{self, Config, IdentitySource};
 use hostile::{document, fuzz, text};
 use proptest::prop_oneof;
 use tempfile::TempDir;
@@ -29,8 +29,11 @@ fn complete(jwks: &str) -> String {
             "ceilings":{{"tenants":["contoso.onmicrosoft.com"],"registries":["prod.azurecr.io"]}}}},
           {{"name":"weu-8","issuer":"https://weu-8.example","jwks":{{"url":"https://weu-8.example/openid/v1/jwks"}},
             "callerAudiences":["acrpull-broker"],"subjectAudiences":["api://AzureCRTokenExchange"],"syncers":["system:serviceaccount:s:s"]}}],
-        "clouds":[{{"name":"AirgappedCloud","authority":"https://login.example","registrySuffixes":["azurecr.example"],"registryAudience":"https://acr.example"}}],
-        "identities":[{{"name":"team-web","tenant":"22222222-2222-2222-2222-222222222222","clientId":"33333333-3333-3333-3333-000000000001","source":"imds"}}],
+        "clouds":[{{"name":"AirgappedCloud","authority":"https://login.example","registrySuffixes":["azurecr.example"],"registryAudience":"https://acr.example","federationAudience":"api://exchange.example"}}],
+        "identities":[{{"name":"team-web","tenant":"22222222-2222-2222-2222-222222222222","clientId":"33333333-3333-3333-3333-000000000001","source":"imds",
+            "application":{{"tenant":"fabrikam.example","clientId":"33333333-3333-3333-3333-000000000009"}}}},
+          {{"name":"team-jobs","tenant":"22222222-2222-2222-2222-222222222222","clientId":"33333333-3333-3333-3333-000000000002",
+            "source":{{"projectedToken":{{"file":"/run/token"}}}}}}],
         "grants":[{{"name":"web","clusters":["weu-7"],"namespaces":["web","web-*"],"serviceAccounts":["*"],"identity":"team-web",
             "registries":["prod.azurecr.io"],"repositories":["team/*"],"actions":["pull"],"registryWide":true}}],
         "egress":{{"hostOverrides":{{"*.azurecr.io":"127.0.0.1:10444"}},"imdsEndpoint":"http://127.0.0.1:10001"}}}}"#
@@ -54,6 +57,11 @@ fn is_complete(config: &Config) {
             !cluster.caller_audiences.iter().any(is_shared),
             "a token for both purposes"
         );
+    }
+    for identity in &config.policy.identities {
+        let is_second_hand = matches!(identity.source, IdentitySource::ProjectedToken { .. });
+        assert!(!(is_second_hand && identity.application.is_some()));
+        assert!(!identity.own_audience().is_empty());
     }
     for grant in &config.policy.grants {
         let identity = config

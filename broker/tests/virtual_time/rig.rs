@@ -18,7 +18,7 @@ use broker::{
         Azure, Transport,
         transport::{Answer, Endpoint, Stage, TransportError},
     },
-    config::{Clouds, ClusterConfig, Grant, Identity, KeySource, Pattern, Policy},
+    config::{Clouds, ClusterConfig, Identity, KeySource, Policy},
     credentials::{Credential, Credentials},
     error::CredentialError,
     expiry::FLOOR,
@@ -32,7 +32,10 @@ use runtime::Clock;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::scene::{AUDIENCE, Ask, ISSUER, TENANT};
+use super::{
+    policy::{granted, managed_identities},
+    scene::{AUDIENCE, Ask, ISSUER, OTHER_AUDIENCE},
+};
 
 /// What a production transport waits for an answer at most.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -70,8 +73,18 @@ impl Clock for VirtualClock {
     }
 }
 
-/// The simulator where the network would be.
-struct InProcessTransport(InProcess);
+/// The simulator where the network would be. Remembers what registries are shown.
+struct InProcessTransport {
+    azure: InProcess,
+    shown: Arc<Mutex<Vec<Shown>>>,
+}
+
+/// What a registry was shown to get its own token.
+#[derive(Debug, Clone)]
+pub(crate) struct Shown {
+    pub(crate) registry: String,
+    pub(crate) entra_token: String,
+}
 
 #[async_trait::async_trait]
 impl Transport for InProcessTransport {
@@ -81,7 +94,16 @@ impl Transport for InProcessTransport {
             Endpoint::Imds => Service::Imds,
             Endpoint::Exchange | Endpoint::Token => Service::Acr,
         };
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.0.answer(service, request))
+        if endpoint == Endpoint::Exchange {
+            let mut form = url::form_urlencoded::parse(request.body());
+            let token = form.find(|(name, _)| name == "access_token");
+            let shown = Shown {
+                registry: request.uri().host().unwrap_or_default().to_owned(),
+                entra_token: token.map(|(_, token)| token.into_owned()).unwrap_or_default(),
+            };
+            self.shown.lock().unwrap().push(shown);
+        }
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.azure.answer(service, request))
             .await
             .map_err(|_elapsed| TransportError::Timeout(Stage::Headers))?
             .map_err(|_unanswered| TransportError::Broken)?;
@@ -99,6 +121,7 @@ pub(crate) struct Rig {
     clouds: Clouds,
     policy: Policy,
     assertions: Mutex<BTreeMap<String, String>>,
+    shown: Arc<Mutex<Vec<Shown>>>,
     maintained_at_s: AtomicU64,
 }
 
@@ -108,19 +131,26 @@ impl Rig {
     }
 
     pub(crate) fn with_replicas(state: State, replicas: usize) -> Self {
+        let identities = managed_identities(&state, &Clouds::new(Vec::new()));
+        Self::owning(state, identities, replicas)
+    }
+
+    /// A broker that owns these identities, each of which is granted to everybody.
+    pub(crate) fn owning(state: State, identities: Vec<Identity>, replicas: usize) -> Self {
         let clock = Arc::new(VirtualClock {
             start: Instant::now(),
             set_by_s: AtomicI64::new(0),
         });
         let azure_clock = Arc::clone(&clock);
         let clouds = Clouds::new(Vec::new());
-        let policy = policy(&state, &clouds);
+        let policy = granted(&state, identities);
         let azure = InProcess::new(
             state,
             Arc::new(move || jiff::Timestamp::try_from(UNIX_EPOCH + EPOCH + azure_clock.elapsed()).unwrap()),
         )
         .unwrap();
-        let replicas = (0..replicas).map(|_| replica(&azure, &clock)).collect();
+        let shown = Arc::<Mutex<Vec<Shown>>>::default();
+        let replicas = (0..replicas).map(|_| replica(&azure, &shown, &clock)).collect();
         let jwks = azure.jwks_json();
         Self {
             azure,
@@ -130,6 +160,7 @@ impl Rig {
             clouds,
             policy,
             assertions: Mutex::default(),
+            shown,
             maintained_at_s: AtomicU64::new(0),
         }
     }
@@ -206,6 +237,11 @@ impl Rig {
         self.azure.calls()
     }
 
+    /// Everything that registries were shown to get tokens of theirs.
+    pub(crate) fn shown(&self) -> Vec<Shown> {
+        self.shown.lock().unwrap().clone()
+    }
+
     pub(crate) fn count(&self, service: Service, operation: Operation) -> usize {
         self.calls().of(service, operation).count()
     }
@@ -224,6 +260,7 @@ impl Rig {
             subject: ask.subject().into(),
             namespace: ask.namespace.as_str().into(),
             name: "app".into(),
+            audiences: vec![ask.audience.clone()].into(),
         };
         let request = DockerConfigRequest {
             namespace: ask.namespace.clone(),
@@ -245,12 +282,12 @@ impl Rig {
     fn assertion(&self, ask: &Ask) -> String {
         let mut assertions = self.assertions.lock().unwrap();
         let mint = || {
-            let mut wanted = ServiceAccountToken::new(ISSUER, &ask.namespace, "app", AUDIENCE);
+            let mut wanted = ServiceAccountToken::new(ISSUER, &ask.namespace, "app", &ask.audience);
             wanted.ttl = 7 * 24 * 3600;
             self.azure.service_account_token(&wanted).unwrap()
         };
         assertions
-            .entry(ask.namespace.clone())
+            .entry(format!("{} {}", ask.namespace, ask.audience))
             .or_insert_with(mint)
             .clone()
     }
@@ -262,10 +299,13 @@ pub(crate) fn claims(token: &str) -> serde_json::Value {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap()
 }
 
-fn replica(azure: &InProcess, clock: &Arc<VirtualClock>) -> Credentials {
+fn replica(azure: &InProcess, shown: &Arc<Mutex<Vec<Shown>>>, clock: &Arc<VirtualClock>) -> Credentials {
     let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
     let clock: Arc<dyn Clock> = Arc::<VirtualClock>::clone(clock);
-    let transport = Arc::new(InProcessTransport(azure.clone()));
+    let transport = Arc::new(InProcessTransport {
+        azure: azure.clone(),
+        shown: Arc::clone(shown),
+    });
     let imds = "http://169.254.169.254".parse().unwrap();
     let azure = Azure::over(transport, imds, Arc::clone(&clock), metrics.upstream());
     Credentials::new(Arc::new(azure), clock, &metrics)
@@ -277,7 +317,7 @@ fn caller(jwks: &str) -> Caller {
         issuer: ISSUER.to_owned(),
         keys: KeySource::Fixed(KeySet::parse(jwks.as_bytes()).unwrap()),
         caller_audiences: vec!["acrpull-broker".to_owned()],
-        subject_audiences: vec![AUDIENCE.to_owned()],
+        subject_audiences: vec![AUDIENCE.to_owned(), OTHER_AUDIENCE.to_owned()],
         syncers: vec!["system:serviceaccount:acrpull-system:acrpull-syncer".to_owned()],
         operators: Vec::new(),
         default_tenant: None,
@@ -291,43 +331,4 @@ fn caller(jwks: &str) -> Caller {
         }),
         subject: "system:serviceaccount:acrpull-system:acrpull-syncer".into(),
     }
-}
-
-/// Every managed identity of the state, granted to every namespace.
-fn policy(state: &State, clouds: &Clouds) -> Policy {
-    let cloud = clouds.named("PublicCloud").unwrap();
-    let owned = state
-        .principals
-        .iter()
-        .filter(|principal| principal.resource_id.is_some());
-    let identities: Vec<_> = owned
-        .map(|principal| {
-            Arc::new(Identity {
-                name: principal.client_id.as_str().into(),
-                cloud: Arc::clone(cloud),
-                tenant: TENANT.parse().unwrap(),
-                client_id: Some(principal.client_id.parse().unwrap()),
-                resource_id: None,
-            })
-        })
-        .collect();
-    let grants = identities
-        .iter()
-        .map(|identity| Grant {
-            name: Arc::clone(&identity.name),
-            clusters: vec!["cluster".to_owned()],
-            namespaces: vec![Pattern::new("*")],
-            service_accounts: vec![Pattern::new("*")],
-            identity: Arc::clone(&identity.name),
-            registries: state
-                .registries
-                .iter()
-                .map(|registry| registry.host.parse().unwrap())
-                .collect(),
-            repositories: vec![Pattern::new("*")],
-            actions: vec!["pull".to_owned()],
-            registry_wide: true,
-        })
-        .collect();
-    Policy { identities, grants }
 }

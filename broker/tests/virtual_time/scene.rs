@@ -5,6 +5,8 @@ use azure_simulator::{Issuer, Principal, Registry, Role, State};
 pub(crate) const TENANT: &str = "22222222-2222-2222-2222-222222222222";
 pub(crate) const ISSUER: &str = "https://oidc.example/cluster/";
 pub(crate) const AUDIENCE: &str = "api://AzureCRTokenExchange";
+/// Another one that the cluster accepts.
+pub(crate) const OTHER_AUDIENCE: &str = "api://AzureADTokenExchange";
 
 /// Who asks for what: one cache key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,6 +16,8 @@ pub(crate) struct Ask {
     pub(crate) tenant: String,
     pub(crate) registry: String,
     pub(crate) scope: String,
+    /// Of the ServiceAccount's token.
+    pub(crate) audience: String,
     /// By an identity of the broker instead of a ServiceAccount's.
     pub(crate) is_broker_owned: bool,
 }
@@ -27,6 +31,7 @@ impl Ask {
             tenant: TENANT.to_owned(),
             registry: registry.to_owned(),
             scope: "repository:team/app:pull".to_owned(),
+            audience: AUDIENCE.to_owned(),
             is_broker_owned: false,
         }
     }

@@ -129,6 +129,27 @@ ceilings: {{ toJson .ceilings }}
 {{- toJson (list .Values.config.clouds $egress .Values.egressCaBundle $bundle) -}}
 {{- end -}}
 
+{{/*
+Clouds in which an identity trusts the broker's own token, each with the audience of that token, as JSON. An identity that
+names a file has its token from elsewhere.
+*/}}
+{{- define "acrpull-broker.identityTokens" -}}
+{{- $tokens := dict -}}
+{{- range $identity := .Values.config.identities -}}
+{{- if kindIs "map" $identity.source -}}
+{{- if not (default dict $identity.source.projectedToken).file -}}
+{{- $cloud := default "PublicCloud" $identity.cloud -}}
+{{- $audience := get $.Values.identityTokens.audiences $cloud -}}
+{{- if not $audience -}}
+{{- fail (printf "no audience is known for the token of identity %s: set identityTokens.audiences.%s" $identity.name $cloud) -}}
+{{- end -}}
+{{- $_ := set $tokens $cloud $audience -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $tokens -}}
+{{- end -}}
+
 {{/* The content of config.yaml. */}}
 {{- define "acrpull-broker.config" -}}
 {{- $config := deepCopy .Values.config -}}
@@ -138,6 +159,14 @@ ceilings: {{ toJson .ceilings }}
 {{- end -}}
 {{- if not $config.clusters -}}
 {{- fail "nobody could ask this broker for anything: add a cluster to config.clusters, or set localCluster.enabled=true" -}}
+{{- end -}}
+{{- range $identity := $config.identities -}}
+{{- if kindIs "map" $identity.source -}}
+{{- if not (default dict $identity.source.projectedToken).file -}}
+{{- $file := printf "/var/run/secrets/acrpull-broker-identity/%s/token" (default "PublicCloud" $identity.cloud) -}}
+{{- $_ := set $identity "source" (dict "projectedToken" (dict "file" $file)) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- if .Values.egressCaBundle -}}
 {{- $egress := default dict $config.egress -}}

@@ -15,7 +15,7 @@ mod access_token;
 mod assertion;
 mod refusal;
 
-pub(crate) use access_token::{Issued, issue, token_issuer};
+pub(crate) use access_token::{Issued, Obtained, issue, token_issuer};
 
 /// What fetching an issuer's keys came to.
 pub(crate) type FetchedKeys = Result<JwkSet, String>;

@@ -15,7 +15,7 @@ use crate::{
     ExpiresIn, Operation, Principal,
     answer::{Answer, Steps},
     bucket::Bucket,
-    entra::{Issued, issue},
+    entra::{Issued, Obtained, issue},
     request::Request,
     scene::Scene,
 };
@@ -141,11 +141,7 @@ fn known_resource<'r>(request: &'r Request, scene: &Scene<'_>) -> Result<&'r str
         ..Refusal::bad_request(text)
     };
     let resource = request.query.get("resource").ok_or_else(refusal)?;
-    let known = scene
-        .state
-        .clouds
-        .iter()
-        .any(|cloud| cloud.knows_audience(resource));
+    let known = scene.state.clouds.iter().any(|cloud| cloud.issues_for(resource));
     if known { Ok(resource) } else { Err(refusal()) }
 }
 
@@ -214,7 +210,7 @@ fn granted(
         Some(cached) => (cached.clone(), false),
         None => (
             Cached {
-                issued: issue(principal, resource, scene),
+                issued: issue(principal, resource, Obtained::Metadata, scene),
                 issued_at_s: now,
             },
             true,

@@ -26,6 +26,13 @@ impl Keys {
         })
     }
 
+    /// The keys that Entra publishes.
+    pub(crate) fn entra_jwks(&self) -> JwkSet {
+        JwkSet {
+            keys: vec![self.entra.public().clone()],
+        }
+    }
+
     /// The key that a real registry must trust.
     pub(crate) fn acr_jwks(&self) -> JwkSet {
         JwkSet {

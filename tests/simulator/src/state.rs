@@ -11,6 +11,7 @@ use crate::{ClockSettings, Service};
 
 mod build;
 mod directory;
+mod federation;
 mod issuer;
 mod registry;
 mod switches;
@@ -171,6 +172,11 @@ impl State {
                 &principal.tenant,
                 self.tenant(&principal.tenant).is_some(),
             )?;
+            if let Some(home) = &principal.home_tenant {
+                let from = format!("principal {} in tenant {}", principal.client_id, principal.tenant);
+                let known = self.application_of(principal).is_some();
+                present(from, "application in tenant", home, known)?;
+            }
         }
         for registry in &self.registries {
             let from = || format!("registry {}", registry.host);
@@ -260,6 +266,21 @@ mod tests {
             error.to_string(),
             r#"registry a.azurecr.io refers to object ID "ghost", which is not there"#
         );
+    }
+
+    #[test]
+    fn state_service_principal_of_no_application_is_refused() {
+        let present = Principal::of_application("t1", "t2", "c1", "o2");
+        let state = State::default()
+            .with_tenant("t1")
+            .with_tenant("t2")
+            .with_principal(present.clone());
+        assert_eq!(
+            state.check().unwrap_err().to_string(),
+            r#"principal c1 in tenant t2 refers to application in tenant "t1", which is not there"#
+        );
+        let state = state.with_principal(Principal::app("t1", "c1", "o1"));
+        assert_eq!(state.check(), Ok(()));
     }
 
     #[test]

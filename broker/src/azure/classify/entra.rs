@@ -1,16 +1,16 @@
-//! What Entra ID says to a federated request.
+//! What Entra ID says when one token is exchanged for another.
 //!
 //! Microsoft forbids depending on texts and says that codes may change, so status and `error` decide where they can;
 //! AADSTS numbers only choose between reasons that are retried alike, and tell people which of Entra's checks said no.
 
 use proto::Reason;
 
-use super::{Party, Refusal, UpstreamError};
+use super::{Party, Presented, Refusal, UpstreamError};
 use crate::error::CredentialError;
 
 /// `presented` says what was presented, for a person to compare with what is configured in Azure.
-pub(in crate::azure) fn entra(error: &UpstreamError, presented: &str) -> CredentialError {
-    let presented = presented.to_owned();
+pub(in crate::azure) fn entra(error: &UpstreamError, presented: &Presented) -> CredentialError {
+    let presented = presented.clone();
     Party {
         name: "Entra ID".into(),
         down: Reason::EntraUnreachable,
@@ -20,7 +20,8 @@ pub(in crate::azure) fn entra(error: &UpstreamError, presented: &str) -> Credent
     .classify(error)
 }
 
-fn refused(refusal: &Refusal, presented: &str) -> CredentialError {
+fn refused(refusal: &Refusal, presented: &Presented) -> CredentialError {
+    let Presented { whose, what } = presented;
     let number = refusal
         .aadsts
         .map_or_else(String::new, |number| format!(" (AADSTS{number})"));
@@ -28,27 +29,32 @@ fn refused(refusal: &Refusal, presented: &str) -> CredentialError {
         // No federated credential for issuer, audience or subject; also while a new one propagates.
         Some(70_021 | 700_211 | 700_212 | 700_213 | 7_002_137 | 7_002_138) => (
             Reason::FederationRejected,
-            format!("Entra ID has no federated credential that matches {presented}"),
+            format!("Entra ID has no federated credential that matches {what}"),
         ),
         Some(700_024) => (
             Reason::FederationRejected,
-            format!("the ServiceAccount's token is not valid by the clock of Entra ID: {presented}"),
+            format!("{whose} is not valid by the clock of Entra ID: {what}"),
         ),
         Some(50_166) => (
             Reason::FederationRejected,
-            format!(
-                "Entra ID cannot fetch the keys of the issuer, which must be reachable for it: {presented}"
-            ),
+            format!("Entra ID cannot fetch the keys of the issuer, which must be reachable for it: {what}"),
         ),
         // Passes with the rotation of the issuer's keys.
         Some(700_027 | 900_384 | 50_013) => (
             Reason::FederationRejected,
-            format!("Entra ID cannot verify the ServiceAccount's token: {presented}"),
+            format!("Entra ID cannot verify {whose}: {what}"),
         ),
         // What the issuer signs, or how, is not what Entra accepts. That changes only if somebody changes it.
         Some(50_027 | 5_002_727 | 5_002_738) => (
             Reason::EntraRejected,
-            format!("Entra ID does not accept tokens of this form or algorithm: {presented}"),
+            format!("Entra ID does not accept tokens of this form or algorithm: {what}"),
+        ),
+        // One hop too many.
+        Some(700_222 | 700_231) => (
+            Reason::EntraRejected,
+            format!(
+                "Entra ID takes no token here that came out of a federated credential or is an application's: {what}"
+            ),
         ),
         Some(700_016 | 7_000_229) => (
             Reason::IdentityNotFound,
@@ -60,7 +66,7 @@ fn refused(refusal: &Refusal, presented: &str) -> CredentialError {
         ),
         Some(500_011 | 50_001 | 70_011 | 700_022) => (
             Reason::AudienceRejected,
-            "Entra ID does not know the audience for registry tokens".to_owned(),
+            "Entra ID does not know the audience that was asked for".to_owned(),
         ),
         // Said with a 4xx at times, and over soon.
         Some(90_006 | 90_012 | 90_024 | 90_033 | 90_090) => (
@@ -77,11 +83,12 @@ fn refused(refusal: &Refusal, presented: &str) -> CredentialError {
 }
 
 /// Numbers come and go; `error` is what clients are told to rely on (RFC 6749 section 5.2).
-fn by_word(refusal: &Refusal, presented: &str) -> (Reason, String) {
+fn by_word(refusal: &Refusal, presented: &Presented) -> (Reason, String) {
+    let Presented { whose, what } = presented;
     match refusal.code.as_deref() {
         Some("invalid_client") => (
             Reason::FederationRejected,
-            format!("Entra ID did not accept the ServiceAccount's token: {presented}"),
+            format!("Entra ID did not accept {whose}: {what}"),
         ),
         Some("unauthorized_client") => (
             Reason::IdentityNotFound,
@@ -93,7 +100,7 @@ fn by_word(refusal: &Refusal, presented: &str) -> (Reason, String) {
         ),
         Some("invalid_resource" | "invalid_scope") => (
             Reason::AudienceRejected,
-            "Entra ID does not know the audience for registry tokens".to_owned(),
+            "Entra ID does not know the audience that was asked for".to_owned(),
         ),
         Some("temporarily_unavailable" | "server_error") => (
             Reason::EntraUnreachable,

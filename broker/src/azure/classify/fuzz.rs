@@ -6,7 +6,7 @@ use hostile::{document, fuzz, text};
 use http::{HeaderMap, HeaderName};
 use proto::types::RegistryHost;
 
-use super::*;
+use super::{tests::presented, *};
 use crate::azure::{retry_after::LONGEST, transport::Endpoint};
 
 /// Prose of an upstream server.
@@ -50,7 +50,7 @@ fn fuzz_refusal_l3_passes_no_prose_through() {
             assert!(refusal.retry_after.is_none_or(|wait| wait <= LONGEST));
             let error = UpstreamError::Refused(refusal);
             let error = match endpoint {
-                Endpoint::Entra => entra(&error, "issuer i, subject s"),
+                Endpoint::Entra => entra(&error, &presented()),
                 Endpoint::Imds => imds(&error, "identity web"),
                 Endpoint::Exchange => exchange(&error, &host),
                 Endpoint::Token => token(&error, &host),

@@ -38,7 +38,7 @@ fn refused(refusal: &Refusal, identity: &str) -> CredentialError {
         .retry_after(NOT_THE_SERVICE),
         (_, Some("invalid_resource")) => CredentialError::new(
             Reason::AudienceRejected,
-            "the metadata service does not know the audience for registry tokens",
+            "the metadata service does not know the audience that was asked for",
         ),
         (400, _) if refusal.detail == Some(Detail::IdentityMissing) => CredentialError::new(
             Reason::IdentityNotFound,

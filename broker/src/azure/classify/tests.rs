@@ -23,8 +23,12 @@ fn host() -> RegistryHost {
     "example.azurecr.io".parse().unwrap()
 }
 
+pub(super) fn presented() -> Presented {
+    Presented::service_account("i", "s", &["a".to_owned()])
+}
+
 fn entra_says(status: u16, body: &str) -> CredentialError {
-    entra(&refusal(Endpoint::Entra, status, body), "issuer i, subject s")
+    entra(&refusal(Endpoint::Entra, status, body), &presented())
 }
 
 fn entra_body(error: &str, code: u32) -> String {
@@ -50,6 +54,8 @@ fn classify_entra_codes() {
         (400, "invalid_request", 50_027, Reason::EntraRejected),
         (400, "invalid_request", 5_002_727, Reason::EntraRejected),
         (400, "invalid_request", 5_002_738, Reason::EntraRejected),
+        (401, "invalid_client", 700_222, Reason::EntraRejected),
+        (401, "invalid_client", 700_231, Reason::EntraRejected),
         (401, "invalid_client", 7_000_229, Reason::IdentityNotFound),
         (400, "invalid_request", 90_038, Reason::TenantNotFound),
         (400, "invalid_scope", 70_011, Reason::AudienceRejected),
@@ -267,7 +273,7 @@ fn classify_exchanges_without_an_answer() {
         let error = UpstreamError::Transport(error);
         let said = exchange(&error, &host());
         assert_eq!(said.reason, at_registry);
-        assert_eq!(entra(&error, "issuer i").reason, at_entra);
+        assert_eq!(entra(&error, &presented()).reason, at_entra);
         texts.push(said.message);
     }
     let count = texts.len();

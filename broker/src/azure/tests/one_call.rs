@@ -9,7 +9,7 @@ use super::rig::{Reaction, Rig, attempt, refresh_token_body, status, token};
 use crate::{
     authz::TokenSource,
     azure::transport::{Endpoint, Part, Stage, TlsFault, TransportError},
-    config::{Cloud, Identity},
+    config::{Cloud, Identity, IdentitySource},
 };
 
 const CLIENT: &str = "00000001-0000-0000-0000-000000000000";
@@ -21,6 +21,7 @@ fn cloud() -> Arc<Cloud> {
         authority: Url::parse("https://login.example").unwrap(),
         registry_suffixes: vec!["azurecr.io".to_owned()],
         registry_audience: "https://containerregistry.azure.net".to_owned(),
+        federation_audience: None,
     })
 }
 
@@ -32,6 +33,7 @@ pub(super) fn federated(client: &str) -> TokenSource {
         cluster: "c".into(),
         issuer: "https://issuer.example".into(),
         subject: "system:serviceaccount:n:s".into(),
+        audiences: vec!["api://AzureCRTokenExchange".to_owned()].into(),
         assertion: "assertion".to_owned().into(),
     }
 }
@@ -48,6 +50,8 @@ pub(super) fn identity(name: &str) -> Arc<Identity> {
                 .parse()
                 .unwrap(),
         ),
+        source: IdentitySource::Imds,
+        application: None,
     })
 }
 

@@ -10,7 +10,10 @@ use super::*;
 use crate::{
     authn::{Caller, Cluster, KeyStore, Subject},
     authz::permit,
-    config::{Clouds, ClusterConfig, Grant, Identity, JwksUrl, KeySource, Pattern, Policy},
+    config::{
+        Application, Clouds, ClusterConfig, Grant, Identity, IdentitySource, JwksUrl, KeySource, Pattern,
+        Policy,
+    },
     request::{CloudReference, DockerConfigRequest, IdentitySelector, RequestedIdentity, Wish},
 };
 
@@ -22,6 +25,8 @@ const CLIENTS: [&str; 2] = [
     "33333333-3333-3333-3333-000000000001",
     "33333333-3333-3333-3333-000000000002",
 ];
+/// A token may be for one, for the other, or for both.
+const AUDIENCES: [&[&str]; 3] = [&["api://a"], &["api://ab"], &["api://a", "api://ab"]];
 /// Cloud and registry: a cloud allows its own registries only.
 const REGISTRIES: [(&str, &str); 3] = [
     ("PublicCloud", "a.azurecr.io"),
@@ -51,6 +56,7 @@ enum Meant {
         account: &'static str,
         tenant: &'static str,
         client: &'static str,
+        audiences: &'static [&'static str],
     },
     BrokerOwned {
         client: &'static str,
@@ -67,12 +73,14 @@ fn meaning() -> impl Strategy<Value = Meaning> {
         one_of(&ACCOUNTS),
         one_of(&TENANTS),
         one_of(&CLIENTS),
+        one_of(&AUDIENCES),
     )
-        .prop_map(|(cluster, account, tenant, client)| Meant::Federated {
+        .prop_map(|(cluster, account, tenant, client, audiences)| Meant::Federated {
             cluster,
             account,
             tenant,
             client,
+            audiences,
         });
     let owned = one_of(&CLIENTS).prop_map(|client| Meant::BrokerOwned { client });
     (
@@ -100,6 +108,8 @@ fn key(meaning: &Meaning, own_cluster: &'static str, token: &str) -> AccessKey {
                 tenant: TENANTS[0].parse().unwrap(),
                 client_id: Some(client.parse().unwrap()),
                 resource_id: None,
+                source: IdentitySource::Imds,
+                application: None,
             })
         })
     });
@@ -125,6 +135,7 @@ fn key(meaning: &Meaning, own_cluster: &'static str, token: &str) -> AccessKey {
             account,
             tenant,
             client,
+            audiences,
         } => (
             *cluster,
             RequestedIdentity::Federated {
@@ -136,6 +147,7 @@ fn key(meaning: &Meaning, own_cluster: &'static str, token: &str) -> AccessKey {
                 subject: format!("system:serviceaccount:shop:{account}").into(),
                 namespace: "shop".into(),
                 name: (*account).into(),
+                audiences: audiences.iter().map(|audience| (*audience).to_owned()).collect(),
             }),
         ),
         Meant::BrokerOwned { client } => (
@@ -206,5 +218,44 @@ proptest! {
         let same_identity = (one.cloud, &one.who) == (other.cloud, &other.who);
         prop_assert_eq!(key_one.registry.entra == key_other.registry.entra, same_identity);
         prop_assert_eq!(key_one.registry == key_other.registry, same_identity && one.registry == other.registry);
+    }
+}
+
+#[test]
+fn key_of_an_identity_itself_is_not_that_of_its_application_and_goes_with_it() {
+    let clouds = Clouds::new(Vec::new());
+    let identity = |name: &str, tenant: &str| {
+        Arc::new(Identity {
+            name: name.into(),
+            cloud: Arc::clone(clouds.named("PublicCloud").unwrap()),
+            tenant: TENANTS[0].parse().unwrap(),
+            client_id: Some(CLIENTS[0].parse().unwrap()),
+            resource_id: None,
+            source: IdentitySource::Imds,
+            application: Some(Application {
+                tenant: tenant.parse().unwrap(),
+                client: CLIENTS[1].parse().unwrap(),
+                audience: "api://AzureADTokenExchange".to_owned(),
+            }),
+        })
+    };
+    let web = identity("web", TENANTS[0]);
+    let (own, registries) = (
+        EntraKey::itself(&web),
+        EntraKey::of(&TokenSource::BrokerOwned(Arc::clone(&web))),
+    );
+    assert_ne!(own, registries, "a token for Entra is none for a registry");
+    assert_eq!(own, EntraKey::itself(&identity("web", TENANTS[0])));
+    assert_ne!(
+        own,
+        EntraKey::itself(&identity("web", TENANTS[1])),
+        "after a change"
+    );
+    let by_identity = |name: &str| Invalidation {
+        identity: Some(name.to_owned()),
+        ..Invalidation::default()
+    };
+    for key in [&own, &registries] {
+        assert!(key.matches(&by_identity("web")) && !key.matches(&by_identity("we")));
     }
 }

@@ -6,7 +6,11 @@
 use http::{Method, StatusCode, header};
 use serde_json::{Map, json};
 
-use super::{FetchedKeys, access_token::issue, refusal::Refusal};
+use super::{
+    FetchedKeys,
+    access_token::{Obtained, issue},
+    refusal::Refusal,
+};
 use crate::{
     Cloud, Principal, Tenant,
     answer::{Answer, Steps},
@@ -17,7 +21,7 @@ use crate::{
 
 mod federation;
 
-use federation::{federated, header as header_of, signature, validity};
+use federation::{at_first_hand, federated, header as header_of, signature, validity};
 
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
@@ -79,6 +83,7 @@ fn decide<'a>(
         steps.note(reason);
     }
     steps.check("signature", signature(&assertion, keys))?;
+    steps.check("first hand", at_first_hand(&assertion, scene))?;
     steps.check("validity", validity(&assertion, cloud, scene))?;
     let audience = steps.check("scope", audience(form))?;
     steps.check("audience", known_audience(&audience, cloud))?;
@@ -174,7 +179,7 @@ fn audience(form: &Parameters) -> Result<String, Refusal> {
 }
 
 fn known_audience(audience: &str, cloud: &Cloud) -> Result<(), Refusal> {
-    if cloud.knows_audience(audience) {
+    if cloud.issues_for(audience) {
         return Ok(());
     }
     let text = format!("The resource principal named {audience} was not found in the tenant.");
@@ -186,7 +191,7 @@ fn known_audience(audience: &str, cloud: &Cloud) -> Result<(), Refusal> {
 }
 
 fn granted(grant: &Grant<'_>, scene: &Scene<'_>) -> Answer {
-    let issued = issue(grant.principal, &grant.audience, scene);
+    let issued = issue(grant.principal, &grant.audience, Obtained::Federation, scene);
     let expires_in = issued.validity.exp - scene.now.as_second();
     let mut body = Map::from_iter(
         [

@@ -205,3 +205,21 @@ fn token_is_cached_until_its_margin() {
     assert_eq!(token(&state, NOW + 60).1, "86400");
     assert_ne!(token(&state, NOW + 86_400 - 300).0, first);
 }
+
+#[test]
+fn token_for_entra_itself_is_issued_by_the_tenant_and_is_of_no_use_elsewhere() {
+    let answer = ask(&state(), "resource=api://AzureADTokenExchange");
+    assert_eq!(answer.status, 200, "{:?}", answer.value());
+    let token = Parsed::parse(answer.value()["access_token"].as_str().unwrap()).unwrap();
+    let issuer = format!("https://login.microsoftonline.com/{TENANT}/v2.0");
+    assert_eq!(
+        (token.claim("iss"), token.claim("sub"), token.claim("azp")),
+        (Some(issuer.as_str()), Some("object-1"), Some("client-1"))
+    );
+    assert!(token.is_for("api://AzureADTokenExchange"));
+    // The audience of another cloud is none here, and a made-up one is none anywhere.
+    assert_eq!(
+        refusal(&ask(&state(), "resource=api://NobodysTokenExchange")),
+        (400, "invalid_resource".to_owned())
+    );
+}

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::ACR_AUDIENCE;
+use super::{ACR_AUDIENCE, federation::FEDERATION_AUDIENCE};
 
 /// How far Entra lets `nbf` and `exp` of an assertion be off, unless a cloud says otherwise.
 /// Unverified, therefore a setting.
@@ -32,6 +32,9 @@ pub struct Cloud {
     /// The audience of registries.
     #[serde(default = "acr_audience")]
     pub acr_audience: String,
+    /// The audience of tokens that identities show to Entra to become an application.
+    #[serde(default = "federation_audience")]
+    pub federation_audience: String,
     /// Error descriptions separate their trailer with CR LF, as older stacks do.
     #[serde(default)]
     pub legacy_crlf_errors: bool,
@@ -82,6 +85,10 @@ pub struct Principal {
     pub client_id: String,
     /// Object ID of the service principal: what roles are assigned to.
     pub object_id: String,
+    /// Where its application is registered, with its federated credentials, if that is another tenant: this is then the
+    /// service principal that a consent of this tenant has made.
+    #[serde(default)]
+    pub home_tenant: Option<String>,
     /// Azure resource ID, of managed identities.
     #[serde(default)]
     pub resource_id: Option<String>,
@@ -97,7 +104,7 @@ pub struct Principal {
     pub fics: Vec<FederatedCredential>,
 }
 
-/// A federated identity credential: whose ServiceAccount tokens the principal accepts.
+/// A federated identity credential: whose tokens the principal accepts, a ServiceAccount's or a managed identity's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FederatedCredential {
@@ -134,6 +141,7 @@ impl Cloud {
                 "https://management.usgovcloudapi.net",
                 "https://management.core.usgovcloudapi.net",
             ]),
+            federation_audience: "api://AzureADTokenExchangeUSGov".to_owned(),
             ..Self::named("usgov", "login.microsoftonline.us", "azurecr.us")
         }
     }
@@ -146,6 +154,7 @@ impl Cloud {
                 "https://management.chinacloudapi.cn",
                 "https://management.core.chinacloudapi.cn",
             ]),
+            federation_audience: "api://AzureADTokenExchangeChina".to_owned(),
             ..Self::named("china", "login.chinacloudapi.cn", "azurecr.cn")
         }
     }
@@ -159,6 +168,7 @@ impl Cloud {
             acr_suffix: acr_suffix.to_owned(),
             audiences: audiences(&[]),
             acr_audience: acr_audience(),
+            federation_audience: federation_audience(),
             legacy_crlf_errors: false,
             disconnected: false,
             assertion_skew_s: ASSERTION_SKEW_S,
@@ -192,6 +202,7 @@ impl Principal {
             tenant: tenant.to_owned(),
             client_id: client_id.to_owned(),
             object_id: object_id.to_owned(),
+            home_tenant: None,
             resource_id: None,
             token_ttl_s: None,
             enabled: true,
@@ -246,6 +257,10 @@ fn audiences(arm: &[&str]) -> Vec<String> {
 
 fn acr_audience() -> String {
     ACR_AUDIENCE.to_owned()
+}
+
+fn federation_audience() -> String {
+    FEDERATION_AUDIENCE.to_owned()
 }
 
 const fn assertion_skew() -> i64 {

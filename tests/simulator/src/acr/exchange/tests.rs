@@ -6,7 +6,7 @@ use serde_json::{Map, json};
 use super::*;
 use crate::{
     Role, RoleMode, Service, State,
-    entra::issue,
+    entra::{Obtained, issue},
     scene::sample::{self, CLIENT, HOST, KEYS, NOW, OBJECT, TENANT, scene, state},
     state::ACR_AUDIENCE,
     tokens::{Validity, mint},
@@ -16,7 +16,13 @@ const ARM: &str = "https://management.azure.com/";
 
 fn entra_token(state: &State, audience: &str) -> String {
     let draw = sample::draw();
-    issue(&state.principals[0], audience, &scene(state, &draw)).token
+    issue(
+        &state.principals[0],
+        audience,
+        Obtained::Federation,
+        &scene(state, &draw),
+    )
+    .token
 }
 
 /// The trace's last line and the status.

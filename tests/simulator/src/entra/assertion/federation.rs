@@ -2,7 +2,12 @@
 //! genuine and of today.
 
 use super::Refusal;
-use crate::{Cloud, FederatedCredential, Principal, entra::FetchedKeys, jwt::Parsed, scene::Scene};
+use crate::{
+    Cloud, FederatedCredential, Principal,
+    entra::{FetchedKeys, access_token::OBTAINED_BY_FEDERATION},
+    jwt::Parsed,
+    scene::Scene,
+};
 
 pub(super) fn header(assertion: &Parsed) -> Result<(), Refusal> {
     let alg = assertion.text("alg").unwrap_or_default();
@@ -27,8 +32,9 @@ pub(super) fn federated(principal: &Principal, assertion: &Parsed, scene: &Scene
     };
     let issuer = assertion.claim("iss").unwrap_or_default();
     let subject = assertion.claim("sub").unwrap_or_default();
-    let by_issuer: Vec<_> = principal
-        .fics
+    let by_issuer: Vec<_> = scene
+        .state
+        .credentials_of(principal)
         .iter()
         .filter(seen)
         .filter(|fic| fic.issuer == issuer)
@@ -72,6 +78,20 @@ pub(super) fn signature(assertion: &Parsed, keys: &FetchedKeys) -> Result<(), Re
             "Request to External OIDC endpoint failed.",
         )),
     }
+}
+
+/// Entra takes its own tokens from managed identities, and only those that did not come out of a federated credential
+/// themselves (AADSTS700231, seen in azure-workload-identity issue 1363).
+pub(super) fn at_first_hand(assertion: &Parsed, scene: &Scene<'_>) -> Result<(), Refusal> {
+    let issuer = assertion.claim("iss").unwrap_or_default();
+    if scene.state.is_entra_issuer(issuer) && assertion.claims.get(OBTAINED_BY_FEDERATION).is_some() {
+        return Err(Refusal::new(
+            700_231,
+            "invalid_client",
+            "Token obtained using another federated identity credential may not be used as federated identity credential.",
+        ));
+    }
+    Ok(())
 }
 
 pub(super) fn validity(assertion: &Parsed, cloud: &Cloud, scene: &Scene<'_>) -> Result<(), Refusal> {

@@ -1,5 +1,7 @@
 //! One test for each refusal of the token endpoint, in its order, and the answer when there is none.
 
+mod applications;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
