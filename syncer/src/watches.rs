@@ -152,12 +152,8 @@ pub fn spawn(
         shutdown: shutdown(),
     };
     let watch = binding_watch(ApiVersion::V1Beta2, "watch of v1beta2 bindings", bindings.v1beta2);
-    let deliveries = read(
-        ApiVersion::V1Beta2,
-        client(),
-        selected.clone(),
-        <Binding as From<crd::AcrPullBinding>>::from,
-    );
+    let deliveries =
+        read::<crd::AcrPullBinding>(ApiVersion::V1Beta2, client(), selected.clone(), Binding::from);
     tasks.spawn("watch v1beta2 bindings", watch.run(deliveries));
     let watch = binding_watch(ApiVersion::V1Beta1, "watch of v1beta1 bindings", bindings.v1beta1);
     let deliveries = read(ApiVersion::V1Beta1, client(), selected, move |binding| {
