@@ -6,7 +6,10 @@ use std::{fmt, sync::Arc};
 use http::Method;
 use proto::MAX_MESSAGE_BYTES;
 
-use crate::{authn::Caller, metrics::WireFormat};
+use crate::{
+    authn::{Caller, ServiceAccount},
+    metrics::WireFormat,
+};
 
 /// A name of a service; nothing that is asked of the health service is longer.
 pub const MAX_HEALTH_MESSAGE_BYTES: usize = 1024;
@@ -16,6 +19,8 @@ pub const MAX_HEALTH_MESSAGE_BYTES: usize = 1024;
 pub enum Role {
     /// Asks for the bindings of its own cluster.
     Syncer,
+    /// Asks for itself, and for nobody else: [`own_account`](crate::own_account).
+    Workload,
     /// Looks after the broker.
     Operator,
 }
@@ -46,7 +51,7 @@ pub enum Call {
 pub enum Admits {
     /// Anybody: it says nothing that a stranger may not know.
     Anybody,
-    /// Authenticated callers with one of these roles.
+    /// Authenticated callers with one of these roles. A caller with several of them acts in the first.
     Only(&'static [Role]),
 }
 
@@ -71,21 +76,21 @@ pub static TABLE: [Rule; 8] = [
         call: Call::GetDockerConfig,
         grpc: Some("/acrpull.broker.v1.CredentialService/GetDockerConfig"),
         http: Some((Method::POST, "/v1/docker-config")),
-        admits: Admits::Only(&[Role::Syncer]),
+        admits: Admits::Only(&[Role::Syncer, Role::Workload]),
         max_message_bytes: MAX_MESSAGE_BYTES,
     },
     Rule {
         call: Call::GetAccessToken,
         grpc: Some("/acrpull.broker.v1.CredentialService/GetAccessToken"),
         http: Some((Method::POST, "/v1/access-token")),
-        admits: Admits::Only(&[Role::Syncer]),
+        admits: Admits::Only(&[Role::Syncer, Role::Workload]),
         max_message_bytes: MAX_MESSAGE_BYTES,
     },
     Rule {
         call: Call::Explain,
         grpc: Some("/acrpull.broker.v1.CredentialService/Explain"),
         http: Some((Method::POST, "/v1/explain")),
-        admits: Admits::Only(&[Role::Syncer, Role::Operator]),
+        admits: Admits::Only(&[Role::Operator, Role::Syncer, Role::Workload]),
         max_message_bytes: MAX_MESSAGE_BYTES,
     },
     Rule {
@@ -168,14 +173,25 @@ impl Call {
 }
 
 impl Role {
+    /// Its name in traces.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Syncer => "syncer",
+            Self::Workload => "workload",
+            Self::Operator => "operator",
+        }
+    }
+
     /// Whether the configuration of the caller's cluster gives it this role.
     pub fn is_of(self, caller: &Caller) -> bool {
         let config = &caller.cluster.config;
-        let list = match self {
-            Self::Syncer => &config.syncers,
-            Self::Operator => &config.operators,
-        };
-        list.iter().any(|subject| **subject == *caller.subject)
+        let is_listed = |list: &[String]| list.iter().any(|subject| **subject == *caller.subject);
+        match self {
+            Self::Syncer => is_listed(&config.syncers),
+            Self::Operator => is_listed(&config.operators),
+            Self::Workload => ServiceAccount::parse(&caller.subject)
+                .is_some_and(|account| config.workloads.admit(account.namespace)),
+        }
     }
 }
 
@@ -232,15 +248,13 @@ pub fn for_anybody(path: &str) -> Option<Call> {
     (rule.admits == Admits::Anybody).then_some(rule.call)
 }
 
-/// Whether a caller may, by its roles.
+/// In which role a caller makes a call that admits these.
 ///
 /// # Errors
-/// It has none of those that are admitted.
-pub fn check(caller: &Caller, admitted: &'static [Role]) -> Result<(), NotPermitted> {
-    if admitted.iter().any(|role| role.is_of(caller)) {
-        return Ok(());
-    }
-    Err(NotPermitted {
+/// It has none of them.
+pub fn check(caller: &Caller, admitted: &'static [Role]) -> Result<Role, NotPermitted> {
+    let mut roles = admitted.iter().copied();
+    roles.find(|role| role.is_of(caller)).ok_or_else(|| NotPermitted {
         subject: Arc::clone(&caller.subject),
         cluster: Arc::clone(&caller.cluster.config.name),
         admitted,
@@ -255,6 +269,7 @@ impl fmt::Display for Lists<'_> {
             }
             f.write_str(match role {
                 Role::Syncer => "syncers",
+                Role::Workload => "workloads",
                 Role::Operator => "operators",
             })?;
         }
@@ -263,83 +278,4 @@ impl fmt::Display for Lists<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use prost::Message as _;
-    use prost_types::FileDescriptorSet;
-
-    use super::*;
-
-    fn methods(set: &FileDescriptorSet) -> BTreeSet<String> {
-        let mut paths = BTreeSet::new();
-        for file in &set.file {
-            for service in &file.service {
-                for method in &service.method {
-                    paths.insert(format!(
-                        "/{}.{}/{}",
-                        file.package(),
-                        service.name(),
-                        method.name()
-                    ));
-                }
-            }
-        }
-        paths
-    }
-
-    #[test]
-    fn a5_table_lists_every_grpc_method_and_no_other() {
-        let health = FileDescriptorSet::decode(tonic_health::pb::FILE_DESCRIPTOR_SET).unwrap();
-        let mut served = methods(proto::descriptors());
-        served.extend(methods(&health));
-        let listed: Vec<&str> = TABLE.iter().filter_map(|rule| rule.grpc).collect();
-        assert_eq!(listed.len(), served.len());
-        assert_eq!(served, listed.iter().map(|path| (*path).to_owned()).collect());
-    }
-
-    #[test]
-    fn a5_table_has_one_row_per_call_and_route() {
-        for (position, rule) in TABLE.iter().enumerate() {
-            assert!(rule.grpc.is_some() || rule.http.is_some());
-            assert!(rule.max_message_bytes <= MAX_MESSAGE_BYTES);
-            for other in TABLE.iter().skip(position + 1) {
-                assert_ne!(rule.call, other.call);
-                assert!(rule.http.is_none() || rule.http != other.http);
-            }
-        }
-    }
-
-    #[test]
-    fn a5_only_health_and_the_description_are_for_anybody() {
-        for rule in &TABLE {
-            let is_public = matches!(rule.call, Call::HealthCheck | Call::HealthWatch | Call::OpenApi);
-            assert_eq!(rule.admits == Admits::Anybody, is_public, "{:?}", rule.call);
-        }
-    }
-
-    #[test]
-    fn a5_request_that_is_not_listed_is_told_why() {
-        use WireFormat::{Grpc, Http};
-        let unlisted = |wire, method: Method, path: &str| find(wire, &method, path).unwrap_err();
-        let allows = |methods: &str| Unlisted::Method(methods.to_owned());
-        let grpc_path = "/acrpull.broker.v1.CredentialService/Explain";
-        assert_eq!(unlisted(Http, Method::POST, "/v1/nothing"), Unlisted::Path);
-        assert_eq!(unlisted(Http, Method::POST, "/v1/docker-config/"), Unlisted::Path);
-        assert_eq!(unlisted(Http, Method::GET, "/v1/docker-config"), allows("POST"));
-        assert_eq!(
-            unlisted(Http, Method::OPTIONS, "/v1/clusters"),
-            allows("GET, HEAD")
-        );
-        assert_eq!(unlisted(Http, Method::POST, grpc_path), Unlisted::NotGrpc);
-        assert_eq!(unlisted(Http, Method::GET, grpc_path), allows("POST"));
-        assert_eq!(unlisted(Grpc, Method::GET, grpc_path), Unlisted::Path);
-        assert_eq!(unlisted(Grpc, Method::POST, "/v1/docker-config"), Unlisted::Path);
-        let reflection = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
-        assert_eq!(unlisted(Grpc, Method::POST, reflection), Unlisted::Path);
-        assert_eq!(
-            find(Http, &Method::HEAD, "/v1/clusters").unwrap().call,
-            Call::ListClusters
-        );
-    }
-}
+mod tests;

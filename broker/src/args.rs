@@ -26,6 +26,28 @@ pub enum Command {
     Run(RunArgs),
     /// Checks a configuration file and says what is wrong with it.
     CheckConfig(ConfigArgs),
+    /// Helps to read the audit log.
+    Audit {
+        /// What to find out.
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
+}
+
+/// What can be found out.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Reads a token or a .dockerconfigjson from standard input, and prints for each token in it the id of the key and the
+    /// fingerprint that stands for the token in the records.
+    Fingerprint(FingerprintArgs),
+}
+
+/// With which key.
+#[derive(Debug, Args)]
+pub struct FingerprintArgs {
+    /// The file that the configuration names as audit.keyFile.
+    #[arg(long, value_name = "FILE")]
+    pub key_file: PathBuf,
 }
 
 /// Where the configuration is.
@@ -54,6 +76,10 @@ pub struct RunArgs {
     /// Key of that certificate (PEM).
     #[arg(long, value_name = "FILE")]
     pub tls_key_file: PathBuf,
+    /// Folder in which the last good signing keys of clusters are kept, so that a restart does not lose them while their
+    /// source is away. Whoever else can write there speaks for the clusters.
+    #[arg(long, value_name = "FOLDER")]
+    pub state_dir: Option<PathBuf>,
     /// Open connections of the main listener at most. At that many, the oldest without an admitted caller makes room for a
     /// new one.
     #[arg(long, value_name = "COUNT", default_value = "4096")]

@@ -3,35 +3,36 @@
 //! `iss` selects the candidate clusters and nothing else; **the key that verified the signature selects the one**
 //! (many clusters share an issuer, none share a key). Nothing is ever discovered from a token.
 //!
-//! Verified tokens are remembered by their SHA-256 until they expire, which saves the signature check and nothing
-//! more: expiry is checked each time, and what replaced keys have vouched for is verified anew.
+//! Verified tokens are remembered for a while (`memory.rs`), which saves the signature check and nothing more.
 
 mod jwks_fetch;
+mod key_files;
 mod key_refresh;
 mod key_ring;
 mod key_store;
 mod keys;
+mod memory;
+mod service_account;
 #[cfg(test)]
 pub(crate) mod test_keys;
 mod token;
+mod unknown_keys;
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
-use aws_lc_rs::digest;
-use moka::{policy::EvictionPolicy, sync::Cache};
-use runtime::Clock;
+use runtime::{Clock, clock::Moment};
 
 use crate::config::ClusterConfig;
+pub use key_files::{KeyFile, KeyFileError, KeyFiles};
 pub use key_refresh::keep_fresh;
 pub use key_ring::{KeyRing, Member, SharedKey};
 pub use key_store::{Fetches, KeyStore};
 pub use keys::{KeySet, KeySetError};
+use memory::{Memory, Verified};
+pub use service_account::ServiceAccount;
 pub use token::TokenError;
-use token::{Claims, Purpose, verify};
-
-/// Tokens remembered at most. Each costs about 300 bytes; a cluster of 10,000 bindings presents one caller token and
-/// at most 10,000 subject tokens, each once per refresh.
-const REMEMBERED_TOKENS: u64 = 20_000;
+use token::{Purpose, verify};
+use unknown_keys::UnknownKeys;
 
 /// A configured cluster and its keys of the moment.
 #[derive(Debug)]
@@ -49,6 +50,19 @@ pub struct Caller {
     pub cluster: Arc<Cluster>,
     /// `system:serviceaccount:<namespace>:<name>`.
     pub subject: Arc<str>,
+    /// By what it was recognised.
+    pub evidence: Arc<Evidence>,
+}
+
+/// By what a caller was recognised, for the audit. Nothing is decided by it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// `kid` of the key that verified the token.
+    pub key_id: Option<String>,
+    /// What tells that key from others, whatever it is called.
+    pub key_thumbprint: String,
+    /// `jti` of the token.
+    pub token_id: Option<String>,
 }
 
 /// A ServiceAccount whose token the caller holds.
@@ -69,17 +83,9 @@ pub struct Subject {
 #[derive(Debug)]
 pub struct Authenticator {
     clusters: Vec<Arc<Cluster>>,
-    remembered: Cache<[u8; digest::SHA256_OUTPUT_LEN], Arc<Verified>>,
+    memory: Memory,
+    unknown_keys: UnknownKeys,
     clock: Arc<dyn Clock>,
-}
-
-/// What is known of a token once its signature has been verified.
-#[derive(Debug)]
-struct Verified {
-    cluster: Arc<Cluster>,
-    /// The set that the verifying key was in: a memory of keys that have been replaced is none.
-    keys: Arc<KeySet>,
-    claims: Claims,
 }
 
 /// Why a token is refused. The texts tell a caller no more than it already knows.
@@ -93,25 +99,13 @@ pub enum AuthnError {
     Subject(TokenError),
 }
 
-impl Verified {
-    fn is_by_current_keys(&self) -> bool {
-        self.cluster
-            .keys
-            .current()
-            .is_some_and(|keys| Arc::ptr_eq(&keys, &self.keys))
-    }
-}
-
 impl Authenticator {
     /// An authenticator for these clusters.
     pub fn new(clusters: Vec<Arc<Cluster>>, clock: Arc<dyn Clock>) -> Self {
-        let remembered = Cache::builder()
-            .max_capacity(REMEMBERED_TOKENS)
-            .eviction_policy(EvictionPolicy::lru())
-            .build();
         Self {
             clusters,
-            remembered,
+            memory: Memory::new(),
+            unknown_keys: UnknownKeys::default(),
             clock,
         }
     }
@@ -130,6 +124,7 @@ impl Authenticator {
         Ok(Caller {
             cluster: Arc::clone(&verified.cluster),
             subject: Arc::clone(&verified.claims.subject),
+            evidence: Arc::clone(&verified.evidence),
         })
     }
 
@@ -145,70 +140,72 @@ impl Authenticator {
             return Err(AuthnError::Subject(TokenError::OtherCluster));
         }
         let subject = Arc::clone(&verified.claims.subject);
-        let (namespace, name) = subject
-            .strip_prefix("system:serviceaccount:")
-            .and_then(|rest| rest.split_once(':'))
-            .ok_or(AuthnError::Subject(TokenError::NotAServiceAccount))?;
+        let account =
+            ServiceAccount::parse(&subject).ok_or(AuthnError::Subject(TokenError::NotAServiceAccount))?;
         Ok(Subject {
-            namespace: namespace.into(),
-            name: name.into(),
+            namespace: account.namespace.into(),
+            name: account.name.into(),
             audiences: verified.claims.among(&verified.cluster.config.subject_audiences),
             subject: Arc::clone(&subject),
         })
     }
 
     fn verify(&self, token: &str, purpose: Purpose) -> Result<Arc<Verified>, TokenError> {
-        let now = self.clock.now();
-        let mut hash = [0; digest::SHA256_OUTPUT_LEN];
-        hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
-        let remembered = self
-            .remembered
-            .get(&hash)
-            .filter(|verified| verified.is_by_current_keys());
-        let verified = if let Some(verified) = remembered {
+        let now = self.clock.moment();
+        let hash = memory::hash(token);
+        let verified = if let Some(verified) = self.memory.recall(&hash, now) {
             verified
         } else {
             let verified = Arc::new(self.verify_signature(token, now)?);
-            self.remembered.insert(hash, Arc::clone(&verified));
+            self.memory.remember(hash, Arc::clone(&verified));
             verified
         };
         // Signature apart, nothing is taken from memory: time and purpose are judged on every request.
-        verified.claims.check(purpose, &verified.cluster.config, now)?;
+        verified
+            .claims
+            .check(purpose, &verified.cluster.config, now.wall)?;
         Ok(verified)
     }
 
-    fn verify_signature(&self, token: &str, now: SystemTime) -> Result<Verified, TokenError> {
+    fn verify_signature(&self, token: &str, now: Moment) -> Result<Verified, TokenError> {
         let unverified = token::read_unverified(token)?;
-        let mut candidates = self
-            .clusters
-            .iter()
-            .filter(|cluster| cluster.config.issuer == unverified.issuer)
-            .peekable();
-        if candidates.peek().is_none() {
+        let of_issuer = || {
+            self.clusters
+                .iter()
+                .filter(|cluster| cluster.config.issuer == unverified.issuer)
+        };
+        if of_issuer().next().is_none() {
             return Err(TokenError::UnknownIssuer);
         }
         let (mut keys_missing, mut strangers) = (false, Vec::new());
-        for cluster in candidates {
+        for cluster in of_issuer() {
             let Some(keys) = cluster.keys.current() else {
                 keys_missing = true;
                 continue;
             };
             for key in keys.matching(unverified.key_id.as_deref(), unverified.algorithm) {
-                if let Ok(claims) = verify(token, key) {
-                    return Ok(Verified {
-                        cluster: Arc::clone(cluster),
-                        keys: Arc::clone(&keys),
-                        claims,
-                    });
+                match verify(token, key) {
+                    // The next key, or the next cluster with one of the same name.
+                    Err(TokenError::Signature) => {}
+                    // This key has signed it, and what it has signed is this.
+                    signed => {
+                        return signed.map(|claims| Verified {
+                            cluster: Arc::clone(cluster),
+                            keys: Arc::clone(&keys),
+                            evidence: Arc::new(key.evidence(&claims)),
+                            claims,
+                            at: now,
+                        });
+                    }
                 }
             }
             if !keys.has(unverified.key_id.as_deref()) {
-                strangers.push(cluster);
+                strangers.push(&cluster.keys);
             }
         }
-        // Nobody's key: perhaps one of these clusters has a new one.
-        for cluster in strangers {
-            cluster.keys.miss(now);
+        if !strangers.is_empty() {
+            let all: Vec<_> = of_issuer().map(|cluster| &cluster.keys).collect();
+            self.unknown_keys.noticed(&all, &strangers, now.monotonic);
         }
         Err(if keys_missing {
             TokenError::KeysUnavailable

@@ -8,7 +8,10 @@ use runtime::Failure;
 
 use crate::{
     args::ConfigArgs,
-    config::{self, ClusterConfig, Config, ConfigError, EgressConfig, Grant, Identity, KeySource},
+    config::{
+        self, AuditConfig, AuditSink, ClusterConfig, Config, ConfigError, EgressConfig, Grant, Identity,
+        KeySource, OnBlocked,
+    },
 };
 
 /// Checks a configuration and prints what it found.
@@ -42,6 +45,7 @@ impl Display for Summary<'_> {
             clouds,
             policy,
             egress,
+            audit,
         } = self.0;
         writeln!(
             f,
@@ -71,7 +75,8 @@ impl Display for Summary<'_> {
             .iter()
             .try_for_each(|identity| write_identity(f, identity))?;
         policy.grants.iter().try_for_each(|grant| write_grant(f, grant))?;
-        write_egress(f, egress)
+        write_egress(f, egress)?;
+        write_audit(f, audit)
     }
 }
 
@@ -82,10 +87,18 @@ fn write_cluster(f: &mut fmt::Formatter<'_>, cluster: &ClusterConfig) -> fmt::Re
     };
     let (name, issuer) = (&cluster.name, &cluster.issuer);
     let (syncers, operators) = (cluster.syncers.len(), cluster.operators.len());
-    writeln!(
+    write!(
         f,
         "cluster {name}: issuer {issuer}; keys {keys}; syncers: {syncers}, operators: {operators}"
-    )
+    )?;
+    if !cluster.workloads.namespaces().is_empty() {
+        let namespaces = cluster.workloads.namespaces();
+        write!(
+            f,
+            "; workloads of namespaces {namespaces:?} may ask for themselves"
+        )?;
+    }
+    writeln!(f)
 }
 
 fn write_identity(f: &mut fmt::Formatter<'_>, identity: &Identity) -> fmt::Result {
@@ -135,6 +148,33 @@ fn write_egress(f: &mut fmt::Formatter<'_>, egress: &EgressConfig) -> fmt::Resul
         writeln!(f, "egress trusts a CA bundle beside the system's")?;
     }
     writeln!(f, "egress to the metadata service: {}", egress.imds_endpoint)
+}
+
+fn write_audit(f: &mut fmt::Formatter<'_>, audit: &AuditConfig) -> fmt::Result {
+    let AuditConfig {
+        sink,
+        on_blocked,
+        key,
+        strangers_per_second,
+    } = audit;
+    let sink = match sink {
+        AuditSink::Off => return writeln!(f, "audit: off"),
+        AuditSink::Stdout => "standard output".to_owned(),
+        AuditSink::File(path) => path.display().to_string(),
+    };
+    let on_blocked = match on_blocked {
+        OnBlocked::Continue => "answered",
+        OnBlocked::Refuse => "refused",
+    };
+    let key = match key {
+        Some(key) => format!("key {}", key.id()),
+        None => "a key that ends with the process".to_owned(),
+    };
+    writeln!(
+        f,
+        "audit to {sink}: fingerprints by {key}; calls are {on_blocked} while it is blocked; strangers: \
+         {strangers_per_second} per second"
+    )
 }
 
 #[cfg(test)]

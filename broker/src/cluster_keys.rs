@@ -6,10 +6,14 @@ use std::{
     sync::Arc,
 };
 
-use runtime::{Clock, Shutdown, admin::Readiness, tasks::Spawner};
+use runtime::{
+    Clock, Shutdown,
+    admin::Readiness,
+    tasks::{Spawner, spawn_detached},
+};
 
 use crate::{
-    authn::{Cluster, KeyRing, KeyStore, Member, SharedKey, keep_fresh},
+    authn::{Cluster, KeyFiles, KeyRing, KeyStore, Member, SharedKey, keep_fresh},
     config::{ClusterConfig, JwksUrl, KeySource},
 };
 
@@ -18,6 +22,7 @@ pub struct ClusterKeys {
     spawner: Spawner,
     ring: Arc<KeyRing>,
     clock: Arc<dyn Clock>,
+    files: Option<KeyFiles>,
     fetched: BTreeMap<Source, Fetched>,
 }
 
@@ -37,8 +42,15 @@ impl ClusterKeys {
             spawner,
             ring: Arc::default(),
             clock,
+            files: None,
             fetched: BTreeMap::new(),
         }
+    }
+
+    /// The same, with what is fetched kept in files too.
+    #[must_use]
+    pub fn kept_in(self, files: Option<KeyFiles>) -> Self {
+        Self { files, ..self }
     }
 
     /// Takes `configs` in place of the clusters before. With `readiness`, the process is ready once each URL was tried;
@@ -71,6 +83,7 @@ impl ClusterKeys {
                 self.start(member(cluster), source, readiness);
             }
         }
+        self.remove_other_files();
         Ok(clusters)
     }
 
@@ -91,6 +104,18 @@ impl ClusterKeys {
         });
     }
 
+    /// In the background: files that are not removed are not used either.
+    fn remove_other_files(&self) {
+        let Some(files) = &self.files else {
+            return;
+        };
+        let sources = self.fetched.keys();
+        let wanted = sources
+            .map(|(name, source)| files.of(name, &source.url))
+            .collect();
+        drop(spawn_detached(files.clone().keep_only(wanted)));
+    }
+
     fn start(&mut self, member: Member, source: Source, readiness: Option<&Readiness>) {
         let tried =
             readiness.map(|readiness| readiness.gate(format!("signing keys of cluster {}", member.cluster)));
@@ -99,9 +124,10 @@ impl ClusterKeys {
             keys: member.keys.clone(),
             stop: stop.clone(),
         };
-        let (_name, url) = &source;
+        let (name, url) = &source;
+        let file = self.files.as_ref().map(|files| files.of(name, &url.url));
         let (ring, clock) = (Arc::clone(&self.ring), Arc::clone(&self.clock));
-        let task = keep_fresh(member, url.clone(), ring, clock, tried, stop);
+        let task = keep_fresh(member, url.clone(), file, ring, clock, tried, stop);
         self.spawner.spawn_until(&fetched.stop, "signing keys", task);
         self.fetched.insert(source, fetched);
     }
@@ -126,7 +152,7 @@ mod tests {
     use runtime::{SystemClock, Tasks};
 
     use super::*;
-    use crate::authn::test_keys::Signer;
+    use crate::{authn::test_keys::Signer, config::Workloads};
 
     fn config(name: &str, keys: KeySource) -> ClusterConfig {
         ClusterConfig {
@@ -137,6 +163,7 @@ mod tests {
             subject_audiences: vec!["api://AzureCRTokenExchange".into()],
             syncers: vec!["system:serviceaccount:acrpull-system:acrpull-syncer".into()],
             operators: Vec::new(),
+            workloads: Workloads::default(),
             default_tenant: None,
             tenant_ceiling: Vec::new(),
             registry_ceiling: Vec::new(),

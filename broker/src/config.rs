@@ -3,11 +3,13 @@
 //! [`file`] is what people write, field by field; [`load`] reads it, resolves relative paths against the file's own
 //! directory and turns it into the types below, in which nothing is left to parse. Every refusal names the field.
 
+mod audit;
 mod clouds;
 mod file;
 mod identities;
 mod load;
 mod pattern;
+mod workloads;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -15,10 +17,12 @@ use proto::types::{RegistryHost, TenantId};
 use url::Url;
 
 use crate::authn::KeySet;
+pub use audit::{AuditConfig, AuditSink, OnBlocked};
 pub use clouds::{Cloud, Clouds};
 pub use identities::{Application, Identity, IdentitySource};
 pub use load::{ConfigError, FILE_FIELD, Loaded, load};
 pub use pattern::Pattern;
+pub use workloads::Workloads;
 
 /// Everything that the file says.
 #[derive(Debug)]
@@ -31,6 +35,8 @@ pub struct Config {
     pub policy: Policy,
     /// How Azure is reached.
     pub egress: EgressConfig,
+    /// What is recorded of decisions, and where.
+    pub audit: AuditConfig,
 }
 
 /// One cluster.
@@ -50,6 +56,8 @@ pub struct ClusterConfig {
     pub syncers: Vec<String>,
     /// The `sub`s that may call FleetService and see all of Explain.
     pub operators: Vec<String>,
+    /// The ServiceAccounts that may ask for themselves.
+    pub workloads: Workloads,
     /// Tenant of federated identities that name none.
     pub default_tenant: Option<TenantId>,
     /// Tenants that federated requests may name; empty means any.

@@ -9,6 +9,7 @@ use crate::{
     access::NotPermitted,
     authn::{AuthnError, TokenError},
     authz::Denied,
+    own_account::NotItself,
     request::InvalidField,
 };
 
@@ -79,7 +80,9 @@ impl From<AuthnError> for CredentialError {
             | AuthnError::Subject(TokenError::KeysUnavailable) => Reason::ClusterKeysUnavailable,
             AuthnError::Caller(
                 TokenError::Missing
+                | TokenError::Several
                 | TokenError::Malformed
+                | TokenError::Claims
                 | TokenError::OtherCluster
                 | TokenError::Expired
                 | TokenError::NotYetValid
@@ -88,7 +91,9 @@ impl From<AuthnError> for CredentialError {
             ) => Reason::CallerUnauthenticated,
             AuthnError::Subject(
                 TokenError::Missing
+                | TokenError::Several
                 | TokenError::Malformed
+                | TokenError::Claims
                 | TokenError::UnknownIssuer
                 | TokenError::Signature
                 | TokenError::OtherCluster
@@ -109,6 +114,12 @@ impl From<AuthnError> for CredentialError {
 
 impl From<NotPermitted> for CredentialError {
     fn from(error: NotPermitted) -> Self {
+        Self::new(Reason::CallerNotPermitted, error.to_string())
+    }
+}
+
+impl From<NotItself> for CredentialError {
+    fn from(error: NotItself) -> Self {
         Self::new(Reason::CallerNotPermitted, error.to_string())
     }
 }

@@ -6,26 +6,19 @@ mod levels;
 use proto::v1;
 
 use crate::{
+    access::Role,
     authn::{AuthnError, Caller, Subject},
     authz::{self, Denied, Permit, TokenSource},
     config::Policy,
     credentials::ChainState,
     error::CredentialError,
     live::Snapshot,
+    own_account,
     request::{DockerConfigRequest, IdentitySelector, RequestedIdentity, SubjectToken},
 };
 
 /// Grants that are named to an operator at most; more than this nobody reads.
 const MAX_NAMED_GRANTS: usize = 20;
-
-/// Whom it is explained to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reader {
-    /// A syncer: learns nothing about the policy that a refusal would not tell it.
-    Syncer,
-    /// An operator: learns the names of identities and grants, and need not show the subject token.
-    Operator,
-}
 
 /// What is checked, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +26,7 @@ enum Check {
     Caller,
     Request,
     SubjectToken,
+    OwnAccount,
     Cloud,
     Registry,
     Namespace,
@@ -51,9 +45,10 @@ struct Walk {
 }
 
 /// Explains `message` to `asks`, as a request of `caller`: the same one, or for an operator the same one as if it were of
-/// another cluster.
+/// another cluster. An operator learns the names of identities and grants, and need not show the subject token; nobody
+/// else learns more about the policy than a refusal would tell.
 pub fn explain(
-    reader: Reader,
+    reader: Role,
     asks: &Caller,
     caller: &Caller,
     message: v1::GetDockerConfigRequest,
@@ -91,14 +86,14 @@ impl Walk {
     /// The way of a real request once its caller is known, with a step for each check.
     fn permit(
         &mut self,
-        reader: Reader,
+        reader: Role,
         caller: &Caller,
         message: v1::GetDockerConfigRequest,
         live: &Snapshot,
     ) -> Result<Permit, CredentialError> {
         let demand = match reader {
-            Reader::Syncer => SubjectToken::Required,
-            Reader::Operator => SubjectToken::Optional,
+            Role::Syncer | Role::Workload => SubjectToken::Required,
+            Role::Operator => SubjectToken::Optional,
         };
         let parsed = DockerConfigRequest::parse(message, demand);
         let request = parsed.map_err(|error| self.denied(Check::Request, error.into(), &[]))?;
@@ -110,6 +105,11 @@ impl Walk {
         let subject = self
             .subject(caller, &request, live)
             .map_err(|error| self.denied(Check::SubjectToken, error.into(), checks))?;
+        if reader == Role::Workload {
+            own_account::check(caller, subject.as_ref(), &request)
+                .map_err(|other| self.denied(Check::OwnAccount, other.into(), checks))?;
+            self.step(Check::OwnAccount, v1::Verdict::Passed, "it asks for itself");
+        }
         let permit = authz::permit(caller, subject.as_ref(), &request, &live.clouds, &live.policy);
         match permit {
             Ok(permit) => {
@@ -120,7 +120,7 @@ impl Walk {
                         passed_text(*check, &request, Some(&permit)),
                     );
                 }
-                if reader == Reader::Operator
+                if reader == Role::Operator
                     && let (Some(grant), Some(step)) = (permit.grant(), self.steps.last_mut())
                 {
                     grant.clone_into(&mut step.grant);
@@ -136,7 +136,7 @@ impl Walk {
                 }
                 let error = CredentialError::from(denied);
                 let error = match (reader, at) {
-                    (Reader::Operator, Check::Grant) => CredentialError {
+                    (Role::Operator, Check::Grant) => CredentialError {
                         message: format!("{}; {}", error.message, near(&request, &live.policy)).into(),
                         ..error
                     },
@@ -218,6 +218,7 @@ impl Check {
             Self::Caller => "caller",
             Self::Request => "request",
             Self::SubjectToken => "subject_token",
+            Self::OwnAccount => "own_account",
             Self::Cloud => "cloud",
             Self::Registry => "registry",
             Self::Namespace => "namespace",
@@ -261,7 +262,7 @@ fn passed_text(check: Check, request: &DockerConfigRequest, permit: Option<&Perm
             Some(TokenSource::BrokerOwned(_)) | None => "it is one that this cluster may use".to_owned(),
         },
         Check::Grant => "a grant allows all of it".to_owned(),
-        Check::Caller | Check::Request | Check::SubjectToken => String::new(),
+        Check::Caller | Check::Request | Check::SubjectToken | Check::OwnAccount => String::new(),
     }
 }
 

@@ -178,6 +178,7 @@ mod tests {
     use crate::{
         authn::{KeySet, KeyStore, test_keys::Signer},
         config::ClusterConfig,
+        config::Workloads,
     };
 
     fn request(set: impl FnOnce(&mut InvalidateRequest)) -> InvalidateRequest {
@@ -196,6 +197,7 @@ mod tests {
             // As long as such lists get.
             syncers: vec!["system:serviceaccount:acrpull-system:acrpull-syncer".into(); 20],
             operators: Vec::new(),
+            workloads: Workloads::default(),
             default_tenant: None,
             tenant_ceiling: Vec::new(),
             registry_ceiling: Vec::new(),

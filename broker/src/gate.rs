@@ -41,13 +41,20 @@ pub async fn gate(State(service): State<Service>, request: Request, next: Next) 
         Err(unlisted) => return refuse_unlisted(wire, &unlisted, &request),
     };
     let request = limited(request, wire, rule);
-    let Admits::Only(_roles) = rule.admits else {
+    let Admits::Only(roles) = rule.admits else {
         return next.run(request).await;
     };
     let span = span(wire, rule);
     propagation::continue_trace(&span, request.headers());
     let authenticated = async {
-        match service.admit(wire, rule, request.headers()) {
+        let peer = request
+            .extensions()
+            .get::<Arc<Conduct>>()
+            .and_then(|connection| connection.peer());
+        match service
+            .admit(wire, rule.call, roles, request.headers(), peer)
+            .await
+        {
             Ok(admitted) => {
                 // Now, and not when it is answered: that may take half a minute, in which the caller needs its seat.
                 if let Some(connection) = request.extensions().get::<Arc<Conduct>>() {
@@ -68,12 +75,14 @@ async fn let_in(wire: WireFormat, admitted: Admitted, mut request: Request, next
             Reason::InvalidRequest,
             "the content type must be application/json",
         ));
+        record.write().await;
         return problem::media_type(&request, JSON);
     }
     request.extensions_mut().insert(admitted);
     let response = next.run(request).await;
     if response.extensions().get::<Panicked>().is_some() {
         record.fail(&CredentialError::titled(Reason::Internal));
+        record.write().await;
         return response;
     }
     if record.is_settled() {
@@ -84,6 +93,7 @@ async fn let_in(wire: WireFormat, admitted: Admitted, mut request: Request, next
         return response;
     };
     record.fail(&error);
+    record.write().await;
     refusal(wire, &error)
 }
 
@@ -126,6 +136,7 @@ fn span(wire: WireFormat, rule: &Rule) -> Span {
             otel.kind = "server",
             rpc.system.name = "grpc",
             acrpull.caller = tracing::field::Empty,
+            acrpull.caller.role = tracing::field::Empty,
             acrpull.cluster = tracing::field::Empty,
             acrpull.binding.namespace = tracing::field::Empty,
             acrpull.binding.name = tracing::field::Empty,
@@ -139,6 +150,7 @@ fn span(wire: WireFormat, rule: &Rule) -> Span {
             http.request.method = route.map(|(method, _path)| method.as_str()),
             http.route = route.map(|(_method, path)| path),
             acrpull.caller = tracing::field::Empty,
+            acrpull.caller.role = tracing::field::Empty,
             acrpull.cluster = tracing::field::Empty,
             acrpull.binding.namespace = tracing::field::Empty,
             acrpull.binding.name = tracing::field::Empty,

@@ -3,14 +3,16 @@
 //!
 //! A request passes these files in this order:
 //! [`gate`] (listed in [`access`], and by whom: [`authn`]) -> [`grpc`] or [`http`] (decode) -> [`service`] ->
-//! [`request`] (what) -> [`authz`] (may it; pure) ->
+//! [`request`] (what) -> [`own_account`] and [`authz`] (may it; pure) ->
 //! [`credentials`] -> [`cache`] (one fetch for all who wait) -> [`azure`] -> [`expiry`] (until when; pure) ->
-//! [`docker_config`] (the bytes; pure). Whatever goes wrong becomes one [`error::CredentialError`].
+//! [`docker_config`] (the bytes; pure). Whatever goes wrong becomes one [`error::CredentialError`], and whatever was
+//! decided one record of the [`audit`].
 //!
 //! [`run`] is the only place where the parts are put together.
 
 pub mod access;
 pub mod args;
+pub mod audit;
 pub mod authn;
 pub mod authz;
 pub mod azure;
@@ -30,6 +32,7 @@ pub mod http;
 pub mod live;
 pub mod metrics;
 pub mod openapi;
+pub mod own_account;
 pub mod reload;
 pub mod request;
 pub mod serve;
@@ -48,12 +51,14 @@ use runtime::{
 };
 
 use args::RunArgs;
+use audit::Audit;
+use authn::KeyFiles;
 use azure::Azure;
 pub use check_config::check_config;
 use cluster_keys::ClusterKeys;
 use config::{ConfigError, Loaded};
 use credentials::Credentials;
-use metrics::{ConfigMetrics, ConnectionMetrics, Metrics};
+use metrics::{AuditMetrics, ConfigMetrics, ConnectionMetrics, Metrics};
 use reload::Reloader;
 use serve::{Certificate, ConnectionLimits, TlsFiles};
 use service::Service;
@@ -72,17 +77,19 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
         admin_address,
         tls_cert_file,
         tls_key_file,
+        state_dir,
         max_connections,
         max_connection_age,
         telemetry,
     } = args;
     let Loaded { config, files } = config::load(&config_args.config);
-    let config = config.map_err(|error| failure(&config_args.config, error))?;
+    let mut config = config.map_err(|error| failure(&config_args.config, error))?;
     let tls_files = TlsFiles {
         cert: tls_cert_file,
         key: tls_key_file,
     };
     let (certificate, noted_tls_files) = Certificate::load(&tls_files)?;
+    let key_files = state_dir.as_deref().map(key_files).transpose()?;
     // Every port is bound before anything starts: a port in use is an error, not a broken replica.
     let listener = listen::bind("--listen-address", listen_address)?;
     let admin_listener = listen::bind("--admin-address", admin_address)?;
@@ -99,6 +106,13 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let connection_metrics = ConnectionMetrics::register(&mut registry);
     let config_metrics = ConfigMetrics::register(&mut registry, clock.now());
 
+    let (audit, writer_end) = Audit::start(
+        std::mem::take(&mut config.audit),
+        Arc::clone(&clock),
+        AuditMetrics::register(&mut registry),
+    )?;
+    tasks.spawn_to_the_end("audit writer", writer_end.wait());
+    tasks.spawn("audit summary", audit.clone().follow(shutdown.clone()));
     let azure = Azure::new(
         &config.egress,
         &config.clouds,
@@ -108,8 +122,9 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     .map_err(|error| Failure::usage("the configuration's egress section").source(error))?;
     let reloader = Reloader::start(
         config,
-        ClusterKeys::new(tasks.spawner(), Arc::clone(&clock)),
+        ClusterKeys::new(tasks.spawner(), Arc::clone(&clock)).kept_in(key_files),
         &readiness,
+        audit.clone(),
         Arc::clone(&clock),
         config_metrics,
     )?;
@@ -118,7 +133,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
         "cache maintenance",
         maintain(credentials.clone(), shutdown.clone()),
     );
-    let service = Service::new(reloader.live(), credentials, metrics);
+    let service = Service::new(reloader.live(), credentials, metrics, audit.clone());
     tasks.spawn(
         "configuration reload",
         reloader.follow(config_args.config, files, shutdown.clone()),
@@ -144,7 +159,9 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let admin = admin::router(registry, readiness, shutdown.clone());
     tasks.spawn_to_the_end("admin server", admin::serve(admin_listener, admin)?);
     tracing::info!(%listen_address, %admin_address, "serving");
-    tasks.run_until_done(serve::DRAIN + Duration::from_secs(5)).await
+    let ended = tasks.run_until_done(serve::DRAIN + Duration::from_secs(5)).await;
+    audit.close().await;
+    ended
 }
 
 /// Connections are open files: what was asked for must be possible, or it would fail when it matters most.
@@ -160,6 +177,15 @@ fn limits(max_connections: u32, max_age: Duration) -> Result<ConnectionLimits, F
     Ok(ConnectionLimits {
         max_connections: max_connections as usize,
         max_age,
+    })
+}
+
+/// A folder that cannot be written is found out now, and not in the outage that it is for.
+fn key_files(folder: &Path) -> Result<KeyFiles, Failure> {
+    KeyFiles::open(folder).map_err(|error| {
+        Failure::runtime(format!("cannot use --state-dir {}", folder.display()))
+            .source(error)
+            .remedy("name a folder that the user of this process can write, or leave the flag out")
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use broker::args::{BrokerArgs, Command};
+use broker::args::{AuditCommand, BrokerArgs, Command};
 use runtime::{Failure, failure};
 
 fn main() -> ExitCode {
@@ -17,6 +17,9 @@ fn main() -> ExitCode {
 fn run(args: BrokerArgs) -> Result<(), Failure> {
     match args.command {
         Command::CheckConfig(args) => broker::check_config(&args),
+        Command::Audit {
+            command: AuditCommand::Fingerprint(args),
+        } => broker::audit::command::fingerprint(&args),
         Command::Run(args) => {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()

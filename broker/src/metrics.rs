@@ -1,5 +1,6 @@
 //! Every metric of the broker. Labels come from enums and from the names of configured clusters, never from a request.
 
+mod audit;
 mod process;
 mod upstream;
 
@@ -18,6 +19,7 @@ use prometheus_client::{
 use proto::Reason;
 
 use crate::access::Call;
+pub use audit::{AuditMetrics, AuditOutcome};
 pub use process::{Closed, ConfigMetrics, ConnectionMetrics, TlsFailure};
 pub use upstream::UpstreamMetrics;
 

@@ -138,10 +138,11 @@ fn who(admits: Admits) -> String {
                 .iter()
                 .map(|role| match role {
                     Role::Syncer => "syncers",
+                    Role::Workload => "workloads that ask for themselves",
                     Role::Operator => "operators",
                 })
                 .collect();
-            format!("For {}.", names.join(" and "))
+            format!("For {}.", names.join(", "))
         }
     }
 }

@@ -4,13 +4,14 @@
 //!
 //! Followed are the file and every file that it names, by content. Not reloaded is what the way to Azure was built from:
 //! a changed `egress` section is reported and the rest is taken, because a grant that was withdrawn must not wait for a
-//! restart; a new registry domain is refused, because nothing yet guards which addresses its names may mean.
+//! restart; so is another sink of the audit log, whose other settings are taken; a new registry domain is refused, because nothing yet guards which addresses its names may mean.
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use runtime::{Clock, Failure, Shutdown, admin::Readiness, error_chain::ErrorChain, file_watch::ReadFiles};
 
 use crate::{
+    audit::Audit,
     authn::{Authenticator, SharedKey},
     cluster_keys::ClusterKeys,
     config::{self, Clouds, Config, ConfigError, EgressConfig, Loaded},
@@ -24,6 +25,7 @@ pub struct Reloader {
     keys: ClusterKeys,
     egress: EgressConfig,
     registry_domains: BTreeSet<String>,
+    audit: Audit,
     clock: Arc<dyn Clock>,
     metrics: ConfigMetrics,
 }
@@ -37,6 +39,7 @@ impl Reloader {
         config: Config,
         mut keys: ClusterKeys,
         readiness: &Readiness,
+        audit: Audit,
         clock: Arc<dyn Clock>,
         metrics: ConfigMetrics,
     ) -> Result<Self, Failure> {
@@ -45,6 +48,7 @@ impl Reloader {
             clouds,
             policy,
             egress,
+            audit: _started_already,
         } = config;
         let clusters = keys
             .adopt(clusters, Some(readiness))
@@ -60,6 +64,7 @@ impl Reloader {
             keys,
             egress,
             registry_domains,
+            audit,
             clock,
             metrics,
         })
@@ -95,6 +100,7 @@ impl Reloader {
             clouds,
             policy,
             egress,
+            audit,
         } = config;
         if let Some(domain) = domains(&clouds).difference(&self.registry_domains).next() {
             return Err(refused(
@@ -109,6 +115,7 @@ impl Reloader {
         if egress != self.egress {
             tracing::warn!("egress has changed and takes effect with the next start; the rest is in use");
         }
+        self.audit.adopt(audit);
         tracing::info!(
             clusters = clusters.len(),
             identities = policy.identities.len(),

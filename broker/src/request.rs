@@ -17,6 +17,8 @@ const MAX_ENTRIES: usize = 64;
 /// Longest namespace and object names (RFC 1123 label and subdomain).
 const MAX_NAMESPACE_CHARS: usize = 63;
 const MAX_NAME_CHARS: usize = 253;
+/// A UUID has 36; what Kubernetes writes there is opaque (apimachinery `types.UID`).
+const MAX_UID_CHARS: usize = 128;
 
 /// 2100-01-01, since 1970. A later expiry is no expiry, and arithmetic with it could overflow.
 const LATEST_EXPIRY: Duration = Duration::from_secs(4_102_444_800);
@@ -27,6 +29,8 @@ pub struct DockerConfigRequest {
     pub namespace: String,
     /// Name of the binding, for logs.
     pub binding: String,
+    /// Its UID, for the audit.
+    pub binding_uid: String,
     /// ServiceAccounts that will be linked to the Secret.
     pub service_accounts: Vec<String>,
     /// Where the token will be used.
@@ -162,13 +166,16 @@ impl DockerConfigRequest {
             rejected_fingerprint,
             force,
         } = message;
-        let v1::BindingReference {
-            namespace,
-            name,
-            uid: _for_the_audit,
-        } = binding.ok_or_else(|| InvalidField::new("binding", "must be set"))?;
+        let v1::BindingReference { namespace, name, uid } =
+            binding.ok_or_else(|| InvalidField::new("binding", "must be set"))?;
         bounded_name("binding.namespace", &namespace, MAX_NAMESPACE_CHARS)?;
         bounded_name("binding.name", &name, MAX_NAME_CHARS)?;
+        if uid.len() > MAX_UID_CHARS {
+            return Err(InvalidField::new(
+                "binding.uid",
+                "must have at most 128 characters",
+            ));
+        }
         if service_accounts.is_empty() || service_accounts.len() > MAX_ENTRIES {
             return Err(InvalidField::new("service_accounts", "must have 1 to 64 entries"));
         }
@@ -185,6 +192,7 @@ impl DockerConfigRequest {
         Ok(Self {
             namespace,
             binding: name,
+            binding_uid: uid,
             service_accounts,
             registry: parse("registry", &registry)?,
             scopes: scopes

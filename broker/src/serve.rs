@@ -99,9 +99,9 @@ pub fn serve(
                 () = shutdown.started() => break,
             };
             match accepted {
-                Ok((stream, _address)) => {
+                Ok((stream, address)) => {
                     if let Some(seat) = seats.take().await {
-                        admit(stream, seat, &certificate, limits.max_age, &terms);
+                        admit(stream, seat.of(address), &certificate, limits.max_age, &terms);
                     }
                 }
                 Err(error) => pause_after(&error, &shutdown).await,

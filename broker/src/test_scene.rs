@@ -2,6 +2,7 @@
 //! over sockets and counts.
 
 mod fake_azure;
+pub(crate) mod wire;
 
 use std::{
     sync::{Arc, LazyLock},
@@ -17,9 +18,16 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use crate::{
+    audit::{
+        Audit,
+        test_log::{self, TestLog},
+    },
     authn::{Authenticator, Cluster, KeyStore, test_keys::Signer},
     azure::Azure,
-    config::{Clouds, ClusterConfig, Grant, Identity, IdentitySource, KeySource, Pattern, Policy},
+    config::{
+        AuditConfig, Clouds, ClusterConfig, Grant, Identity, IdentitySource, KeySource, Pattern, Policy,
+        Workloads,
+    },
     credentials::Credentials,
     live::{Live, Snapshot},
     metrics::Metrics,
@@ -32,24 +40,28 @@ pub(crate) const NOW: u64 = 1_795_000_000;
 pub(crate) const SYNCER: &str = "system:serviceaccount:acrpull-system:acrpull-syncer";
 pub(crate) const OPERATOR: &str = "system:serviceaccount:platform:operator";
 pub(crate) const NOBODY: &str = "system:serviceaccount:web:app";
+pub(crate) const WORKLOAD: &str = "system:serviceaccount:self-service:app";
 pub(crate) const CLIENT: &str = "33333333-3333-3333-3333-000000000001";
 pub(crate) const REGISTRY: &str = "prod.azurecr.io";
 const TENANT: &str = "22222222-2222-2222-2222-222222222222";
-const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
-const CALLER_AUDIENCE: &str = "acrpull-broker";
-const SUBJECT_AUDIENCE: &str = "api://AzureCRTokenExchange";
+pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+pub(crate) const CALLER_AUDIENCE: &str = "acrpull-broker";
+pub(crate) const SUBJECT_AUDIENCE: &str = "api://AzureCRTokenExchange";
 
 /// Keys of the two clusters: made once, because that takes a while.
 static EAST: LazyLock<Signer> = LazyLock::new(|| Signer::new("east-1"));
 static WEST: LazyLock<Signer> = LazyLock::new(|| Signer::new("west-1"));
 
-/// Two clusters, `east` and `west`, of one issuer. East has the syncer, the operator, and a grant for namespace `web`.
+/// Two clusters, `east` and `west`, of one issuer. East has the syncer, the operator, workloads in namespace
+/// `self-service`, and a grant for that namespace and `web`.
 pub(crate) struct Scene {
     pub(crate) router: Router,
     pub(crate) service: Service,
     pub(crate) azure: FakeAzure,
     pub(crate) live: Live,
     registry: Registry,
+    audit: Audit,
+    log: TestLog,
 }
 
 /// What the configuration has of east.
@@ -77,21 +89,34 @@ impl Shape {
 
 impl Scene {
     pub(crate) async fn new() -> Self {
+        Self::with(Live::new(snapshot(Shape::WHOLE)), AuditConfig::default()).await
+    }
+
+    /// The same, with a configuration of the test's own.
+    pub(crate) async fn over(live: Live) -> Self {
+        Self::with(live, AuditConfig::default()).await
+    }
+
+    /// One whose audit log is as `config` says, but in memory.
+    pub(crate) async fn with_audit(config: AuditConfig) -> Self {
+        Self::with(Live::new(snapshot(Shape::WHOLE)), config).await
+    }
+
+    async fn with(live: Live, config: AuditConfig) -> Self {
         runtime::tls::install_crypto_provider();
         let clock = clock();
-        let first = snapshot(Shape::WHOLE);
         let azure = FakeAzure::start(REGISTRY, NOW).await;
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         let upstream = Azure::new(
             &azure.egress(),
-            &first.clouds,
+            &live.current().clouds,
             Arc::clone(&clock),
             metrics.upstream(),
         );
         let credentials = Credentials::new(Arc::new(upstream.unwrap()), clock, &metrics);
-        let live = Live::new(first);
-        let service = Service::new(live.clone(), credentials, metrics);
+        let (audit, log) = test_log::audit(config, &mut registry);
+        let service = Service::new(live.clone(), credentials, metrics, audit.clone());
         let (router, _health) = serve::router(service.clone()).await;
         Self {
             router,
@@ -99,6 +124,8 @@ impl Scene {
             azure,
             live,
             registry,
+            audit,
+            log,
         }
     }
 
@@ -126,6 +153,29 @@ impl Scene {
             .await
     }
 
+    /// Every line of the audit log so far.
+    pub(crate) async fn lines(&self) -> Vec<Value> {
+        self.audit.written().await;
+        self.log.lines()
+    }
+
+    /// The records of calls among them.
+    pub(crate) async fn records(&self) -> Vec<Value> {
+        let mut lines = self.lines().await;
+        lines.retain(|line| line["event"] == "decision");
+        lines
+    }
+
+    /// Sums up strangers, as the process does from time to time.
+    pub(crate) async fn sum_up(&self) {
+        self.audit.sum_up_now().await;
+    }
+
+    /// Where the audit log is written.
+    pub(crate) fn log(&self) -> &TestLog {
+        &self.log
+    }
+
     /// All metrics, as they are scraped.
     pub(crate) fn metrics(&self) -> String {
         let mut text = String::new();
@@ -147,9 +197,9 @@ impl Answer {
 /// The configuration, with what `shape` says of east.
 pub(crate) fn snapshot(shape: Shape) -> Snapshot {
     let syncers: &[&str] = if shape.has_syncer { &[SYNCER] } else { &[] };
-    let mut clusters = vec![cluster("west", &WEST, &[SYNCER], &[])];
+    let mut clusters = vec![cluster("west", &WEST, &[SYNCER], &[], &[])];
     if shape.has_east {
-        clusters.insert(0, cluster("east", &EAST, syncers, &[OPERATOR]));
+        clusters.insert(0, cluster("east", &EAST, syncers, &[OPERATOR], &["self-*"]));
     }
     let clouds = Clouds::new(Vec::new());
     let mut policy = policy(&clouds);
@@ -174,8 +224,12 @@ pub(crate) fn token(subject: &str) -> String {
 
 /// A ServiceAccount's token to be exchanged, of east or of west.
 pub(crate) fn subject_token(cluster: &str, subject: &str) -> String {
-    let signer = if cluster == "east" { &EAST } else { &WEST };
-    signer.sign(&claims(subject, SUBJECT_AUDIENCE))
+    signer(cluster).sign(&claims(subject, SUBJECT_AUDIENCE))
+}
+
+/// The key of a cluster.
+pub(crate) fn signer(cluster: &str) -> &'static Signer {
+    if cluster == "east" { &EAST } else { &WEST }
 }
 
 /// A request with a body of JSON, as `subject` or without a token.
@@ -217,11 +271,18 @@ pub(crate) fn federated_request(subject_token: &str) -> Value {
     })
 }
 
-fn claims(subject: &str, audience: &str) -> Value {
+/// What a good token says.
+pub(crate) fn claims(subject: &str, audience: &str) -> Value {
     json!({"iss": ISSUER, "sub": subject, "aud": [audience], "iat": NOW, "nbf": NOW, "exp": NOW + 86400})
 }
 
-fn cluster(name: &str, signer: &Signer, syncers: &[&str], operators: &[&str]) -> Arc<Cluster> {
+fn cluster(
+    name: &str,
+    signer: &Signer,
+    syncers: &[&str],
+    operators: &[&str],
+    workloads: &[&str],
+) -> Arc<Cluster> {
     let listed = |subs: &[&str]| subs.iter().map(|sub| (*sub).to_owned()).collect();
     let config = ClusterConfig {
         name: name.into(),
@@ -231,6 +292,7 @@ fn cluster(name: &str, signer: &Signer, syncers: &[&str], operators: &[&str]) ->
         subject_audiences: vec![SUBJECT_AUDIENCE.into()],
         syncers: listed(syncers),
         operators: listed(operators),
+        workloads: Workloads::of(workloads.iter().map(|text| Pattern::new(text)).collect()),
         default_tenant: None,
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
@@ -254,7 +316,7 @@ fn policy(clouds: &Clouds) -> Policy {
     let grant = Grant {
         name: "web-reads-team".into(),
         clusters: vec!["east".into()],
-        namespaces: vec![Pattern::new("web")],
+        namespaces: vec![Pattern::new("web"), Pattern::new("self-service")],
         service_accounts: vec![Pattern::new("app")],
         identity: "team-web".into(),
         registries: vec![REGISTRY.parse().unwrap()],

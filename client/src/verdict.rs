@@ -35,9 +35,12 @@ impl Verdict {
             };
         }
         let may_differ = match reason_of(status) {
-            // What one replica lacks and another may have: the cluster's keys, room. All else is the same everywhere; above all
+            // What one replica lacks and another may have: the cluster's keys, room, a log that takes records. All else is the same everywhere; above all
             // what Azure said, which would only be asked twice. A time to wait is for the replica that said it.
-            Some(reason) => matches!(reason, Reason::ClusterKeysUnavailable | Reason::Overloaded),
+            Some(reason) => matches!(
+                reason,
+                Reason::ClusterKeysUnavailable | Reason::Overloaded | Reason::AuditUnavailable
+            ),
             // Not an answer of ours: a proxy, or a server that is shutting down.
             None => {
                 !asks_for_patience(status)
@@ -108,7 +111,12 @@ mod tests {
     #[test]
     fn verdict_on_an_answer_of_the_broker_is_definitive_unless_replicas_may_differ() {
         for reason in Reason::ALL {
-            let expected = if [Reason::ClusterKeysUnavailable, Reason::Overloaded].contains(reason) {
+            let of_one_replica = [
+                Reason::ClusterKeysUnavailable,
+                Reason::Overloaded,
+                Reason::AuditUnavailable,
+            ];
+            let expected = if of_one_replica.contains(reason) {
                 Verdict::Elsewhere
             } else {
                 Verdict::Definitive

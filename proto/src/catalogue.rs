@@ -165,6 +165,9 @@ catalogue! {
     /// A limit of the broker was reached.
     Overloaded = "OVERLOADED", ResourceExhausted, 429, Transient, PlatformTeam,
         "the broker is at one of its limits";
+    /// The record of the call could not be written, and the configuration says that then nothing is handed out.
+    AuditUnavailable = "AUDIT_UNAVAILABLE", Unavailable, 503, Transient, PlatformTeam,
+        "the broker's audit log is blocked";
     /// A fault of the broker.
     Internal = "INTERNAL", Internal, 500, Transient, PlatformTeam,
         "the broker failed";

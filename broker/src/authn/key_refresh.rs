@@ -3,7 +3,10 @@
 //! Good keys stay until newer good ones arrive: an API server that is down does not lock its own cluster out. They do
 //! not stay for ever: whoever can keep their source silent must not keep a key alive that was withdrawn.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use runtime::{Clock, Shutdown, admin::Gate, error_chain::ErrorChain};
 use tokio::time::Instant;
@@ -11,6 +14,7 @@ use tokio::time::Instant;
 use super::{
     KeyRing, KeySet,
     jwks_fetch::{FetchError, fetch},
+    key_files::{Confirmed, KeyFile},
     key_ring::{Member, SharedKey},
 };
 use crate::config::JwksUrl;
@@ -22,7 +26,7 @@ const RETRY_PERIODS: (Duration, Duration) = (Duration::from_secs(15), Duration::
 /// Each wait is drawn from 1 ± this, so that replicas and clusters do not ask in step.
 const JITTER: f64 = 0.1;
 /// Keys that their source has not confirmed for this long are dropped (guarantee A7).
-const KEPT_UNCONFIRMED: Duration = Duration::from_secs(24 * 3600);
+pub(super) const KEPT_UNCONFIRMED: Duration = Duration::from_secs(24 * 3600);
 
 /// Why a refresh brought nothing.
 #[derive(Debug, thiserror::Error)]
@@ -46,15 +50,26 @@ impl RefreshError {
 /// What is known between two attempts.
 #[derive(Debug, Default)]
 struct Progress {
-    confirmed_at: Option<Instant>,
+    confirmed: Option<Confirmation>,
     failures: u32,
 }
 
-/// Fetches the keys of `member` now and then until `stop`. Opens `tried` after the first attempt, whatever came of it: an
-/// issuer without keys answers its own callers, and keeps nobody else waiting.
+/// When the keys were last confirmed, by two clocks. The time of day may be set back, and the other one stands still
+/// while the machine sleeps: what has passed by the one that says more has passed.
+#[derive(Debug)]
+struct Confirmation {
+    at: SystemTime,
+    /// Age of the confirmation when it was noted; what was read from a file has one.
+    age: Duration,
+    noted_at: Instant,
+}
+
+/// Fetches the keys of `member` now and then until `stop`. Those of `file` are good meanwhile. Opens `tried` after the
+/// first attempt, whatever came of it: an issuer without keys answers its own callers, and keeps nobody else waiting.
 pub async fn keep_fresh(
     member: Member,
     source: JwksUrl,
+    file: Option<KeyFile>,
     ring: Arc<KeyRing>,
     clock: Arc<dyn Clock>,
     tried: Option<Gate>,
@@ -64,6 +79,7 @@ pub async fn keep_fresh(
         &member,
         &ring,
         &*clock,
+        file.as_ref(),
         || fetch(&source),
         || {
             if let Some(gate) = &tried {
@@ -85,11 +101,18 @@ async fn refresh<F: Future<Output = Result<KeySet, FetchError>>>(
     member: &Member,
     ring: &KeyRing,
     clock: &dyn Clock,
+    file: Option<&KeyFile>,
     mut fetch: impl FnMut() -> F,
     tried: impl Fn(),
 ) {
     let mut progress = Progress::default();
+    if let Some(file) = file
+        && let Some(kept) = file.read(clock.now()).await
+    {
+        progress.resume(member, ring, kept, clock.now());
+    }
     loop {
+        member.keys.tried(clock.monotonic());
         let fetched = fetch().await.map_err(RefreshError::Fetch);
         let admitted = fetched.and_then(|keys| ring.admit(member, keys).map_err(RefreshError::Shared));
         match &admitted {
@@ -97,10 +120,19 @@ async fn refresh<F: Future<Output = Result<KeySet, FetchError>>>(
             Ok(false) => {}
             Err(error) => progress.report(member, error),
         }
-        let outcome = admitted.as_ref().map(|_changed| clock.now());
+        let now = clock.now();
+        let outcome = admitted.as_ref().map(|_changed| now);
         member.keys.fetched(outcome.map_err(RefreshError::as_str));
         tried();
-        let wait = progress.after(admitted.is_ok(), member);
+        let had_keys = progress.confirmed.is_some();
+        let wait = progress.after(admitted.is_ok(), member, now);
+        if let Some(file) = file {
+            match member.keys.current() {
+                Some(keys) if admitted.is_ok() => file.write(&keys, now).await,
+                None if had_keys => file.remove().await,
+                Some(_) | None => {}
+            }
+        }
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = member.keys.refetch_wanted() => {}
@@ -108,12 +140,42 @@ async fn refresh<F: Future<Output = Result<KeySet, FetchError>>>(
     }
 }
 
+impl Confirmation {
+    fn of(at: SystemTime, now: SystemTime) -> Self {
+        Self {
+            at,
+            age: now.duration_since(at).unwrap_or_default(),
+            noted_at: Instant::now(),
+        }
+    }
+
+    fn age(&self, now: SystemTime) -> Duration {
+        let by_wall = now.duration_since(self.at).unwrap_or_default();
+        by_wall.max(self.age + self.noted_at.elapsed())
+    }
+}
+
 impl Progress {
+    /// Goes on with keys that an earlier process has fetched, unless another cluster has one of them.
+    fn resume(&mut self, member: &Member, ring: &KeyRing, kept: Confirmed, now: SystemTime) {
+        let Confirmed { keys, at } = kept;
+        match ring.admit(member, keys) {
+            Ok(_changed) => {
+                self.confirmed = Some(Confirmation::of(at, now));
+                member.keys.fetched(Ok(at));
+                tracing::info!(cluster = %member.cluster, "signing keys taken from the file of an earlier run");
+            }
+            Err(shared) => {
+                tracing::warn!(cluster = %member.cluster, error = %shared, "the kept signing keys are refused");
+            }
+        }
+    }
+
     /// Takes note of an attempt; how long to wait for the next one.
-    fn after(&mut self, succeeded: bool, member: &Member) -> Duration {
+    fn after(&mut self, succeeded: bool, member: &Member, now: SystemTime) -> Duration {
         if succeeded {
             *self = Self {
-                confirmed_at: Some(Instant::now()),
+                confirmed: Some(Confirmation::of(now, now)),
                 failures: 0,
             };
             return jittered(REFRESH_PERIOD);
@@ -121,12 +183,12 @@ impl Progress {
         let (first, last) = RETRY_PERIODS;
         let wait = jittered(first.saturating_mul(1 << self.failures.min(8)).min(last));
         self.failures = self.failures.saturating_add(1);
-        let Some(confirmed_at) = self.confirmed_at else {
+        let Some(confirmed) = &self.confirmed else {
             return wait;
         };
-        let left = KEPT_UNCONFIRMED.saturating_sub(confirmed_at.elapsed());
+        let left = KEPT_UNCONFIRMED.saturating_sub(confirmed.age(now));
         if left.is_zero() {
-            self.confirmed_at = None;
+            self.confirmed = None;
             member.keys.clear();
             tracing::error!(
                 cluster = %member.cluster,

@@ -1,7 +1,7 @@
 //! The keys of a cluster at this moment, swapped as a whole.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -9,10 +9,6 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 
 use super::KeySet;
-
-/// An unknown key id asks for fresh keys at most this often, whatever came of the last attempt (guarantee A7): it may be
-/// a rotation, or a flood of forgeries.
-const MISS_COOLDOWN: Duration = Duration::from_secs(60);
 
 /// Holds the keys; none before the first successful fetch. Cheap to clone, and clones hold the same keys: they outlive a
 /// configuration whose successor has the same source of keys.
@@ -22,9 +18,16 @@ pub struct KeyStore(Arc<State>);
 #[derive(Debug, Default)]
 struct State {
     current: ArcSwapOption<KeySet>,
-    last_miss_at: Mutex<Option<SystemTime>>,
+    attempts: Mutex<Attempts>,
     fetches: Mutex<Fetches>,
     refetch: Notify,
+}
+
+/// When they were last fetched or asked for, by the monotonic clock.
+#[derive(Debug, Clone, Copy, Default)]
+struct Attempts {
+    tried_at: Option<Duration>,
+    asked_at: Option<Duration>,
 }
 
 /// How fetching the keys went, where they are fetched.
@@ -88,18 +91,33 @@ impl KeyStore {
         }
     }
 
-    /// A token named a key that is not here.
-    pub(super) fn miss(&self, now: SystemTime) {
-        let mut last = self.0.last_miss_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let cooling = last.is_some_and(|at| now.duration_since(at).is_ok_and(|since| since < MISS_COOLDOWN));
-        if !cooling {
-            *last = Some(now);
-            self.0.refetch.notify_one();
-        }
+    /// They are being fetched now.
+    pub(crate) fn tried(&self, now: Duration) {
+        self.attempts().tried_at = Some(now);
+    }
+
+    /// When they were last fetched, with success or not; never, where nobody fetches them.
+    pub(super) fn tried_at(&self) -> Option<Duration> {
+        self.attempts().tried_at
+    }
+
+    /// Asks for fresh ones at once.
+    pub(super) fn ask(&self, now: Duration) {
+        self.attempts().asked_at = Some(now);
+        self.0.refetch.notify_one();
+    }
+
+    /// When they were last asked for.
+    pub(super) fn asked_at(&self) -> Option<Duration> {
+        self.attempts().asked_at
+    }
+
+    fn attempts(&self) -> MutexGuard<'_, Attempts> {
+        self.0.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until fresh keys are asked for.
-    pub(super) async fn refetch_wanted(&self) {
+    pub(crate) async fn refetch_wanted(&self) {
         self.0.refetch.notified().await;
     }
 }

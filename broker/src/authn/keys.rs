@@ -9,6 +9,8 @@ use jsonwebtoken::{
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse},
 };
 
+use super::{Evidence, token::Claims};
+
 /// A JWKS is a few keys of a few hundred bytes; more than this is not one.
 pub(super) const MAX_JWKS_BYTES: usize = 256 * 1024;
 /// Keys of one cluster at most: each is a signature check that a forged token can cost.
@@ -26,6 +28,8 @@ pub(super) struct Key {
     pub(super) algorithm: Algorithm,
     pub(super) decoding: DecodingKey,
     thumbprint: Vec<u8>,
+    /// Its public part, to be written down again.
+    jwk: Jwk,
 }
 
 /// Why a document is not a usable key set.
@@ -84,6 +88,13 @@ impl KeySet {
             .filter(move |key| key.algorithm == algorithm && key.id.as_deref() == id)
     }
 
+    /// The document that publishes these keys and no others.
+    pub(super) fn document(&self) -> JwkSet {
+        JwkSet {
+            keys: self.0.iter().map(|key| key.jwk.clone()).collect(),
+        }
+    }
+
     pub(super) fn has(&self, id: Option<&str>) -> bool {
         id.is_none() || self.0.iter().any(|key| key.id.as_deref() == id)
     }
@@ -106,6 +117,15 @@ impl fmt::Debug for KeySet {
 }
 
 impl Key {
+    /// That this key has verified the token with these claims.
+    pub(super) fn evidence(&self, claims: &Claims) -> Evidence {
+        Evidence {
+            key_id: self.id.clone(),
+            key_thumbprint: URL_SAFE_NO_PAD.encode(&self.thumbprint),
+            token_id: claims.id.clone(),
+        }
+    }
+
     /// The algorithm follows from the type of the key, never from the token: a public RSA key is not an HMAC secret.
     fn from_jwk(jwk: &Jwk) -> Option<Self> {
         let for_signatures = matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature));
@@ -126,6 +146,7 @@ impl Key {
             algorithm,
             decoding,
             thumbprint,
+            jwk: jwk.clone(),
         })
     }
 }

@@ -41,9 +41,19 @@ impl Signer {
     }
 
     pub(crate) fn sign(&self, claims: &Value) -> String {
-        let mut header = Header::new(Algorithm::RS256);
-        header.kid = self.jwk["kid"].as_str().map(str::to_owned);
-        jsonwebtoken::encode(&header, claims, &self.key).unwrap()
+        self.sign_as(&self.header(Algorithm::RS256), claims)
+    }
+
+    /// The header that it signs with, for another algorithm.
+    pub(crate) fn header(&self, algorithm: Algorithm) -> Header {
+        Header {
+            kid: self.jwk["kid"].as_str().map(str::to_owned),
+            ..Header::new(algorithm)
+        }
+    }
+
+    pub(crate) fn sign_as(&self, header: &Header, claims: &Value) -> String {
+        jsonwebtoken::encode(header, claims, &self.key).unwrap()
     }
 
     /// A key that its JWKS gives no `kid`.
@@ -54,7 +64,7 @@ impl Signer {
     }
 
     pub(crate) fn sign_without_kid(&self, claims: &Value) -> String {
-        jsonwebtoken::encode(&Header::new(Algorithm::RS256), claims, &self.key).unwrap()
+        self.sign_as(&Header::new(Algorithm::RS256), claims)
     }
 
     pub(crate) fn jwks(&self) -> KeySet {

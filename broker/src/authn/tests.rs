@@ -8,7 +8,10 @@ use runtime::clock::ManualClock;
 use serde_json::{Value, json};
 
 use super::{test_keys::Signer, *};
-use crate::{access::Role, config::KeySource};
+use crate::{
+    access::{self, Role},
+    config::{KeySource, Pattern, Workloads},
+};
 
 const NOW: u64 = 1_795_000_000;
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
@@ -25,6 +28,7 @@ fn cluster(name: &str, signer: &Signer) -> Arc<Cluster> {
         subject_audiences: vec![SUBJECT_AUDIENCE.into()],
         syncers: vec![SYNCER.into()],
         operators: Vec::new(),
+        workloads: Workloads::default(),
         default_tenant: None,
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
@@ -153,6 +157,48 @@ fn a1_remembered_token_still_expires() {
 }
 
 #[test]
+fn a1_signature_is_verified_anew_after_three_minutes_by_either_clock() {
+    let signer = Signer::new("a");
+    let (authenticator, clock) = authenticator(vec![cluster("first", &signer)]);
+    let token = signer.sign(&with(claims(CALLER_AUDIENCE), "exp", json!(NOW + 86400)));
+    let is_remembered = || {
+        let known = authenticator.memory.recall(&memory::hash(&token), clock.moment());
+        known.is_some()
+    };
+    authenticator.caller(&token).unwrap();
+    clock.advance(memory::REMEMBERED_FOR / 2);
+    authenticator.caller(&token).unwrap();
+    assert!(is_remembered());
+    clock.advance(memory::REMEMBERED_FOR / 2);
+    assert!(!is_remembered(), "use does not prolong it");
+    authenticator.caller(&token).unwrap();
+    assert!(is_remembered());
+    // The machine slept: only the time of day has gone on.
+    clock.set(clock.now() + memory::REMEMBERED_FOR);
+    assert!(!is_remembered());
+    authenticator.caller(&token).unwrap();
+    // Somebody sets the time of day back: the other clock has gone on.
+    clock.advance(memory::REMEMBERED_FOR);
+    clock.set(clock.now() - 2 * memory::REMEMBERED_FOR);
+    assert!(!is_remembered());
+}
+
+#[test]
+fn a1_signed_token_without_what_every_token_says_is_refused_for_that() {
+    let signer = Signer::new("a");
+    let (authenticator, _) = authenticator(vec![cluster("first", &signer)]);
+    for missing in ["sub", "aud", "exp"] {
+        let mut claims = claims(CALLER_AUDIENCE);
+        claims.as_object_mut().unwrap().remove(missing);
+        assert_eq!(
+            authenticator.caller(&signer.sign(&claims)).unwrap_err(),
+            AuthnError::Caller(TokenError::Claims),
+            "{missing}"
+        );
+    }
+}
+
+#[test]
 fn a6_remembered_token_of_a_key_that_is_gone_is_refused() {
     let (old, new) = (Signer::new("a"), Signer::new("b"));
     let cluster = cluster("first", &old);
@@ -183,6 +229,26 @@ fn a5_roles_of_a_caller_are_those_of_its_own_cluster() {
     assert_eq!(roles(&signer, "system:serviceaccount:web:app"), [false, false]);
     // The same name in a cluster that does not list it is nobody.
     assert_eq!(roles(&other_signer, operator), [false, false]);
+}
+
+#[test]
+fn a5_syncer_in_a_namespace_of_workloads_stays_a_syncer() {
+    let signer = Signer::new("a");
+    let mut first = cluster("first", &signer);
+    Arc::get_mut(&mut first).unwrap().config.workloads = Workloads::of(vec![Pattern::new("acrpull-*")]);
+    let (authenticator, _) = authenticator(vec![first]);
+    let role = |sub: &str| {
+        let token = signer.sign(&with(claims(CALLER_AUDIENCE), "sub", json!(sub)));
+        let caller = authenticator.caller(&token).unwrap();
+        access::check(&caller, &[Role::Syncer, Role::Workload]).ok()
+    };
+    assert_eq!(role(SYNCER), Some(Role::Syncer));
+    assert_eq!(
+        role("system:serviceaccount:acrpull-system:other"),
+        Some(Role::Workload)
+    );
+    assert_eq!(role("system:serviceaccount:web:app"), None);
+    assert_eq!(role("system:node:acrpull-1"), None);
 }
 
 #[test]
@@ -223,6 +289,8 @@ fn subject_is_of_the_callers_cluster_or_refused() {
 fn a7_unknown_key_id_asks_for_fresh_keys_once_a_minute() {
     let (signer, stranger) = (Signer::new("a"), Signer::new("z"));
     let cluster = cluster("first", &signer);
+    // Somebody fetches for it.
+    cluster.keys.tried(Duration::ZERO);
     let (authenticator, clock) = authenticator(vec![Arc::clone(&cluster)]);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()

@@ -5,8 +5,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use jsonwebtoken::{Algorithm, Validation};
+use jsonwebtoken::{Algorithm, Validation, errors::ErrorKind};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::keys::Key;
 use crate::config::ClusterConfig;
@@ -22,6 +23,9 @@ pub enum TokenError {
     /// None was sent.
     #[error("no bearer token was sent")]
     Missing,
+    /// More than one was sent: which of them counts is not for the sender to leave open.
+    #[error("more than one authorization header was sent")]
+    Several,
     /// Not a JWT, or an unsigned one, or one with an algorithm that is not accepted.
     #[error("it is not a JWT signed with RS256 or ES256")]
     Malformed,
@@ -34,6 +38,9 @@ pub enum TokenError {
     /// No key of a cluster with this issuer has signed it.
     #[error("its signature is not by a key of a configured cluster")]
     Signature,
+    /// Signed by a key of a cluster, and without what every token must say.
+    #[error("it has no sub, aud or exp, or has them in another form")]
+    Claims,
     /// Of another cluster than the caller.
     #[error("it is of another cluster than the caller")]
     OtherCluster,
@@ -72,6 +79,7 @@ pub(super) struct Unverified {
 #[derive(Debug)]
 pub(super) struct Claims {
     pub(super) subject: Arc<str>,
+    pub(super) id: Option<String>,
     audiences: Vec<String>,
     expires_at: SystemTime,
     not_before: Option<SystemTime>,
@@ -88,6 +96,7 @@ struct RawClaims {
     aud: OneOrMany,
     exp: u64,
     nbf: Option<u64>,
+    jti: Option<Value>,
 }
 
 /// RFC 7519 section 4.1.3: `aud` is a string or an array of strings.
@@ -105,7 +114,8 @@ pub(super) fn read_unverified(token: &str) -> Result<Unverified, TokenError> {
         return Err(TokenError::Malformed);
     }
     let header = jsonwebtoken::decode_header(token).map_err(malformed)?;
-    if !matches!(header.alg, Algorithm::RS256 | Algorithm::ES256) {
+    // What `crit` lists must be understood or refused (RFC 7515 section 4.1.11), and nothing is.
+    if header.crit.is_some() || !matches!(header.alg, Algorithm::RS256 | Algorithm::ES256) {
         return Err(TokenError::Malformed);
     }
     let claims: IssuerClaim = jsonwebtoken::dangerous::insecure_decode_claims(token).map_err(malformed)?;
@@ -116,7 +126,8 @@ pub(super) fn read_unverified(token: &str) -> Result<Unverified, TokenError> {
     })
 }
 
-/// Verifies the signature with one key. The algorithm is the key's, whatever the header says.
+/// Verifies the signature with one key. The algorithm is the key's, whatever the header says. Any error but
+/// [`TokenError::Signature`] is about what the key has signed.
 pub(super) fn verify(token: &str, key: &Key) -> Result<Claims, TokenError> {
     let mut validation = Validation::new(key.algorithm);
     // Time and audience are ours to check: with the clock of this process, on every request, remembered token or not.
@@ -125,15 +136,24 @@ pub(super) fn verify(token: &str, key: &Key) -> Result<Claims, TokenError> {
     validation.validate_aud = false;
     validation.required_spec_claims.clear();
     let claims = jsonwebtoken::decode::<RawClaims>(token, &key.decoding, &validation)
-        .map_err(|_error| TokenError::Signature)?
+        .map_err(|error| {
+            // The header has been read before, and the claims are read after the signature is verified.
+            if matches!(error.kind(), ErrorKind::Json(_)) {
+                TokenError::Claims
+            } else {
+                TokenError::Signature
+            }
+        })?
         .claims;
     let at = |seconds| {
         UNIX_EPOCH
             .checked_add(Duration::from_secs(seconds))
-            .ok_or(TokenError::Malformed)
+            .ok_or(TokenError::Claims)
     };
     Ok(Claims {
         subject: claims.sub.into(),
+        // An id that is no text is none, and no reason to refuse a token that is good.
+        id: claims.jti.and_then(|id| id.as_str().map(str::to_owned)),
         audiences: match claims.aud {
             OneOrMany::One(audience) => vec![audience],
             OneOrMany::Many(audiences) => audiences,

@@ -7,7 +7,7 @@ use proto::types::ResourceId;
 use super::*;
 use crate::{
     authn::{Cluster, KeySet, KeyStore},
-    config::{ClusterConfig, IdentitySource, KeySource, Pattern},
+    config::{ClusterConfig, IdentitySource, KeySource, Pattern, Workloads},
     request::{CloudReference, Wish},
 };
 
@@ -53,6 +53,7 @@ fn rig() -> Rig {
         subject_audiences: vec!["api://AzureCRTokenExchange".into()],
         syncers: vec!["system:serviceaccount:acrpull-system:acrpull-syncer".into()],
         operators: Vec::new(),
+        workloads: Workloads::default(),
         default_tenant: Some(TENANT.parse().unwrap()),
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
@@ -63,7 +64,11 @@ fn rig() -> Rig {
     });
     let subject = Arc::from("system:serviceaccount:acrpull-system:acrpull-syncer");
     Rig {
-        caller: Caller { cluster, subject },
+        caller: Caller {
+            cluster,
+            subject,
+            evidence: Arc::default(),
+        },
         clouds,
         policy: Policy {
             identities: vec![identity],
@@ -81,6 +86,7 @@ fn owned_request() -> DockerConfigRequest {
     DockerConfigRequest {
         namespace: "web".into(),
         binding: "app".into(),
+        binding_uid: String::new(),
         service_accounts: vec!["app".into()],
         registry: "prod.azurecr.io".parse().unwrap(),
         scopes: ScopeSet::from_field("repository:team/app:pull").unwrap(),

@@ -1,8 +1,12 @@
 //! The configuration file as it is written. `docs/configuration.md` explains every field to the person who writes it.
 
+mod audit;
+
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use serde::Deserialize;
+
+pub(super) use audit::{Audit, AuditSink, OnBlocked};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -19,6 +23,8 @@ pub(super) struct File {
     pub(super) grants: Vec<Grant>,
     #[serde(default)]
     pub(super) egress: Egress,
+    #[serde(default)]
+    pub(super) audit: Audit,
 }
 
 #[derive(Debug, Deserialize)]
@@ -32,6 +38,7 @@ pub(super) struct Cluster {
     pub(super) syncers: Vec<String>,
     #[serde(default)]
     pub(super) operators: Vec<String>,
+    pub(super) workloads: Option<Workloads>,
     pub(super) default_tenant: Option<String>,
     #[serde(default)]
     pub(super) ceilings: Ceilings,
@@ -45,6 +52,12 @@ pub(super) struct Jwks {
     pub(super) url: Option<String>,
     pub(super) ca_bundle: Option<PathBuf>,
     pub(super) token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Workloads {
+    pub(super) namespaces: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -1,10 +1,12 @@
 //! From the file to [`Config`]: every reference resolved, every id parsed, every contradiction refused.
 
+mod audit;
 mod clouds;
 mod clusters;
 mod field;
 mod grants;
 mod identities;
+mod workloads;
 
 use std::{
     io,
@@ -13,6 +15,7 @@ use std::{
 
 use runtime::{error_chain::ErrorChain, file_watch::ReadFiles, tls};
 use url::Url;
+use zeroize::Zeroizing;
 
 use super::{Clouds, Config, EgressConfig, HostOverride, Pattern, Policy, file};
 pub use field::ConfigError;
@@ -61,18 +64,26 @@ impl Folder {
         self.path.join(path)
     }
 
-    fn read_text(&mut self, path: &Path, field: &str) -> Result<String, ConfigError> {
+    fn read(&mut self, path: &Path, field: &str) -> Result<Zeroizing<Vec<u8>>, ConfigError> {
         self.files
             .read(path)
-            .and_then(|content| {
-                String::from_utf8(content.to_vec())
-                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
-            })
-            .map_err(|source| ConfigError::Read {
-                field: field.to_owned(),
-                path: path.display().to_string(),
-                source,
-            })
+            .map_err(|source| unreadable(path, field, source))
+    }
+
+    fn read_text(&mut self, path: &Path, field: &str) -> Result<String, ConfigError> {
+        let content = self.read(path, field)?;
+        String::from_utf8(content.to_vec()).map_err(|error| {
+            let source = io::Error::new(io::ErrorKind::InvalidData, error.utf8_error());
+            unreadable(path, field, source)
+        })
+    }
+}
+
+fn unreadable(path: &Path, field: &str, source: io::Error) -> ConfigError {
+    ConfigError::Read {
+        field: field.to_owned(),
+        path: path.display().to_string(),
+        source,
     }
 }
 
@@ -90,6 +101,7 @@ fn config(folder: &mut Folder, file: file::File) -> Result<Config, ConfigError> 
         identities,
         grants,
         egress,
+        audit,
     } = file;
     if api_version != API_VERSION {
         return Err(content(
@@ -123,11 +135,13 @@ fn config(folder: &mut Folder, file: file::File) -> Result<Config, ConfigError> 
         grants::grant(field, grant, &identities, &clusters)
     })?;
     let egress = egress_of(folder, egress)?;
+    let audit = audit::audit(folder, audit)?;
     Ok(Config {
         clusters,
         clouds,
         policy: Policy { identities, grants },
         egress,
+        audit,
     })
 }
 

@@ -11,18 +11,20 @@ use std::{
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use prost::Message as _;
 use proto::{MAX_MESSAGE_BYTES, v1::GetDockerConfigRequest};
 use serde_json::json;
 use tokio::time::timeout;
 use tonic::Code;
-use tonic_types::StatusExt as _;
 
 use super::*;
 use crate::{
     access::{Role, TABLE},
-    test_scene::{Answer, NOBODY, OPERATOR, SYNCER, Scene, granted_request, http_request, token},
+    test_scene::{
+        NOBODY, OPERATOR, SYNCER, Scene, WORKLOAD, granted_request, http_request, token,
+        wire::{framed, grpc_request, reason, status},
+    },
 };
 
 /// A body that notices whether it is read.
@@ -36,35 +38,11 @@ fn watched_body() -> (Body, Arc<AtomicBool>) {
     (Body::from_stream(stream), was_read)
 }
 
-fn grpc_request(path: &str, bearer: Option<&str>, body: Body) -> Request<Body> {
-    let mut request = Request::post(path)
-        .header("content-type", "application/grpc")
-        .header("te", "trailers");
-    if let Some(token) = bearer {
-        request = request.header("authorization", format!("Bearer {token}"));
-    }
-    request.body(body).unwrap()
-}
-
-/// A message as gRPC frames it.
-fn framed(message: &[u8]) -> Body {
-    let length = u32::try_from(message.len()).unwrap();
-    let frame = [&[0][..], &length.to_be_bytes(), message].concat();
-    Body::from(frame)
-}
-
-fn status(answer: &Answer) -> Status {
-    Status::from_header_map(&answer.headers).unwrap()
-}
-
-fn reason(status: &Status) -> String {
-    status.get_details_error_info().unwrap().reason
-}
-
 /// Callers by whom the table knows them.
-fn callers(roles: &[Role]) -> [(&'static str, bool); 3] {
+fn callers(roles: &[Role]) -> [(&'static str, bool); 4] {
     [
         (SYNCER, roles.contains(&Role::Syncer)),
+        (WORKLOAD, roles.contains(&Role::Workload)),
         (OPERATOR, roles.contains(&Role::Operator)),
         (NOBODY, false),
     ]

@@ -219,7 +219,7 @@ async fn problem_names_reason_title_and_remedy() {
             "title": "this ServiceAccount may not call the broker",
             "status": 403,
             "detail": "system:serviceaccount:web:app may not make this call: the configuration does not list it among \
-                the syncers of cluster east",
+                the syncers or workloads of cluster east",
             "reason": "CALLER_NOT_PERMITTED",
             "retryAfterSeconds": null,
             "traceId": null,

@@ -1,5 +1,7 @@
 //! Real files, the real loop, virtual time: what is served before, and after, a change on the disk.
 
+mod hits;
+
 use std::{
     fs,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -8,14 +10,16 @@ use std::{
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use proto::{Reason, v1::GetDockerConfigRequest};
 use runtime::{Tasks, clock::ManualClock};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
 use crate::{
     access::{self, Role},
+    audit::test_log,
     authn::{Cluster, test_keys::Signer},
     authz,
+    config::AuditConfig,
     error::CredentialError,
     request::DockerConfigRequest,
 };
@@ -52,6 +56,7 @@ impl Scene {
             loaded.config.unwrap(),
             ClusterKeys::new(tasks.spawner(), Arc::clone(&clock)),
             &Readiness::default(),
+            test_log::audit(AuditConfig::default(), &mut Registry::default()).0,
             clock,
             metrics,
         )
@@ -139,14 +144,17 @@ fn grants() -> &'static str {
 }
 
 fn request() -> GetDockerConfigRequest {
-    serde_json::from_value(json!({
+    serde_json::from_value(request_json()).unwrap()
+}
+
+fn request_json() -> Value {
+    json!({
         "binding": {"namespace": "web", "name": "pull"},
         "serviceAccounts": ["app"],
         "registry": "prod.azurecr.io",
         "scopes": ["repository:app:pull"],
         "brokerOwned": {"clientId": CLIENT_ID},
-    }))
-    .unwrap()
+    })
 }
 
 /// A change reaches the disk, and then there is the time that the guarantee gives.

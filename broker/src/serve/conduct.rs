@@ -7,6 +7,7 @@
 //! What is refused here is refused in headers alone: a body could be held up by a peer that takes none of it.
 
 use std::{
+    net::SocketAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -72,6 +73,11 @@ impl Conduct {
         if !self.is_known.swap(true, Ordering::Relaxed) {
             self.seat.keep(cluster);
         }
+    }
+
+    /// The address on the other side.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.seat.peer()
     }
 
     pub(super) fn has_asked(&self) -> bool {

@@ -10,6 +10,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -25,6 +26,7 @@ pub(super) struct Seat {
     room: Arc<Room>,
     number: u64,
     displaced: Arc<Notify>,
+    peer: Option<SocketAddr>,
 }
 
 struct Room {
@@ -77,6 +79,7 @@ impl Seats {
             room: Arc::clone(room),
             number,
             displaced,
+            peer: None,
         })
     }
 
@@ -87,6 +90,18 @@ impl Seats {
 }
 
 impl Seat {
+    /// The same, for a connection from `peer`.
+    pub(super) fn of(self, peer: SocketAddr) -> Self {
+        let mut seat = self;
+        seat.peer = Some(peer);
+        seat
+    }
+
+    /// Who is on the other side: a caller, or a load balancer.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
     /// A caller of `cluster` was admitted: the connection keeps its seat. Not if it was told to leave already.
     pub(super) fn keep(&self, cluster: &Arc<str>) {
         self.room.guests().keep(self.number, cluster);

@@ -1,4 +1,6 @@
-//! Requests that are under way, and what changes meanwhile.
+//! The way of whole requests: who is let through, as what, and what changes meanwhile.
 
 mod deadline;
+mod forged;
 mod reload;
+mod workload;

@@ -1,4 +1,4 @@
-//! The metadata service and one registry, just enough to issue tokens, or to refuse them for want of a role.
+//! The metadata service, Entra ID and one registry, just enough to issue tokens, or to refuse them for want of a role.
 
 use std::{
     net::SocketAddr,
@@ -33,6 +33,8 @@ use crate::{
 /// Life of an access token.
 pub(crate) const ACCESS_TOKEN_SECONDS: u64 = 4500;
 const REFRESH_TOKEN_SECONDS: u64 = 10_800;
+/// The authority of the public cloud. It lives where the registry does.
+const AUTHORITY: &str = "login.microsoftonline.com";
 
 /// A running one. It ends with the test's runtime.
 pub(crate) struct FakeAzure {
@@ -76,10 +78,12 @@ impl FakeAzure {
     pub(crate) fn egress(&self) -> EgressConfig {
         EgressConfig {
             ca_bundle_pem: Some(self.ca_pem.clone().into_bytes()),
-            host_overrides: vec![HostOverride {
-                host: Pattern::new(&self.host),
-                address: self.registry,
-            }],
+            host_overrides: [&self.host, AUTHORITY]
+                .map(|host| HostOverride {
+                    host: Pattern::new(host),
+                    address: self.registry,
+                })
+                .into(),
             imds_endpoint: format!("http://{}", self.imds).parse().unwrap(),
         }
     }
@@ -128,7 +132,7 @@ impl World {
 
 fn serve_registry(host: &str, world: Arc<World>) -> (String, SocketAddr) {
     let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new([host.to_owned()])
+    let certificate = CertificateParams::new([host.to_owned(), AUTHORITY.to_owned()])
         .unwrap()
         .self_signed(&key)
         .unwrap();
@@ -144,6 +148,7 @@ fn serve_registry(host: &str, world: Arc<World>) -> (String, SocketAddr) {
     let router = Router::new()
         .route("/oauth2/exchange", post(exchange))
         .route("/oauth2/token", post(access_token))
+        .route("/{tenant}/oauth2/v2.0/token", post(federated_token))
         .with_state(world);
     let listener = listen::bind("", SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let address = listener.local_addr().unwrap();
@@ -177,6 +182,11 @@ async fn identity_token(State(world): State<Arc<World>>) -> Json<Value> {
         "resource": "https://containerregistry.azure.net",
         "token_type": "Bearer",
     }))
+}
+
+async fn federated_token(State(world): State<Arc<World>>) -> Json<Value> {
+    world.count();
+    Json(json!({"access_token": "entra-token", "expires_in": 86400, "token_type": "Bearer"}))
 }
 
 async fn exchange(State(world): State<Arc<World>>) -> Response {

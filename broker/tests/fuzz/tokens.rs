@@ -8,7 +8,7 @@ use std::{
 use broker::{
     access::{self, Role},
     authn::{Authenticator, Cluster, KeySet, KeyStore},
-    config::{ClusterConfig, KeySource},
+    config::{ClusterConfig, KeySource, Workloads},
 };
 use hostile::{document, fuzz, text};
 use runtime::clock::ManualClock;
@@ -59,6 +59,7 @@ fn rig() -> Rig {
         subject_audiences: vec![SUBJECT_AUDIENCE.into()],
         syncers: vec![SYNCER.into()],
         operators: Vec::new(),
+        workloads: Workloads::default(),
         default_tenant: None,
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),

@@ -3,7 +3,8 @@
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -25,7 +26,15 @@ const SYNCER: &str = "system:serviceaccount:acrpull-system:acrpull-syncer";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A key of a cluster's API server.
-pub(crate) struct Signer(EcdsaKeyPair);
+#[derive(Clone)]
+pub(crate) struct Signer(Arc<EcdsaKeyPair>);
+
+/// What a broker starts with beside its configuration.
+#[derive(Default)]
+pub(crate) struct Setup {
+    files: Vec<(&'static str, Vec<u8>)>,
+    is_piped: bool,
+}
 
 /// A running broker; killed when dropped.
 pub(crate) struct Broker {
@@ -40,7 +49,8 @@ pub(crate) struct Broker {
 
 impl Signer {
     pub(crate) fn new() -> anyhow::Result<Self> {
-        Ok(Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?))
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?;
+        Ok(Self(Arc::new(pair)))
     }
 
     /// The document that publishes it.
@@ -92,13 +102,46 @@ pub(crate) fn configuration(signer: &Signer, more: Value) -> anyhow::Result<Valu
     Ok(configuration)
 }
 
+impl Setup {
+    /// Standard output is a pipe.
+    pub(crate) fn piped() -> Self {
+        Self {
+            is_piped: true,
+            ..Self::default()
+        }
+    }
+
+    /// A file beside the configuration.
+    pub(crate) fn file(mut self, name: &'static str, content: &[u8]) -> Self {
+        self.files.push((name, content.to_vec()));
+        self
+    }
+}
+
 impl Broker {
     /// Starts one and waits until it is ready.
     pub(crate) async fn start(signer: Signer, configuration: &Value, flags: &[&str]) -> anyhow::Result<Self> {
+        Self::start_with(signer, configuration, flags, Setup::default()).await
+    }
+
+    /// The same with more around it.
+    pub(crate) async fn start_with(
+        signer: Signer,
+        configuration: &Value,
+        flags: &[&str],
+        setup: Setup,
+    ) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let ca_pem = write_files(folder.path(), configuration)?;
+        for (name, content) in setup.files {
+            std::fs::write(folder.path().join(name), content)?;
+        }
         let (address, admin) = (free_address()?, free_address()?);
-        let child = command(folder.path(), address, admin)
+        let mut command = command(folder.path(), address, admin);
+        if setup.is_piped {
+            command.stdout(Stdio::piped());
+        }
+        let child = command
             .args(flags)
             .spawn()
             .context("failed to start the broker")?;
@@ -156,8 +199,19 @@ impl Broker {
         token: &str,
         body: &Value,
     ) -> anyhow::Result<(u16, String)> {
+        self.ask_at("/v1/docker-config", client, token, body).await
+    }
+
+    /// The same at another route.
+    pub(crate) async fn ask_at(
+        &self,
+        path: &str,
+        client: &Client,
+        token: &str,
+        body: &Value,
+    ) -> anyhow::Result<(u16, String)> {
         let response = client
-            .post(format!("https://{}/v1/docker-config", self.address))
+            .post(format!("https://{}{path}", self.address))
             .bearer_auth(token)
             .header("content-type", "application/json")
             .body(body.to_string())
@@ -194,6 +248,16 @@ impl Broker {
         tokio::time::timeout(PATIENCE, ended)
             .await
             .context("the broker does not end")?
+    }
+
+    /// The other end of its standard output, once.
+    pub(crate) fn stdout(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
+    }
+
+    /// Where one of its files is.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
     /// What it has logged.

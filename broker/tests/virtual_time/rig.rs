@@ -18,7 +18,7 @@ use broker::{
         Azure, Transport,
         transport::{Answer, Endpoint, Stage, TransportError},
     },
-    config::{Clouds, ClusterConfig, Identity, KeySource, Policy},
+    config::{Clouds, ClusterConfig, Identity, KeySource, Policy, Workloads},
     credentials::{Credential, Credentials},
     error::CredentialError,
     expiry::FLOOR,
@@ -265,6 +265,7 @@ impl Rig {
         let request = DockerConfigRequest {
             namespace: ask.namespace.clone(),
             binding: "binding".to_owned(),
+            binding_uid: String::new(),
             service_accounts: vec!["app".to_owned()],
             registry: ask.registry.parse().unwrap(),
             scopes: ScopeSet::from_field(&ask.scope).unwrap(),
@@ -320,6 +321,7 @@ fn caller(jwks: &str) -> Caller {
         subject_audiences: vec![AUDIENCE.to_owned(), OTHER_AUDIENCE.to_owned()],
         syncers: vec!["system:serviceaccount:acrpull-system:acrpull-syncer".to_owned()],
         operators: Vec::new(),
+        workloads: Workloads::default(),
         default_tenant: None,
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
@@ -330,5 +332,6 @@ fn caller(jwks: &str) -> Caller {
             keys: KeyStore::default(),
         }),
         subject: "system:serviceaccount:acrpull-system:acrpull-syncer".into(),
+        evidence: Arc::default(),
     }
 }

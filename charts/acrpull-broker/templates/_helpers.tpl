@@ -115,6 +115,9 @@ operators:
 - {{ tpl . $ | quote }}
 {{- end }}
 {{- end }}
+{{- with .workloads.namespaces }}
+workloads: {namespaces: {{ toJson . }}}
+{{- end }}
 {{- with .defaultTenant }}
 defaultTenant: {{ . | quote }}
 {{- end }}
@@ -122,11 +125,29 @@ ceilings: {{ toJson .ceilings }}
 {{- end -}}
 {{- end -}}
 
-{{/* What the process reads of its configuration when it starts, and never again: how Azure is reached. */}}
+{{/* What the process reads of its configuration when it starts, and never again: how Azure is reached, where records go. */}}
 {{- define "acrpull-broker.egress" -}}
 {{- $egress := default dict .Values.config.egress -}}
 {{- $bundle := get .Values.configFiles (default "" $egress.caBundle) -}}
-{{- toJson (list .Values.config.clouds $egress .Values.egressCaBundle $bundle) -}}
+{{- toJson (list .Values.config.clouds $egress .Values.egressCaBundle $bundle .Values.audit.sink .Values.audit.file) -}}
+{{- end -}}
+
+{{/* The section audit of config.yaml; the key is mounted beside it. */}}
+{{- define "acrpull-broker.audit" -}}
+{{- with .Values.audit -}}
+{{- if eq .sink "file" }}
+sink: {file: {{ required "audit.file is empty: name the file on a mounted volume, or set audit.sink to stdout" .file | quote }}}
+{{- else if .file }}
+{{- fail "audit.file is set and audit.sink is not file: set audit.sink=file, or leave out audit.file" }}
+{{- else }}
+sink: {{ .sink | quote }}
+{{- end }}
+onBlocked: {{ .onBlocked }}
+strangersPerSecond: {{ .strangersPerSecond | int }}
+{{- if .existingSecret }}
+keyFile: audit/key
+{{- end }}
+{{- end -}}
 {{- end -}}
 
 {{/*
@@ -182,4 +203,6 @@ kind: BrokerConfiguration
 {{ dict $section . | toYaml }}
 {{- end }}
 {{- end }}
+audit:
+  {{- include "acrpull-broker.audit" . | trim | nindent 2 }}
 {{- end -}}

@@ -40,6 +40,16 @@ pub fn current_trace_id() -> Option<String> {
     (trace_id != opentelemetry::trace::TraceId::INVALID).then(|| trace_id.to_string())
 }
 
+/// The trace id that a request belongs to: of the current span when traces are on, else the caller's if `headers` name one.
+pub fn trace_id(headers: &HeaderMap) -> Option<String> {
+    current_trace_id().or_else(|| {
+        let parent = global::get_text_map_propagator(|propagator| propagator.extract(&Headers(headers)));
+        let span = parent.span();
+        let context = span.span_context();
+        context.is_valid().then(|| context.trace_id().to_string())
+    })
+}
+
 impl Extractor for Headers<'_> {
     fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key).and_then(|value| value.to_str().ok())

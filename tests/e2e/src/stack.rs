@@ -62,6 +62,8 @@ pub struct StackOptions {
     pub grants: Vec<Value>,
     /// `clusters` besides [`CLUSTER`].
     pub more_clusters: Vec<Value>,
+    /// Namespaces, as patterns, whose ServiceAccounts may ask the broker for themselves.
+    pub workloads: Vec<String>,
     /// Domains of registries that the syncer's chart lets bindings name.
     pub registry_domains: Vec<String>,
     /// `--log-level` of both processes.
@@ -96,6 +98,7 @@ impl Default for StackOptions {
             identities: Vec::new(),
             grants: Vec::new(),
             more_clusters: Vec::new(),
+            workloads: Vec::new(),
             registry_domains: vec!["azurecr.io".to_owned()],
             log_level: "info".to_owned(),
             v1beta1_defaults: Defaults::default(),

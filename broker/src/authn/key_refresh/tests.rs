@@ -2,15 +2,17 @@
 
 use std::{
     cell::{Cell, RefCell},
-    time::{SystemTime, UNIX_EPOCH},
+    path::Path,
+    time::UNIX_EPOCH,
 };
 
 use runtime::clock::ManualClock;
 
 use super::{
-    super::{KeyStore, test_keys::Signer},
+    super::{KeyStore, test_keys::Signer, unknown_keys::UnknownKeys},
     *,
 };
+use crate::authn::KeyFiles;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -23,6 +25,7 @@ struct Scene {
     asked_at: RefCell<Vec<Duration>>,
     tried: Cell<bool>,
     started_at: Instant,
+    file: Option<KeyFile>,
 }
 
 impl Scene {
@@ -41,6 +44,16 @@ impl Scene {
             asked_at: RefCell::default(),
             tried: Cell::new(false),
             started_at: Instant::now(),
+            file: None,
+        }
+    }
+
+    /// A process with a state folder, some time after another one.
+    fn after(folder: &Path, elapsed: Duration, published: Option<&Signer>) -> Self {
+        Self {
+            file: Some(file_in(folder, "https://weu-7.example/keys")),
+            clock: ManualClock::at(UNIX_EPOCH + elapsed),
+            ..Self::new(published)
         }
     }
 
@@ -55,6 +68,7 @@ impl Scene {
             &self.member,
             &self.ring,
             &self.clock,
+            self.file.as_ref(),
             || self.fetch(),
             || self.tried.set(true),
         );
@@ -76,8 +90,9 @@ impl Scene {
     }
 }
 
-fn at(seconds: u64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(seconds)
+fn file_in(folder: &Path, url: &str) -> KeyFile {
+    let files = KeyFiles::open(folder).unwrap();
+    files.of(&Arc::from("weu-7"), &url.parse().unwrap())
 }
 
 #[tokio::test(start_paused = true)]
@@ -127,8 +142,10 @@ async fn a7_unknown_key_id_costs_a_silent_source_one_attempt_a_minute() {
     scene
         .run(async {
             // A flood of forgeries, ten a second for ten minutes.
+            let unknown = UnknownKeys::default();
+            let keys = [&scene.member.keys];
             for tenth in 0..6000 {
-                scene.member.keys.miss(at(tenth / 10));
+                unknown.noticed(&keys, &keys, Duration::from_millis(tenth * 100));
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         })
@@ -155,7 +172,8 @@ async fn a7_unknown_key_id_brings_a_rotated_key_at_once() {
         .run(async {
             tokio::time::sleep(Duration::from_secs(60)).await;
             scene.published.replace(Some(new.jwks()));
-            scene.member.keys.miss(at(60));
+            let keys = [&scene.member.keys];
+            UnknownKeys::default().noticed(&keys, &keys, Duration::from_secs(60));
             tokio::time::sleep(Duration::from_millis(1)).await;
             assert!(scene.has_keys_of(&new));
         })
@@ -180,4 +198,86 @@ async fn r4_issuer_that_is_silent_counts_as_tried() {
     let scene = Scene::new(None);
     scene.run(tokio::time::sleep(Duration::from_secs(1))).await;
     assert!(scene.tried.get());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a7_restart_in_an_outage_goes_on_with_the_keys_of_the_file() {
+    let (folder, signer) = (tempfile::tempdir().unwrap(), Signer::new("a"));
+    let second = Duration::from_secs(1);
+    let first = Scene::after(folder.path(), Duration::ZERO, Some(&signer));
+    first.run(tokio::time::sleep(second)).await;
+    assert!(first.has_keys_of(&signer));
+
+    let restarted = Scene::after(folder.path(), 20 * HOUR, None);
+    restarted
+        .run(async {
+            tokio::time::sleep(second).await;
+            assert!(
+                restarted.has_keys_of(&signer),
+                "at once, and the source is silent"
+            );
+            assert_eq!(restarted.member.keys.fetches().succeeded_at, Some(UNIX_EPOCH));
+            // The 24 h count from the confirmation, not from the restart.
+            let until = |at: Duration| tokio::time::sleep_until(restarted.started_at + at);
+            until(Duration::from_secs(4 * 3600 - 1)).await;
+            assert!(restarted.has_keys_of(&signer));
+            until(Duration::from_secs(4 * 3600 + 1)).await;
+            assert!(restarted.member.keys.current().is_none(), "dropped");
+        })
+        .await;
+    // And they are not in the file any more, whatever a clock that is set back would say.
+    let again = Scene::after(folder.path(), HOUR, None);
+    again.run(tokio::time::sleep(second)).await;
+    assert!(again.member.keys.current().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a7_clock_that_is_set_back_does_not_prolong_the_24_h() {
+    let (folder, signer) = (tempfile::tempdir().unwrap(), Signer::new("a"));
+    let first = Scene::after(folder.path(), 10 * HOUR, Some(&signer));
+    first.run(tokio::time::sleep(Duration::from_secs(1))).await;
+
+    let restarted = Scene::after(folder.path(), 30 * HOUR, None);
+    restarted
+        .run(async {
+            tokio::time::sleep(HOUR).await;
+            restarted.clock.set(UNIX_EPOCH + 11 * HOUR);
+            tokio::time::sleep(2 * HOUR).await;
+            assert!(restarted.has_keys_of(&signer));
+            tokio::time::sleep(HOUR + Duration::from_secs(1)).await;
+            assert!(
+                restarted.member.keys.current().is_none(),
+                "20 h before the restart, 4 h after it"
+            );
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a7_kept_key_that_another_cluster_has_by_now_is_refused() {
+    let (folder, signer) = (tempfile::tempdir().unwrap(), Signer::new("a"));
+    let first = Scene::after(folder.path(), Duration::ZERO, Some(&signer));
+    first.run(tokio::time::sleep(Duration::from_secs(1))).await;
+
+    let restarted = Scene::after(folder.path(), HOUR, None);
+    let other = Member {
+        cluster: "other".into(),
+        keys: KeyStore::with(signer.jwks()),
+    };
+    restarted
+        .ring
+        .enroll(vec![restarted.member.clone(), other])
+        .unwrap();
+    restarted.run(tokio::time::sleep(Duration::from_secs(1))).await;
+    assert!(restarted.member.keys.current().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a7_new_keys_replace_those_of_the_file() {
+    let (folder, old, new) = (tempfile::tempdir().unwrap(), Signer::new("a"), Signer::new("b"));
+    for (hour, published, expected) in [(0, Some(&old), &old), (1, Some(&new), &new), (2, None, &new)] {
+        let scene = Scene::after(folder.path(), hour * HOUR, published);
+        scene.run(tokio::time::sleep(Duration::from_secs(1))).await;
+        assert!(scene.has_keys_of(expected), "{hour}");
+    }
 }

@@ -7,9 +7,10 @@ use url::Url;
 use super::{
     Folder,
     field::{ConfigError, all, content, https, optional},
+    workloads,
 };
 use crate::{
-    authn::KeySet,
+    authn::{KeySet, ServiceAccount},
     config::{ClusterConfig, JwksUrl, KeySource, file},
 };
 
@@ -26,6 +27,7 @@ pub(super) fn cluster(
         subject_audiences,
         syncers,
         operators,
+        workloads: for_themselves,
         default_tenant,
         ceilings,
     } = cluster;
@@ -52,7 +54,7 @@ pub(super) fn cluster(
         ));
     }
     for (list, what) in [(&syncers, "syncers"), (&operators, "operators")] {
-        if let Some(wrong) = list.iter().find(|sub| !is_service_account_subject(sub)) {
+        if let Some(wrong) = list.iter().find(|sub| ServiceAccount::parse(sub).is_none()) {
             return Err(content(
                 format!("{field}.{what}"),
                 format!("{wrong:?} must be system:serviceaccount:<namespace>:<name>"),
@@ -67,6 +69,7 @@ pub(super) fn cluster(
         subject_audiences,
         syncers,
         operators,
+        workloads: workloads::workloads(&format!("{field}.workloads"), for_themselves)?,
         default_tenant: optional(&format!("{field}.defaultTenant"), default_tenant)?,
         tenant_ceiling: all(&format!("{field}.ceilings.tenants"), &ceilings.tenants)?,
         registry_ceiling: all(&format!("{field}.ceilings.registries"), &ceilings.registries)?,
@@ -146,14 +149,4 @@ pub(super) fn distinct_keys(clusters: &[ClusterConfig]) -> Result<(), ConfigErro
         }
     }
     Ok(())
-}
-
-fn is_service_account_subject(sub: &str) -> bool {
-    let mut parts = sub.split(':');
-    let [system, kind, namespace, name] = [parts.next(), parts.next(), parts.next(), parts.next()];
-    (system, kind) == (Some("system"), Some("serviceaccount"))
-        && [namespace, name]
-            .into_iter()
-            .all(|part| part.is_some_and(|part| !part.is_empty()))
-        && parts.next().is_none()
 }

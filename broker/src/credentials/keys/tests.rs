@@ -12,7 +12,7 @@ use crate::{
     authz::permit,
     config::{
         Application, Clouds, ClusterConfig, Grant, Identity, IdentitySource, JwksUrl, KeySource, Pattern,
-        Policy,
+        Policy, Workloads,
     },
     request::{CloudReference, DockerConfigRequest, IdentitySelector, RequestedIdentity, Wish},
 };
@@ -159,6 +159,7 @@ fn key(meaning: &Meaning, own_cluster: &'static str, token: &str) -> AccessKey {
     let request = DockerConfigRequest {
         namespace: "shop".to_owned(),
         binding: token.to_owned(),
+        binding_uid: String::new(),
         service_accounts: vec!["sa".to_owned()],
         registry: meaning.registry.to_uppercase().parse().unwrap(),
         scopes: meaning
@@ -192,6 +193,7 @@ fn caller(cluster: &str) -> Caller {
         subject_audiences: vec!["api://AzureCRTokenExchange".to_owned()],
         syncers: Vec::new(),
         operators: Vec::new(),
+        workloads: Workloads::default(),
         default_tenant: None,
         tenant_ceiling: Vec::new(),
         registry_ceiling: Vec::new(),
@@ -202,6 +204,7 @@ fn caller(cluster: &str) -> Caller {
             keys: KeyStore::default(),
         }),
         subject: "system:serviceaccount:acrpull-system:acrpull-syncer".into(),
+        evidence: Arc::default(),
     }
 }
 

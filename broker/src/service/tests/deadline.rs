@@ -2,7 +2,11 @@
 
 use std::{future::pending, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue};
+use proto::MAX_DEADLINE;
+use tokio::time::Instant;
+
+use proto::v1::ListClustersResponse;
 
 use crate::service::*;
 use crate::test_scene::{OPERATOR, Scene, token};
@@ -14,12 +18,21 @@ async fn never(_: Service, _: Admitted, (): ()) -> Result<ListClustersResponse, 
 #[tokio::test(start_paused = true)]
 async fn deadline_includes_the_time_in_which_the_body_came() {
     let scene = Scene::new().await;
-    let rule = access::find(WireFormat::Http, &Method::GET, "/v1/clusters").unwrap();
     let mut headers = HeaderMap::new();
     let bearer = HeaderValue::try_from(format!("Bearer {}", token(OPERATOR))).unwrap();
     headers.insert(http::header::AUTHORIZATION, bearer);
     let admitted_at = Instant::now();
-    let admitted = scene.service.admit(WireFormat::Http, rule, &headers).unwrap();
+    let admitted = scene
+        .service
+        .admit(
+            WireFormat::Http,
+            Call::ListClusters,
+            &[Role::Operator],
+            &headers,
+            None,
+        )
+        .await
+        .unwrap();
 
     tokio::time::sleep(Duration::from_secs(6)).await;
     let refused = scene

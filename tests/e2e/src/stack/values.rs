@@ -21,7 +21,7 @@ pub(super) struct Surroundings<'a> {
 
 /// Values of `acrpull-broker`.
 pub(super) fn broker(options: &StackOptions, around: &Surroundings<'_>) -> String {
-    let cluster = json!({
+    let mut cluster = json!({
         "name": CLUSTER,
         "issuer": around.issuer,
         "jwks": {"inline": around.jwks},
@@ -30,6 +30,9 @@ pub(super) fn broker(options: &StackOptions, around: &Surroundings<'_>) -> Strin
         "syncers": [SYNCER_SUBJECT],
         "defaultTenant": TENANT,
     });
+    if let (Value::Object(cluster), [_, ..]) = (&mut cluster, &*options.workloads) {
+        cluster.insert("workloads".to_owned(), json!({"namespaces": options.workloads}));
+    }
     let clusters: Vec<&Value> = std::iter::once(&cluster).chain(&options.more_clusters).collect();
     let identities: Vec<Value> = options.identities.iter().map(identity).collect();
     let addresses = around.azure.addresses();

@@ -21,3 +21,4 @@ mod shared;
 mod traces;
 mod whole_run;
 mod wire;
+mod workloads;

@@ -73,6 +73,9 @@ pub(crate) const V1BETA1_DEFAULT: Granted = Granted {
     number: 17,
 };
 
+/// Beginning of the names of namespaces whose ServiceAccounts may ask for themselves.
+pub(crate) const WORKLOADS: &str = "itself";
+
 const ALL: [Granted; 6] = [
     BY_CLIENT_ID,
     BY_RESOURCE_ID,
@@ -150,6 +153,7 @@ fn options() -> StackOptions {
         grants: ALL.iter().map(Granted::grant).collect(),
         // The same issuer and another key: two clusters of a fleet.
         more_clusters: vec![NEIGHBOUR.cluster(controlplane::DEFAULT_ISSUER)],
+        workloads: vec![format!("{WORKLOADS}-*")],
         registry_domains: ["azurecr.io", "azurecr.us", "azurecr.cn", "azurecr.airgap.example"]
             .map(str::to_owned)
             .into(),

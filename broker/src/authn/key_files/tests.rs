@@ -1,0 +1,172 @@
+//! Real files, good and bad.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::{PermissionsExt as _, chown, symlink},
+};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::authn::test_keys::Signer;
+
+const URL: &str = "https://weu-7.example/keys";
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// A folder with the file of cluster weu-7, confirmed at [`confirmed_at`].
+struct Scene {
+    folder: TempDir,
+    files: KeyFiles,
+    file: KeyFile,
+    signer: Signer,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let files = KeyFiles::open(folder.path()).unwrap();
+        let file = files.of(&Arc::from("weu-7"), &URL.parse().unwrap());
+        let signer = Signer::new("a");
+        file.write(&signer.jwks(), confirmed_at()).await;
+        Self {
+            folder,
+            files,
+            file,
+            signer,
+        }
+    }
+
+    fn of(&self, cluster: &str, url: &str) -> KeyFile {
+        self.files.of(&Arc::from(cluster), &url.parse().unwrap())
+    }
+
+    async fn holds_keys(&self, now: SystemTime) -> bool {
+        let read = self.file.read(now).await;
+        read.is_some_and(|kept| kept.keys.same_keys(&self.signer.jwks()) && kept.at == confirmed_at())
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.folder.path()).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+fn confirmed_at() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_795_000_000)
+}
+
+#[tokio::test]
+async fn a7_kept_keys_are_read_until_24_h_after_their_confirmation() {
+    let scene = Scene::new().await;
+    let second = Duration::from_secs(1);
+    for (now, is_good) in [
+        (confirmed_at(), true),
+        (confirmed_at() + DAY - second, true),
+        (confirmed_at() + DAY, false),
+        // The clock was ahead when they were confirmed, or is behind now: how old they are is not known.
+        (confirmed_at() - CLOCK_SKEW, true),
+        (confirmed_at() - CLOCK_SKEW - second, false),
+    ] {
+        assert_eq!(scene.holds_keys(now).await, is_good, "{now:?}");
+    }
+}
+
+#[tokio::test]
+async fn a7_kept_file_is_complete_and_of_this_user_alone() {
+    let scene = Scene::new().await;
+    scene.file.write(&scene.signer.jwks(), confirmed_at()).await;
+    assert_eq!(scene.names(), [scene.file.name()], "nothing incomplete is left");
+    let mode = fs::metadata(scene.file.path()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let content: Value = serde_json::from_slice(&fs::read(scene.file.path()).unwrap()).unwrap();
+    assert_eq!(
+        (&content["cluster"], &content["url"], &content["confirmedAt"]),
+        (&"weu-7".into(), &URL.into(), &1_795_000_000_u64.into())
+    );
+}
+
+#[tokio::test]
+async fn a7_keys_of_another_cluster_or_url_are_not_read() {
+    let scene = Scene::new().await;
+    for other in [
+        scene.of("weu-8", URL),
+        scene.of("weu-7", "https://weu-7.example/other"),
+        // Joined the two would be the same text.
+        scene.of("weu-7https://weu-7.example", "https://keys"),
+    ] {
+        assert_ne!(other.name(), scene.file.name());
+        assert!(other.read(confirmed_at()).await.is_none());
+        // Not even where the file is given another one's name.
+        fs::copy(scene.file.path(), other.path()).unwrap();
+        assert!(other.read(confirmed_at()).await.is_none());
+    }
+    assert!(scene.holds_keys(confirmed_at()).await);
+}
+
+#[tokio::test]
+async fn a7_file_that_is_torn_or_of_another_make_is_ignored() {
+    let scene = Scene::new().await;
+    let path = scene.file.path();
+    let good = fs::read(&path).unwrap();
+    let text = String::from_utf8(good.clone()).unwrap();
+    for bad in [
+        Vec::new(),
+        good[..good.len() / 2].to_vec(),
+        b"null".to_vec(),
+        text.replace("\"version\":1", "\"version\":2").into_bytes(),
+        text.replace("RSA", "oct").into_bytes(),
+        text.replace("1795000000", "18446744073709551615").into_bytes(),
+        vec![b' '; 600 * 1024],
+    ] {
+        fs::write(&path, bad).unwrap();
+        assert!(!scene.holds_keys(confirmed_at()).await);
+    }
+    fs::write(&path, good).unwrap();
+    assert!(scene.holds_keys(confirmed_at()).await);
+}
+
+#[tokio::test]
+async fn a7_file_that_somebody_else_could_have_written_is_ignored() {
+    let scene = Scene::new().await;
+    let path = scene.file.path();
+    let elsewhere = scene.folder.path().join("elsewhere");
+    fs::set_permissions(&path, Permissions::from_mode(0o602)).unwrap();
+    assert!(!scene.holds_keys(confirmed_at()).await, "for anybody to write");
+    // As the kubelet leaves files of a volume for the group of the Pod.
+    fs::set_permissions(&path, Permissions::from_mode(0o660)).unwrap();
+    assert!(scene.holds_keys(confirmed_at()).await);
+    // Only root can give a file away.
+    if chown(&path, Some(65534), None).is_ok() {
+        assert!(!scene.holds_keys(confirmed_at()).await, "of another user");
+    }
+    fs::rename(&path, &elsewhere).unwrap();
+    symlink(&elsewhere, &path).unwrap();
+    assert!(!scene.holds_keys(confirmed_at()).await, "a link");
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(!scene.holds_keys(confirmed_at()).await, "a folder");
+}
+
+#[tokio::test]
+async fn a7_files_of_sources_that_are_not_configured_are_removed() {
+    let scene = Scene::new().await;
+    let gone = scene.of("gone", URL);
+    gone.write(&scene.signer.jwks(), confirmed_at()).await;
+    fs::write(scene.folder.path().join("foreign.json"), "{}").unwrap();
+    fs::write(scene.folder.path().join("signing-keys-x.json-1.new"), "{").unwrap();
+    assert_eq!(scene.names().len(), 4);
+    scene.files.clone().keep_only(vec![scene.file.clone()]).await;
+    drop(KeyFiles::open(scene.folder.path()).unwrap());
+    assert_eq!(scene.names(), ["foreign.json".to_owned(), scene.file.name()]);
+}
+
+#[test]
+fn state_folder_that_is_not_there_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = KeyFiles::open(&folder.path().join("missing")).unwrap_err();
+    assert!(refused.to_string().starts_with("cannot write "), "{refused}");
+}

@@ -1,0 +1,130 @@
+//! Who makes a call, and in which role: decided from the headers before the body is read, and once more where the
+//! configuration has changed meanwhile.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, header};
+use proto::MAX_DEADLINE;
+use runtime::Secret;
+use tokio::time::Instant;
+
+use super::Record;
+use crate::{
+    access::{self, Role},
+    authn::{AuthnError, Caller, TokenError},
+    error::CredentialError,
+    grpc,
+    live::Snapshot,
+    metrics::WireFormat,
+};
+
+/// A call that the gate has let through: who makes it, and the configuration that it is answered by from here on.
+#[derive(Clone)]
+pub struct Admitted {
+    pub(super) caller: Caller,
+    /// In which of its roles it makes this call.
+    pub(super) role: Role,
+    /// To authenticate it again, should the configuration change before a credential is answered.
+    bearer: Secret,
+    /// Those that the call admits.
+    roles: &'static [Role],
+    pub(super) live: Arc<Snapshot>,
+    /// From when the headers were there; the body takes of it.
+    pub(super) deadline: Instant,
+    pub(super) record: Record,
+}
+
+impl Admitted {
+    /// Admits the sender of `headers` to a call that is for these roles.
+    ///
+    /// # Errors
+    /// The token is not accepted, or its owner has none of the roles. Both are in `record`.
+    pub(super) fn by(
+        wire: WireFormat,
+        roles: &'static [Role],
+        headers: &HeaderMap,
+        live: Arc<Snapshot>,
+        record: Record,
+    ) -> Result<Self, CredentialError> {
+        let bearer = bearer_token(headers)
+            .map_err(|error| AuthnError::Caller(error).into())
+            .inspect_err(|error| record.turn_away(error))?;
+        let caller = authenticated(&live, bearer).inspect_err(|error| record.turn_away(error))?;
+        record.recognise(&caller, bearer);
+        let role = role_of(&caller, roles).inspect_err(|error| record.fail(error))?;
+        let asked = match wire {
+            WireFormat::Grpc => grpc::deadline(headers),
+            WireFormat::Http => None,
+        };
+        Ok(Self {
+            caller,
+            role,
+            bearer: bearer.to_owned().into(),
+            roles,
+            live,
+            deadline: Instant::now() + asked.unwrap_or(MAX_DEADLINE).min(MAX_DEADLINE),
+            record,
+        })
+    }
+
+    /// Who makes the call and in which role, by the configuration `live`: another one than that of then admits it anew.
+    ///
+    /// # Errors
+    /// It is not admitted any more.
+    pub(super) fn again_by(&self, live: &Arc<Snapshot>) -> Result<(Caller, Role), CredentialError> {
+        if Arc::ptr_eq(live, &self.live) {
+            return Ok((self.caller.clone(), self.role));
+        }
+        let caller = authenticated(live, self.bearer.expose())?;
+        let role = role_of(&caller, self.roles)?;
+        Ok((caller, role))
+    }
+
+    /// The cluster of the caller.
+    pub fn cluster(&self) -> &Arc<str> {
+        &self.caller.cluster.config.name
+    }
+
+    /// In which of its roles the caller makes this call.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Where the outcome goes.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+}
+
+/// Who calls.
+fn authenticated(live: &Snapshot, bearer: &str) -> Result<Caller, CredentialError> {
+    let caller = live.authenticator.caller(bearer)?;
+    let span = tracing::Span::current();
+    span.record("acrpull.cluster", &*caller.cluster.config.name);
+    span.record("acrpull.caller", &*caller.subject);
+    Ok(caller)
+}
+
+/// As what it calls.
+fn role_of(caller: &Caller, roles: &'static [Role]) -> Result<Role, CredentialError> {
+    let role = access::check(caller, roles)?;
+    tracing::Span::current().record("acrpull.caller.role", role.as_str());
+    Ok(role)
+}
+
+/// The token of `authorization: Bearer <token>`; the scheme's case does not matter (RFC 9110 section 11.1). Of two such
+/// headers none is taken: whoever stands in front of the broker may have looked at the other one.
+fn bearer_token(headers: &HeaderMap) -> Result<&str, TokenError> {
+    let mut sent = headers.get_all(header::AUTHORIZATION).iter();
+    let (first, second) = (sent.next(), sent.next());
+    if second.is_some() {
+        return Err(TokenError::Several);
+    }
+    let (scheme, token) = first
+        .and_then(|value| value.to_str().ok()?.split_once(' '))
+        .ok_or(TokenError::Missing)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(TokenError::Missing);
+    }
+    Ok(token.trim())
+}
