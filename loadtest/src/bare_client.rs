@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
+use syncer::binding::ApiVersion;
 use syncer::crd::AcrPullBinding;
 use syncer::links::RECORD_ANNOTATION;
 use syncer::pull_secret::{self, BINDING_LABEL, FIELD_MANAGER};
@@ -105,7 +106,7 @@ impl BareClient {
             field_manager: Some(FIELD_MANAGER.to_owned()),
             ..PatchParams::default()
         };
-        let linked = Patch::Merge(link(&pull_secret::name_for(&name)));
+        let linked = Patch::Merge(link(&pull_secret::name_for(ApiVersion::V1Beta2, &name)));
         self.accounts
             .patch(&name, &params, &linked)
             .await
@@ -116,7 +117,11 @@ impl BareClient {
         let secret = Patch::Apply(secret(binding));
         let params = PatchParams::apply(FIELD_MANAGER);
         self.secrets
-            .patch_metadata(&pull_secret::name_for(&name), &params, &secret)
+            .patch_metadata(
+                &pull_secret::name_for(ApiVersion::V1Beta2, &name),
+                &params,
+                &secret,
+            )
             .await
             .context("the Secret")?;
         let secret_at = Instant::now();
@@ -147,7 +152,7 @@ fn secret(binding: &AcrPullBinding) -> Value {
         "kind": "Secret",
         "type": "kubernetes.io/dockerconfigjson",
         "metadata": {
-            "name": pull_secret::name_for(&name),
+            "name": pull_secret::name_for(ApiVersion::V1Beta2, &name),
             "labels": {BINDING_LABEL: name},
             "ownerReferences": [{
                 "apiVersion": "acrpull.microsoft.com/v1beta2",
@@ -180,7 +185,7 @@ fn status(binding: &AcrPullBinding) -> Value {
     ];
     json!({"status": {
         "observedGeneration": binding.metadata.generation,
-        "pullSecretName": pull_secret::name_for(&binding.name_any()),
+        "pullSecretName": pull_secret::name_for(ApiVersion::V1Beta2, &binding.name_any()),
         "conditions": kinds.map(condition),
     }})
 }

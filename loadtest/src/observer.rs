@@ -12,6 +12,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
+use syncer::binding::ApiVersion;
 use syncer::crd::AcrPullBinding;
 use syncer::pull_secret;
 use tokio::sync::mpsc;
@@ -155,7 +156,7 @@ async fn follow<K>(
 }
 
 fn is_linked(account: &ServiceAccount) -> bool {
-    let secret_name = pull_secret::name_for(&account.name_any());
+    let secret_name = pull_secret::name_for(ApiVersion::V1Beta2, &account.name_any());
     account
         .image_pull_secrets
         .iter()

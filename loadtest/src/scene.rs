@@ -141,11 +141,14 @@ fn registry(number: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use syncer::binding::ApiVersion;
+
     use super::*;
 
     #[test]
     fn number_is_found_in_the_names_of_all_objects() {
-        for object in [name(42), syncer::pull_secret::name_for(&name(42))] {
+        let secret = syncer::pull_secret::name_for(ApiVersion::V1Beta2, &name(42));
+        for object in [name(42), secret] {
             assert_eq!(number_of(&object), Some(42), "{object}");
         }
         assert_eq!(number_of(&identity_account(3)), None);

@@ -1,9 +1,13 @@
 //! The command line. The only place that reads it; everything else gets typed values.
 
+mod defaults;
+
 use std::{net::SocketAddr, num::NonZeroU16, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use runtime::{build_info::VERSION, telemetry::TelemetryArgs};
+
+pub use defaults::DefaultArgs;
 
 /// Keeps pull Secrets and ServiceAccounts in step with AcrPullBinding objects.
 ///
@@ -69,6 +73,9 @@ pub struct RunArgs {
     /// Work only on bindings with these labels, such as team=web,stage!=test.
     #[arg(long, value_name = "SELECTOR")]
     pub label_selector: Option<String>,
+    /// What bindings of the older API leave out.
+    #[command(flatten)]
+    pub defaults: DefaultArgs,
     /// Bindings that are worked on at a time; waiting for the broker does not count.
     #[arg(long, value_name = "COUNT", default_value = "16")]
     pub workers: NonZeroU16,
@@ -85,6 +92,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+    use crate::binding::Defaults;
 
     #[test]
     fn args_are_consistent() {
@@ -107,6 +115,31 @@ mod tests {
         assert_eq!(run.service_account_token_audience, "api://AzureCRTokenExchange");
         assert_eq!(run.workers.get(), 16);
         assert_eq!(run.label_selector, None);
+        assert_eq!(Defaults::from(run.defaults), Defaults::default());
+    }
+
+    #[test]
+    fn args_defaults_of_the_older_api_are_taken_as_they_are_written() {
+        let parsed = SyncerArgs::try_parse_from([
+            "syncer",
+            "run",
+            "--broker-address",
+            "https://broker:8443",
+            "--broker-token-file",
+            "/token",
+            "--default-acr-server",
+            "Example.azurecr.io",
+            "--default-managed-identity-client-id",
+            "",
+        ]);
+        let Command::Run(run) = parsed.unwrap().command else {
+            panic!("not run")
+        };
+        let defaults = Defaults {
+            acr_server: "Example.azurecr.io".to_owned(),
+            ..Defaults::default()
+        };
+        assert_eq!(Defaults::from(run.defaults), defaults);
     }
 
     #[test]
@@ -125,6 +158,9 @@ mod tests {
             ["--service-account-token-audience", ""],
             ["--broker-client-cert-file", "/c"],
             ["--broker-client-key-file", "/k"],
+            ["--default-acr-server", "https://example.azurecr.io"],
+            ["--default-managed-identity-client-id", "puller"],
+            ["--default-managed-identity-resource-id", "/subscriptions/x"],
         ] {
             assert!(
                 SyncerArgs::try_parse_from(base.iter().chain(&bad)).is_err(),

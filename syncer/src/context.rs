@@ -1,6 +1,9 @@
 //! What every pass shares: clients, stores, memory, limits, the clock.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Once},
+};
 
 use client::BrokerClient;
 use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
@@ -39,6 +42,8 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     /// The end of the process.
     pub shutdown: Shutdown,
+    /// Whether it was told that the installed CRD is an older one.
+    pub older_crd: Once,
 }
 
 /// Limits that never wait for each other in a circle: a question takes a worker for a moment while it is open, a
@@ -57,6 +62,16 @@ pub struct Limits {
 }
 
 impl Context {
+    /// Tells, once, that the installed CRD does not keep all of the status.
+    pub fn tell_of_an_older_crd(&self) {
+        self.older_crd.call_once(|| {
+            tracing::warn!(
+                "the installed CustomResourceDefinition does not know conditions, so bindings do not show them: \
+                 install those of `syncer crd`"
+            );
+        });
+    }
+
     /// The current time.
     pub fn now(&self) -> Timestamp {
         // The clock of a machine is well within the years 1 to 9999.

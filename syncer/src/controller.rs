@@ -1,10 +1,10 @@
-//! The two loops: passes over bindings, and links of ServiceAccounts. Both take what the watches wake them for, one
-//! pass at a time per object, as many objects at a time as there are.
+//! The loops: passes over the bindings of each API, and links of ServiceAccounts. All take what the watches wake them
+//! for, one pass at a time per object, as many objects at a time as there are.
 //!
 //! The number of passes is not bounded here, on purpose: a pass that waits costs a task and no worker (see
 //! [`crate::context::Limits`]), while a bound would let a few hundred bindings of a silent registry use it up.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, fmt::Debug, hash::Hash, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _, channel::mpsc};
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -21,8 +21,8 @@ use tokio::task::{JoinError, JoinHandle};
 use tracing::Instrument as _;
 
 use crate::{
+    binding::{ApiVersion, Binding, BindingRef, PerApi},
     context::Context,
-    crd::AcrPullBinding,
     metrics::PassResult,
     reconcile,
     watches::{Stores, Wakes},
@@ -35,17 +35,19 @@ const AFTER_PANIC: Duration = Duration::from_secs(60);
 /// After links could not be written; the same again plus jitter at most.
 const LINK_RETRY: Duration = Duration::from_secs(15);
 
-/// Both loops, until shutdown.
+/// All loops, until shutdown.
 pub async fn run(context: Arc<Context>, stores: Stores, wakes: Wakes) {
-    // One waiter for both: a store wakes only the last of several that wait for it.
+    // One waiter for all: a store wakes only the last of several that wait for it.
     if synced(&context, &stores).await {
         let Stores {
             bindings,
             accounts,
             secrets: _,
         } = stores;
+        let PerApi { v1beta2, v1beta1 } = wakes.bindings;
         tokio::join!(
-            reconcile_bindings(&context, bindings, wakes.bindings),
+            reconcile_bindings(&context, bindings.of(ApiVersion::V1Beta2).clone(), v1beta2),
+            reconcile_bindings(&context, bindings.of(ApiVersion::V1Beta1).clone(), v1beta1),
             settle_links(&context, accounts, wakes.accounts),
         );
     }
@@ -53,15 +55,16 @@ pub async fn run(context: Arc<Context>, stores: Stores, wakes: Wakes) {
 
 async fn reconcile_bindings(
     context: &Arc<Context>,
-    store: Store<AcrPullBinding>,
-    wakes: mpsc::Receiver<ObjectRef<AcrPullBinding>>,
+    store: Store<Binding>,
+    wakes: mpsc::Receiver<BindingRef>,
 ) {
-    let start = |binding: Arc<AcrPullBinding>, context: Arc<Context>| {
+    let start = |binding: Arc<Binding>, context: Arc<Context>| {
         // A root of its own: the work on a binding is a trace, not a branch of the process's life.
         let span = tracing::info_span!(
             parent: None,
             "reconcile AcrPullBinding",
             otel.kind = "internal",
+            acrpull.binding.api = binding.api.as_str(),
             acrpull.binding.namespace = binding.namespace(),
             acrpull.binding.name = binding.name_any(),
             acrpull.binding.generation = binding.metadata.generation,
@@ -98,11 +101,12 @@ async fn drive<K>(
     wakes: mpsc::Receiver<ObjectRef<K>>,
     start: impl FnMut(Arc<K>, Arc<Context>) -> JoinHandle<Action>,
 ) where
-    K: kube::Resource<DynamicType = ()> + Clone + 'static,
+    K: kube::Resource + Clone + 'static,
+    K::DynamicType: Debug + Clone + Eq + Hash + Unpin,
 {
     let passes = applier(
         start,
-        |object, error, context| panicked(&ObjectRef::from_obj(object.as_ref()).to_string(), error, &context),
+        |object, error, context| panicked(object.as_ref(), error, &context),
         Arc::clone(context),
         store,
         queue(wakes, context),
@@ -127,12 +131,17 @@ async fn synced(context: &Context, stores: &Stores) -> bool {
     async fn ready<K>(store: &Store<K>) -> bool
     where
         K: kube::runtime::reflector::Lookup + Clone + 'static,
-        K::DynamicType: Eq + std::hash::Hash + Clone,
+        K::DynamicType: Eq + Hash + Clone,
     {
         store.wait_until_ready().await.is_ok()
     }
     let all = async {
-        ready(&stores.bindings).await && ready(&stores.accounts).await && ready(&stores.secrets).await
+        for api in ApiVersion::ALL {
+            if !ready(stores.bindings.of(api)).await {
+                return false;
+            }
+        }
+        ready(&stores.accounts).await && ready(&stores.secrets).await
     };
     tokio::select! {
         all = all => all,
@@ -153,8 +162,9 @@ where
         .take_until(async move { context.shutdown.started().await })
 }
 
-fn panicked(object: &str, error: &JoinError, context: &Context) -> Action {
-    tracing::error!(object, %error, "a pass panicked");
+fn panicked(object: &impl kube::Resource, error: &JoinError, context: &Context) -> Action {
+    let (namespace, name) = (object.namespace(), object.name_any());
+    tracing::error!(namespace, name, %error, "a pass panicked");
     context.metrics.reconciled(PassResult::panic);
     Action::requeue(AFTER_PANIC)
 }

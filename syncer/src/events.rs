@@ -10,7 +10,7 @@ use kube::{
 use runtime::{Shutdown, error_chain::ErrorChain};
 
 use crate::{
-    crd::AcrPullBinding,
+    binding::Binding,
     kube_calls::{KubeCalls, Verb},
     status::Notice,
 };
@@ -50,8 +50,8 @@ pub fn channel(client: Client, calls: KubeCalls) -> (Announcer, Publisher) {
 
 impl Announcer {
     /// Hands over what is to be published on `binding`. Never waits.
-    pub fn announce(&self, binding: &AcrPullBinding, notices: Vec<Notice>) {
-        let reference = binding.object_ref(&());
+    pub fn announce(&self, binding: &Binding, notices: Vec<Notice>) {
+        let reference = binding.object_ref(&binding.api);
         let mut sender = self.0.clone();
         for notice in notices {
             if let Err(error) = sender.try_send((reference.clone(), notice)) {

@@ -3,15 +3,16 @@
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, ResourceExt as _,
-    api::{Patch, PatchParams},
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
     core::PartialObjectMeta,
 };
 use serde_json::{Value, json};
 use tracing::Instrument as _;
 
 use crate::{
+    binding::Binding,
     context::Context,
-    crd::AcrPullBinding,
+    crd::AcrPullBindingStatus,
     credential::Answer,
     kube_calls::{KubeError, Verb},
     problem::Problem,
@@ -26,11 +27,7 @@ use crate::{
 ///
 /// # Errors
 /// Kubernetes refused or failed.
-pub async fn adopt(
-    context: &Context,
-    binding: &AcrPullBinding,
-    secret: &PullSecret,
-) -> Result<PullSecret, Problem> {
+pub async fn adopt(context: &Context, binding: &Binding, secret: &PullSecret) -> Result<PullSecret, Problem> {
     let adoption = pull_secret::adoption(binding);
     let patch = json!({"metadata": {
         "uid": secret.uid,
@@ -53,12 +50,12 @@ pub async fn adopt(
 /// Kubernetes refused or failed.
 pub async fn store(
     context: &Context,
-    binding: &AcrPullBinding,
+    binding: &Binding,
     secret: Option<&PullSecret>,
     answer: &Answer,
     request: Option<&str>,
 ) -> Result<PullSecret, Problem> {
-    let annotations = pull_secret::annotations(&binding.spec, &answer.credential, request);
+    let annotations = pull_secret::annotations(binding, &answer.credential, request);
     match (&answer.payload, secret) {
         (None, None) => Err(Problem::new(
             proto::Reason::Internal,
@@ -90,7 +87,7 @@ pub async fn store(
 /// Patches the Secret. The answer is asked for as metadata, so that no data of any Secret comes back.
 async fn patch_secret<P>(
     context: &Context,
-    binding: &AcrPullBinding,
+    binding: &Binding,
     params: &PatchParams,
     patch: &Patch<P>,
     what: &'static str,
@@ -98,7 +95,7 @@ async fn patch_secret<P>(
 where
     P: serde::Serialize + std::fmt::Debug,
 {
-    let name = pull_secret::name_for(&binding.name_any());
+    let name = pull_secret::name_of(binding);
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &binding.namespace().unwrap_or_default());
     let params = PatchParams {
         field_manager: Some(pull_secret::FIELD_MANAGER.to_owned()),
@@ -127,17 +124,19 @@ where
     }
 }
 
-/// Writes the status. The uid keeps it from another binding that has the name by now.
+/// Writes the status and says what Kubernetes has kept of it: an older CRD drops what it does not know. The uid keeps it
+/// from another binding that has the name by now.
 ///
 /// # Errors
 /// Kubernetes refused or failed.
 pub async fn write_status(
     context: &Context,
-    binding: &AcrPullBinding,
+    binding: &Binding,
     mut patch: Value,
-) -> Result<(), KubeError> {
-    let api: Api<AcrPullBinding> =
-        Api::namespaced(context.client.clone(), &binding.namespace().unwrap_or_default());
+) -> Result<AcrPullBindingStatus, KubeError> {
+    let kind = ApiResource::erase::<Binding>(&binding.api);
+    let namespace = binding.namespace().unwrap_or_default();
+    let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), &namespace, &kind);
     if let Value::Object(fields) = &mut patch {
         fields.insert("metadata".to_owned(), json!({ "uid": binding.uid() }));
     }
@@ -148,9 +147,12 @@ pub async fn write_status(
     let name = binding.name_any();
     let patch = Patch::Merge(patch);
     let call = api.patch_status(&name, &params, &patch);
-    context
+    let mut written = context
         .calls
         .call(Verb::Patch, "acrpullbindings/status", call)
-        .await
-        .map(|_written| ())
+        .await?;
+    let kept = written.data.get_mut("status").map(Value::take);
+    Ok(kept
+        .and_then(|kept| serde_json::from_value(kept).ok())
+        .unwrap_or_default())
 }

@@ -1,10 +1,13 @@
 //! Hashes over what a credential depends on: when one changes, the credential in the Secret is the wrong one.
 //!
-//! Two of them. Ours covers everything, in an encoding that no two different inputs share. The peer's covers what
-//! the peer looks at, byte for byte, so that both can work on a Secret in turn without either taking the other's for
-//! outdated. Pure.
+//! Two of them. Ours, here, covers everything, in an encoding that no two different inputs share. The peer's, in
+//! `inputs::peer`, covers what the peer looks at. Pure.
+
+mod peer;
 
 use aws_lc_rs::digest;
+
+pub use peer::{base36_sha224, peer};
 
 use crate::crd::{
     AcrConfiguration, AcrPullBindingSpec, AirgappedCloudConfiguration, AuthenticationMethod,
@@ -82,42 +85,6 @@ pub fn full(spec: &AcrPullBindingSpec, resolved: Option<ResolvedIdentity<'_>>) -
     hex(digest::digest(&digest::SHA256, &encoding.0).as_ref())
 }
 
-/// The peer's hash of a `v1beta2` spec: base 36 of SHA-224 over a plain concatenation.
-pub fn peer(spec: &AcrPullBindingSpec) -> String {
-    let mut text = spec.service_account_name.clone();
-    if let Some(identity) = &spec.auth.managed_identity {
-        text.push_str("managedIdentity");
-        text.push_str(identity.resource_id.as_deref().unwrap_or_default());
-        text.push_str(identity.client_id.as_deref().unwrap_or_default());
-    }
-    if let Some(identity) = &spec.auth.workload_identity {
-        text.push_str("workloadIdentity");
-        text.push_str(&identity.service_account_ref);
-    }
-    text.push_str(spec.acr.environment.as_str());
-    text.push_str(&spec.acr.server);
-    text.push_str(&spec.acr.scope);
-    base36_sha224(text.as_bytes())
-}
-
-/// SHA-224 as one big-endian integer in base 36, without leading zeros.
-pub fn base36_sha224(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
-    let mut number: Vec<u8> = digest::digest(&digest::SHA224, bytes).as_ref().to_vec();
-    let mut text: Vec<u8> = Vec::new();
-    while number.iter().any(|byte| *byte != 0) {
-        let mut remainder = 0_u16;
-        for byte in &mut number {
-            let value = remainder * 256 + u16::from(*byte);
-            // value < 36 * 256, so the quotient fits.
-            *byte = u8::try_from(value / 36).unwrap_or(u8::MAX);
-            remainder = value % 36;
-        }
-        text.extend(DIGITS.get(usize::from(remainder)));
-    }
-    text.iter().rev().copied().map(char::from).collect()
-}
-
 /// Lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes
@@ -177,35 +144,6 @@ mod tests {
 
     use super::*;
     use crate::samples::{managed_identity_spec, workload_identity_spec};
-
-    #[test]
-    fn peer_hash_is_the_one_in_secrets_that_the_peer_wrote() {
-        let mut spec = workload_identity_spec();
-        spec.acr.server = "reg0.azurecr.io".to_owned();
-        spec.acr.scope = "repository:team/web:pull".to_owned();
-        spec.service_account_name = "web".to_owned();
-        spec.auth.workload_identity.as_mut().unwrap().service_account_ref = "web".to_owned();
-        assert_eq!(peer(&spec), "2oogt63eqz2p23eyuyjwthlid5iw0vnthnvtom3zn9ax");
-
-        let mut spec = managed_identity_spec();
-        spec.acr.server = "reg1.azurecr.io".to_owned();
-        spec.acr.scope = "repository:team/batch:pull".to_owned();
-        spec.service_account_name = "batch".to_owned();
-        spec.auth.managed_identity = Some(ManagedIdentityAuth {
-            client_id: Some("33333333-3333-3333-3333-000000000002".to_owned()),
-            resource_id: None,
-        });
-        assert_eq!(peer(&spec), "2qwxrlqgrwss3u2y4z7fdgjmw49xbgwfamhsb50wgl3z");
-    }
-
-    #[test]
-    fn base36_sha224_is_the_one_of_the_older_api_too() {
-        let inputs = b"33333333-3333-3333-3333-000000000003reg2.azurecr.io";
-        assert_eq!(
-            base36_sha224(inputs),
-            "193ezgqrkoagit5zvfy5880d7gbno8f2kwxfcskv4b2d"
-        );
-    }
 
     #[test]
     fn full_hash_changes_with_every_input() {

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn kube_error_says_what_refused_without_the_servers_changing_text() {
+    fn b18_kube_error_says_what_refused_without_the_servers_changing_text() {
         for (code, message, cause, reason, why) in [
             (
                 403,

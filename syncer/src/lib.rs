@@ -8,6 +8,7 @@
 //! -> [`plan`] (decides, pure) -> [`execute`], [`links`], [`credential`] (do) -> [`status`] (says, pure).
 
 pub mod args;
+pub mod binding;
 pub mod context;
 pub mod controller;
 pub mod crd;
@@ -32,10 +33,16 @@ pub mod status;
 pub mod wanted;
 pub mod watches;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Once},
+    time::Duration,
+};
 
 use client::{BrokerClient, ClientCertificate, ClientError, ClientOptions};
-use kube::{Api, Client, api::ListParams};
+use kube::{
+    Api, Client,
+    api::{ApiResource, DynamicObject, ListParams},
+};
 use prometheus_client::registry::Registry;
 use runtime::{
     Failure, Shutdown, SystemClock, Tasks,
@@ -45,8 +52,8 @@ use runtime::{
 
 use crate::{
     args::{Command, RunArgs, SyncerArgs},
+    binding::{ApiVersion, Binding},
     context::{Context, Limits},
-    crd::AcrPullBinding,
     guard_rails::GuardRails,
     kube_calls::{KubeCalls, KubeError, Verb},
     links::LinkKeeper,
@@ -88,6 +95,7 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
         broker_token_file,
         service_account_token_audience,
         label_selector,
+        defaults,
         workers,
         admin_address,
         telemetry,
@@ -136,6 +144,7 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
         metrics,
         clock: Arc::new(SystemClock),
         shutdown: shutdown.clone(),
+        older_crd: Once::new(),
         client,
     });
 
@@ -147,7 +156,10 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
         &context,
         &stores,
         writers,
-        label_selector.as_deref(),
+        watches::Scope {
+            selector: label_selector.as_deref(),
+            defaults: defaults.into(),
+        },
     );
     tasks.spawn("controller", controller::run(Arc::clone(&context), stores, wakes));
     tasks.spawn("events", publisher.run(shutdown.clone()));
@@ -196,32 +208,36 @@ async fn kubernetes() -> Result<Client, Failure> {
     })
 }
 
-/// One call before anything starts: a wrong selector, a missing right or an unreachable server is told at once and
-/// in one line. A missing CRD is no reason to end: the watches wait for it. Nor is a binding that does not decode:
+/// One call per API before anything starts: a wrong selector, a missing right or an unreachable server is told at once
+/// and in one line. A missing CRD is no reason to end: the watches wait for it. Nor is a binding that does not decode:
 /// only metadata is asked for.
 async fn probe(client: &Client, calls: &KubeCalls, selector: Option<&str>) -> Result<(), Failure> {
-    let bindings: Api<AcrPullBinding> = Api::all(client.clone());
     let mut params = ListParams::default().limit(1);
     params.label_selector = selector.map(str::to_owned);
-    match calls
-        .call(Verb::List, "acrpullbindings", bindings.list_metadata(&params))
-        .await
-    {
-        Ok(_first) => Ok(()),
-        Err(error) if error.is_not_found() => {
-            tracing::warn!("the CustomResourceDefinition of AcrPullBinding is not installed: waiting for it");
-            Ok(())
+    for api in ApiVersion::ALL {
+        let kind = ApiResource::erase::<Binding>(&api);
+        let bindings: Api<DynamicObject> = Api::all_with(client.clone(), &kind);
+        let first = bindings.list_metadata(&params);
+        match calls.call(Verb::List, "acrpullbindings", first).await {
+            Ok(_first) => {}
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(refused(api, error)),
         }
-        Err(error) => Err(refused(error)),
     }
+    Ok(())
 }
 
-fn refused(error: KubeError) -> Failure {
+fn refused(api: ApiVersion, error: KubeError) -> Failure {
     let failure = match error.code() {
         400 => Failure::usage("the API server does not accept --label-selector")
             .remedy("write it as kubectl's -l"),
-        401 | 403 => Failure::runtime("the API server does not let this process list acrpullbindings")
-            .remedy("bind the syncer's role to its ServiceAccount"),
+        401 | 403 => {
+            let what = format!(
+                "the API server does not let this process list acrpullbindings of {}",
+                api.group()
+            );
+            Failure::runtime(what).remedy("bind the syncer's role to its ServiceAccount")
+        }
         _ => Failure::runtime("cannot reach the API server").remedy("check KUBECONFIG and the network"),
     };
     failure.source(error)

@@ -7,20 +7,15 @@ use std::{
 };
 
 use k8s_openapi::jiff::Timestamp;
-use kube::runtime::reflector::ObjectRef;
 
-use crate::{
-    crd::{AcrPullBinding, AcrPullBindingStatus},
-    pull_secret::PullSecret,
-    schedule::FailureRun,
-};
+use crate::{binding::BindingRef, crd::AcrPullBindingStatus, pull_secret::PullSecret, schedule::FailureRun};
 
 /// One entry per binding that exists.
 #[derive(Debug, Default)]
 pub struct Memory {
-    bindings: Mutex<HashMap<ObjectRef<AcrPullBinding>, BindingMemory>>,
+    bindings: Mutex<HashMap<BindingRef, BindingMemory>>,
     /// Bindings whose Secret is known not to be somebody else's.
-    linkable: Mutex<HashSet<ObjectRef<AcrPullBinding>>>,
+    linkable: Mutex<HashSet<BindingRef>>,
 }
 
 /// What is remembered of one binding.
@@ -42,6 +37,8 @@ pub struct BindingMemory {
     pub secret: Option<Echo<PullSecret>>,
     /// The status after our last write.
     pub status: Option<Echo<AcrPullBindingStatus>>,
+    /// The same, if the installed CRD is an older one that keeps only a part of it.
+    pub status_not_kept: Option<AcrPullBindingStatus>,
     /// When that was.
     pub status_written_at: Option<Timestamp>,
     /// Its link was seen, so the delay until then has been measured.
@@ -101,6 +98,7 @@ impl BindingMemory {
             granted_scope: None,
             secret: None,
             status: None,
+            status_not_kept: None,
             status_written_at: None,
             link_measured: false,
             ready_measured: false,
@@ -110,7 +108,7 @@ impl BindingMemory {
 
 impl Memory {
     /// What is known of a binding; nothing if the name now belongs to another object.
-    pub fn of(&self, key: &ObjectRef<AcrPullBinding>, uid: &str, now: Timestamp) -> BindingMemory {
+    pub fn of(&self, key: &BindingRef, uid: &str, now: Timestamp) -> BindingMemory {
         let known = self
             .entries()
             .get(key)
@@ -120,12 +118,12 @@ impl Memory {
     }
 
     /// Remembers.
-    pub fn keep(&self, key: ObjectRef<AcrPullBinding>, memory: BindingMemory) {
+    pub fn keep(&self, key: BindingRef, memory: BindingMemory) {
         self.entries().insert(key, memory);
     }
 
     /// Whether the Secret of a binding may be linked by whoever works on the ServiceAccount.
-    pub fn allow_link(&self, key: &ObjectRef<AcrPullBinding>, allowed: bool) {
+    pub fn allow_link(&self, key: &BindingRef, allowed: bool) {
         let mut linkable = self.linkable();
         if !allowed {
             linkable.remove(key);
@@ -135,27 +133,27 @@ impl Memory {
     }
 
     /// Whether [`Self::allow_link`] said so.
-    pub fn allows_link(&self, key: &ObjectRef<AcrPullBinding>) -> bool {
+    pub fn allows_link(&self, key: &BindingRef) -> bool {
         self.linkable().contains(key)
     }
 
     /// Forgets a binding.
-    pub fn forget(&self, key: &ObjectRef<AcrPullBinding>) {
+    pub fn forget(&self, key: &BindingRef) {
         self.entries().remove(key);
         self.linkable().remove(key);
     }
 
     /// Forgets all bindings that are gone.
-    pub fn retain(&self, exists: impl Fn(&ObjectRef<AcrPullBinding>) -> bool) {
+    pub fn retain(&self, exists: impl Fn(&BindingRef) -> bool) {
         self.entries().retain(|key, _memory| exists(key));
         self.linkable().retain(|key| exists(key));
     }
 
-    fn entries(&self) -> MutexGuard<'_, HashMap<ObjectRef<AcrPullBinding>, BindingMemory>> {
+    fn entries(&self) -> MutexGuard<'_, HashMap<BindingRef, BindingMemory>> {
         self.bindings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn linkable(&self) -> MutexGuard<'_, HashSet<ObjectRef<AcrPullBinding>>> {
+    fn linkable(&self) -> MutexGuard<'_, HashSet<BindingRef>> {
         self.linkable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -166,8 +164,9 @@ mod tests {
 
     use super::*;
     use crate::{
+        binding::ApiVersion,
         pull_secret::{self, SecretState},
-        samples::{binding, now, owner, workload_identity_spec},
+        samples::{binding, key, now, owner, workload_identity_spec},
         snapshot,
     };
 
@@ -218,9 +217,24 @@ mod tests {
     }
 
     #[test]
+    fn memory_of_a_binding_of_the_other_api_is_apart() {
+        let memory = Memory::default();
+        let [current, older] = ApiVersion::ALL.map(|api| key(api, "web"));
+        let mut known = memory.of(&current, "one", now());
+        known.degraded = true;
+        memory.keep(current.clone(), known);
+        memory.allow_link(&current, true);
+        assert!(!memory.of(&older, "one", now()).degraded);
+        assert!(!memory.allows_link(&older));
+        memory.forget(&older);
+        assert!(memory.of(&current, "one", now()).degraded);
+        assert!(memory.allows_link(&current));
+    }
+
+    #[test]
     fn memory_of_another_object_of_the_same_name_is_empty() {
         let memory = Memory::default();
-        let key = ObjectRef::new("web").within("shop");
+        let key = key(ApiVersion::V1Beta2, "web");
         let mut known = memory.of(&key, "one", now());
         known.degraded = true;
         memory.keep(key.clone(), known);

@@ -12,7 +12,7 @@ use kube::ResourceExt as _;
 use proto::Reason;
 
 use crate::{
-    crd::AcrPullBinding,
+    binding::Binding,
     links,
     memory::BindingMemory,
     problem::Problem,
@@ -25,7 +25,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// The binding.
-    pub binding: Arc<AcrPullBinding>,
+    pub binding: Arc<Binding>,
     /// The ServiceAccount that is to be able to pull, if it exists.
     pub target_account: Option<Arc<ServiceAccount>>,
     /// The ServiceAccount that names and proves the identity, if there is one and it exists.
@@ -107,7 +107,7 @@ pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
     let mut steps = Vec::new();
     let link = match target_account {
         None => Link::NoAccount,
-        Some(account) if links::has(account, &pull_secret::name_for(&binding.name_any())) => Link::Present,
+        Some(account) if links::has(account, &pull_secret::name_of(binding)) => Link::Present,
         Some(_account) => {
             steps.push(Step::Link);
             Link::Missing
@@ -115,7 +115,7 @@ pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
     };
     steps.extend(secret.filter(|secret| !secret.adopted).cloned().map(Step::Adopt));
 
-    let wanted = match wanted::read(&binding.spec, identity_account.as_deref()) {
+    let wanted = match wanted::read(binding, identity_account.as_deref()) {
         Ok(wanted) => wanted,
         // Only a change of the binding or of a ServiceAccount helps, and both are watched.
         Err(problem) => {
@@ -188,8 +188,8 @@ pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
 }
 
 /// Nothing is written and nobody is asked. Such a Secret is not watched, so it is looked at again by the clock.
-fn foreign(binding: &AcrPullBinding, memory: &BindingMemory, now: Timestamp) -> Plan {
-    let name = pull_secret::name_for(&binding.name_any());
+fn foreign(binding: &Binding, memory: &BindingMemory, now: Timestamp) -> Plan {
+    let name = pull_secret::name_of(binding);
     let problem = Problem::new(
         Reason::SecretConflict,
         format!(

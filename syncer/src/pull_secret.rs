@@ -1,7 +1,9 @@
-//! The pull Secret: its name, its marks, whose it is, and the object itself. Pure.
+//! The pull Secret: its marks, whose it is, and the object itself; its names are in `pull_secret::name`. Pure.
 //!
 //! Labels, annotations and names of the peer keep the peer's meaning, so that either can take over from the other.
 //! The syncer sees Secrets as metadata only: everything it must know about one stands in annotations.
+
+mod name;
 
 use std::collections::BTreeMap;
 
@@ -11,11 +13,14 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, OwnerReference},
     jiff::Timestamp,
 };
-use kube::ResourceExt as _;
+use kube::{Resource as _, ResourceExt as _};
 use proto::Fingerprint;
 
+pub use name::{api_of_name, name_for, name_of};
+
+use self::name::label_for;
 use crate::{
-    crd::{AcrPullBinding, AcrPullBindingSpec, GROUP, KIND, LEGACY_GROUP},
+    binding::{ApiVersion, Binding, BindingRef},
     inputs,
 };
 
@@ -40,14 +45,6 @@ pub const FIELD_MANAGER: &str = "acrpull-syncer";
 
 const SECRET_TYPE: &str = "kubernetes.io/dockerconfigjson";
 const PAYLOAD_KEY: &str = ".dockerconfigjson";
-const NAME_PREFIX: &str = "acr-pull-";
-/// From here on the peer shortens the binding's name and adds a hash: 253 characters (the longest name) less the
-/// prefix (9), a hyphen and ten digits of the hash.
-const MAX_WHOLE_NAME: usize = 233;
-/// Longest value of a label.
-const MAX_LABEL: usize = 63;
-/// Digits of the hash in a shortened name.
-const HASH_DIGITS: usize = 10;
 
 /// A Secret under the name that belongs to a binding.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,51 +87,29 @@ pub struct Credential {
     pub refresh_at: Timestamp,
 }
 
-/// The name of the pull Secret of a binding, the same as the peer's.
-pub fn name_for(binding: &str) -> String {
-    match binding.get(..MAX_WHOLE_NAME) {
-        Some(head) if binding.len() > MAX_WHOLE_NAME => {
-            let head = head.strip_suffix('.').unwrap_or(head);
-            format!("{NAME_PREFIX}{head}-{}", short_hash(binding))
-        }
-        _ => format!("{NAME_PREFIX}{binding}"),
+/// The binding that a Secret belongs to, by its owner or, for one that was orphaned, by its label and name.
+pub fn binding_of(metadata: &ObjectMeta) -> Option<BindingRef> {
+    let named = |api: ApiVersion, name: &str| {
+        let namespace = metadata.namespace.as_deref().unwrap_or_default();
+        BindingRef::new_with(name, api).within(namespace)
+    };
+    let mut owners = metadata.owner_references.iter().flatten();
+    if let Some((api, owner)) = owners.find_map(|owner| Some((api_of(owner)?, owner))) {
+        return Some(named(api, &owner.name));
     }
-}
-
-/// The value of the label. Names over 63 characters, with which the peer never worked, are shortened and hashed.
-fn label_for(binding: &str) -> String {
-    if binding.len() <= MAX_LABEL {
-        return binding.to_owned();
-    }
-    let head: String = binding.chars().take(MAX_LABEL - HASH_DIGITS - 1).collect();
-    format!("{}-{}", head.trim_end_matches(['.', '-']), short_hash(binding))
-}
-
-fn short_hash(name: &str) -> String {
-    inputs::base36_sha224(name.as_bytes())
-        .chars()
-        .take(HASH_DIGITS)
-        .collect()
-}
-
-/// The binding that a Secret belongs to, by its owner or, for one that was orphaned, by its label.
-pub fn binding_of(metadata: &ObjectMeta) -> Option<&str> {
-    let owner = metadata
-        .owner_references
-        .iter()
-        .flatten()
-        .find(|owner| is_our_kind(owner));
-    owner
-        .map(|owner| owner.name.as_str())
-        .or_else(|| metadata.labels.as_ref()?.get(BINDING_LABEL).map(String::as_str))
+    let label = metadata.labels.as_ref()?.get(BINDING_LABEL)?;
+    ApiVersion::ALL
+        .into_iter()
+        .find(|api| metadata.name.as_ref() == Some(&name_for(*api, label)))
+        .map(|api| named(api, label))
 }
 
 /// Judges the Secret that has the binding's name for it.
 ///
-/// Ours are those whose only owners are bindings of this name, whatever their uid: one that was deleted and created
-/// again takes its Secret over in place. One without owner counts when it carries our label. Anything else, however
+/// Ours are those whose only owners are bindings of this name and API, whatever their uid: one that was deleted and
+/// created again takes its Secret over in place. One without owner counts when it carries our label. Anything else, however
 /// it is named, belongs to somebody whose pulls or data a forced write would destroy.
-pub fn judge(metadata: &ObjectMeta, binding: &AcrPullBinding) -> SecretState {
+pub fn judge(metadata: &ObjectMeta, binding: &Binding) -> SecretState {
     let name = binding.name_any();
     let label = metadata
         .labels
@@ -146,7 +121,7 @@ pub fn judge(metadata: &ObjectMeta, binding: &AcrPullBinding) -> SecretState {
         [] => label_fits,
         owners => owners
             .iter()
-            .all(|owner| is_our_kind(owner) && owner.name == name),
+            .all(|owner| api_of(owner) == Some(binding.api) && owner.name == name),
     };
     let (Some(uid), Some(resource_version)) = (&metadata.uid, &metadata.resource_version) else {
         return SecretState::Foreign;
@@ -195,9 +170,8 @@ fn is_our_apply(entry: &ManagedFieldsEntry) -> bool {
     entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply")
 }
 
-fn is_our_kind(owner: &OwnerReference) -> bool {
-    let group = owner.api_version.split_once('/').map(|(group, _version)| group);
-    owner.kind == KIND && matches!(group, Some(GROUP | LEGACY_GROUP))
+fn api_of(owner: &OwnerReference) -> Option<ApiVersion> {
+    ApiVersion::of_reference(&owner.api_version, &owner.kind)
 }
 
 fn read_credential(annotations: &BTreeMap<String, String>) -> Option<Credential> {
@@ -213,7 +187,7 @@ fn read_credential(annotations: &BTreeMap<String, String>) -> Option<Credential>
 
 /// The annotations that say all about a credential.
 pub fn annotations(
-    spec: &AcrPullBindingSpec,
+    binding: &Binding,
     credential: &Credential,
     answered_request: Option<&str>,
 ) -> BTreeMap<String, String> {
@@ -227,7 +201,7 @@ pub fn annotations(
     let mut annotations = BTreeMap::from([
         (EXPIRY.to_owned(), seconds(*expires_at)),
         (REFRESH.to_owned(), seconds(*refreshed_at)),
-        (PEER_INPUTS.to_owned(), inputs::peer(spec)),
+        (PEER_INPUTS.to_owned(), inputs::peer(binding)),
         (REFRESH_AT.to_owned(), seconds(*refresh_at)),
         (INPUTS.to_owned(), inputs.clone()),
         (FINGERPRINT.to_owned(), inputs::hex(fingerprint.as_bytes())),
@@ -246,7 +220,7 @@ fn seconds(time: Timestamp) -> String {
 }
 
 /// Labels and owner, for a Secret that is being taken over.
-pub fn adoption(binding: &AcrPullBinding) -> ObjectMeta {
+pub fn adoption(binding: &Binding) -> ObjectMeta {
     ObjectMeta {
         labels: Some(BTreeMap::from([(
             BINDING_LABEL.to_owned(),
@@ -254,8 +228,8 @@ pub fn adoption(binding: &AcrPullBinding) -> ObjectMeta {
         )])),
         // Without blockOwnerDeletion: it would need the right to update the binding's finalizers.
         owner_references: Some(vec![OwnerReference {
-            api_version: format!("{GROUP}/v1beta2"),
-            kind: KIND.to_owned(),
+            api_version: binding.api.as_str().to_owned(),
+            kind: Binding::kind(&binding.api).into_owned(),
             name: binding.name_any(),
             uid: binding.uid().unwrap_or_default(),
             controller: Some(true),
@@ -266,10 +240,10 @@ pub fn adoption(binding: &AcrPullBinding) -> ObjectMeta {
 }
 
 /// The whole Secret, for server-side apply.
-pub fn object(binding: &AcrPullBinding, payload: &[u8], annotations: BTreeMap<String, String>) -> Secret {
+pub fn object(binding: &Binding, payload: &[u8], annotations: BTreeMap<String, String>) -> Secret {
     Secret {
         metadata: ObjectMeta {
-            name: Some(name_for(&binding.name_any())),
+            name: Some(name_of(binding)),
             namespace: binding.namespace(),
             annotations: Some(annotations),
             ..adoption(binding)

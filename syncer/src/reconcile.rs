@@ -9,12 +9,12 @@ mod steps;
 
 use std::{sync::Arc, time::Duration};
 
-use kube::runtime::{controller::Action, reflector::ObjectRef};
+use kube::runtime::controller::Action;
 use runtime::error_chain::ErrorChain;
 
 use crate::{
+    binding::Binding,
     context::Context,
-    crd::AcrPullBinding,
     plan::{self, Link, Snapshot, Step},
     problem::Problem,
     snapshot,
@@ -39,7 +39,7 @@ struct Pass<'a> {
 }
 
 /// Works on `binding` and says when to look again.
-pub async fn reconcile(context: Arc<Context>, binding: Arc<AcrPullBinding>) -> Action {
+pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Action {
     // A binding that is being deleted is done for: its Secret goes by owner reference, its link by the keeper.
     if binding.metadata.deletion_timestamp.is_some() {
         return Action::await_change();
@@ -54,7 +54,7 @@ pub async fn reconcile(context: Arc<Context>, binding: Arc<AcrPullBinding>) -> A
     };
     let first = plan::plan(&snapshot, context.now());
     // Told before anything is done: whoever works on the ServiceAccount meanwhile makes the link as well.
-    let key = ObjectRef::from_obj(snapshot.binding.as_ref());
+    let key = snapshot.binding.key();
     context.memory.allow_link(&key, first.link != Link::Withheld);
     let mut pass = Pass {
         context: &context,

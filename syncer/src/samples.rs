@@ -7,9 +7,10 @@ use k8s_openapi::{
 };
 
 use crate::{
+    binding::{ApiVersion, Binding, BindingRef, Defaults},
     crd::{
         AcrConfiguration, AcrPullBinding, AcrPullBindingSpec, AuthenticationMethod, AzureEnvironment,
-        ManagedIdentityAuth, WorkloadIdentityAuth,
+        ManagedIdentityAuth, WorkloadIdentityAuth, v1beta1,
     },
     wanted::CLIENT_ID_ANNOTATION,
 };
@@ -51,22 +52,62 @@ pub(crate) fn managed_identity_spec() -> AcrPullBindingSpec {
     spec
 }
 
-pub(crate) fn binding(name: &str, spec: AcrPullBindingSpec) -> AcrPullBinding {
-    let mut binding = AcrPullBinding::new(name, spec);
-    binding.metadata = ObjectMeta {
+pub(crate) fn older_spec() -> v1beta1::AcrPullBindingSpec {
+    v1beta1::AcrPullBindingSpec {
+        acr_server: "prod.azurecr.io".to_owned(),
+        scope: Some("repository:team/web:pull".to_owned()),
+        managed_identity_client_id: Some("33333333-3333-3333-3333-000000000009".to_owned()),
+        managed_identity_resource_id: None,
+        service_account_name: Some("web".to_owned()),
+    }
+}
+
+pub(crate) fn binding(name: &str, spec: AcrPullBindingSpec) -> Binding {
+    manifest(name, spec).into()
+}
+
+/// The same as the API server has it.
+pub(crate) fn manifest(name: &str, spec: AcrPullBindingSpec) -> AcrPullBinding {
+    AcrPullBinding {
+        metadata: metadata(name),
+        ..AcrPullBinding::new(name, spec)
+    }
+}
+
+/// One of the older API, read without defaults.
+pub(crate) fn older_binding(name: &str, spec: v1beta1::AcrPullBindingSpec) -> Binding {
+    Defaults::default().complete(v1beta1::AcrPullBinding {
+        metadata: metadata(name),
+        ..v1beta1::AcrPullBinding::new(name, spec)
+    })
+}
+
+/// One of each API that mean the same.
+pub(crate) fn binding_of(api: ApiVersion, name: &str) -> Binding {
+    match api {
+        ApiVersion::V1Beta2 => binding(name, managed_identity_spec()),
+        ApiVersion::V1Beta1 => older_binding(name, older_spec()),
+    }
+}
+
+fn metadata(name: &str) -> ObjectMeta {
+    ObjectMeta {
         name: Some(name.to_owned()),
         namespace: Some("shop".to_owned()),
         uid: Some(format!("uid-of-{name}")),
         generation: Some(3),
         resource_version: Some("100".to_owned()),
         ..ObjectMeta::default()
-    };
-    binding
+    }
 }
 
-pub(crate) fn owner(binding: &AcrPullBinding) -> OwnerReference {
+pub(crate) fn key(api: ApiVersion, name: &str) -> BindingRef {
+    BindingRef::new_with(name, api).within("shop")
+}
+
+pub(crate) fn owner(binding: &Binding) -> OwnerReference {
     OwnerReference {
-        api_version: "acrpull.microsoft.com/v1beta2".to_owned(),
+        api_version: binding.api.as_str().to_owned(),
         kind: "AcrPullBinding".to_owned(),
         name: binding.metadata.name.clone().unwrap(),
         uid: binding.metadata.uid.clone().unwrap(),

@@ -8,8 +8,9 @@ use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Obje
 use kube::{Api, ResourceExt as _, runtime::reflector::ObjectRef};
 
 use crate::{
+    binding::Binding,
     context::Context,
-    crd::{AcrPullBinding, AcrPullBindingStatus},
+    crd::AcrPullBindingStatus,
     kube_calls::{KubeError, Verb},
     links,
     memory::{BindingMemory, Echo},
@@ -21,8 +22,8 @@ use crate::{
 ///
 /// # Errors
 /// The live read failed.
-pub async fn load(context: &Context, binding: Arc<AcrPullBinding>) -> Result<Snapshot, KubeError> {
-    let key = ObjectRef::from_obj(binding.as_ref());
+pub async fn load(context: &Context, binding: Arc<Binding>) -> Result<Snapshot, KubeError> {
+    let key = binding.key();
     let mut memory = context
         .memory
         .of(&key, &binding.uid().unwrap_or_default(), context.now());
@@ -39,11 +40,11 @@ pub async fn load(context: &Context, binding: Arc<AcrPullBinding>) -> Result<Sna
 
 async fn secret(
     context: &Context,
-    binding: &AcrPullBinding,
+    binding: &Binding,
     namespace: &str,
     memory: &mut BindingMemory,
 ) -> Result<SecretState, KubeError> {
-    let name = pull_secret::name_for(&binding.name_any());
+    let name = pull_secret::name_of(binding);
     let key = ObjectRef::new(&name).within(namespace);
     if let Some(seen) = context.secrets.get(&key) {
         return Ok(watched_secret(&seen.metadata, binding, memory));
@@ -63,7 +64,7 @@ async fn secret(
 /// The Secret that the watch knows: as watched, or as we last wrote it if the watch lags behind.
 pub(crate) fn watched_secret(
     seen: &ObjectMeta,
-    binding: &AcrPullBinding,
+    binding: &Binding,
     memory: &mut BindingMemory,
 ) -> SecretState {
     let SecretState::Ours(secret) = pull_secret::judge(seen, binding) else {
@@ -73,12 +74,79 @@ pub(crate) fn watched_secret(
     SecretState::Ours(Echo::newer(&mut memory.secret, &version, secret))
 }
 
-/// The binding's status: as watched, or as we last wrote it if the watch lags behind.
-pub fn status(binding: &AcrPullBinding, memory: &mut BindingMemory) -> AcrPullBindingStatus {
+/// The binding's status: as watched, or as we last wrote it if the watch lags behind. Where the installed CRD is the
+/// peer's, which knows three fields, the others are those that we last wrote: a status that never seems to be what it
+/// should would be written, and its events told, at every pass.
+pub fn status(binding: &Binding, memory: &mut BindingMemory) -> AcrPullBindingStatus {
     let version = binding.resource_version().unwrap_or_default();
-    Echo::newer(
-        &mut memory.status,
-        &version,
-        binding.status.clone().unwrap_or_default(),
-    )
+    let mut seen = binding.status.clone().unwrap_or_default();
+    if let Some(written) = &memory.status_not_kept
+        && seen.conditions.is_empty()
+    {
+        seen = AcrPullBindingStatus {
+            last_token_refresh_time: seen.last_token_refresh_time,
+            token_expiration_time: seen.token_expiration_time,
+            error: seen.error,
+            ..written.clone()
+        };
+    }
+    Echo::newer(&mut memory.status, &version, seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+    use super::*;
+    use crate::{
+        memory::Memory,
+        samples::{binding, now, workload_identity_spec},
+    };
+
+    #[test]
+    fn status_that_an_older_crd_prunes_counts_as_written() {
+        let mut binding = binding("web", workload_identity_spec());
+        let mut memory = Memory::default().of(&binding.key(), "uid-of-web", now());
+        let ready = Condition {
+            last_transition_time: Time(now()),
+            message: String::new(),
+            observed_generation: Some(3),
+            reason: "CredentialCurrent".to_owned(),
+            status: "True".to_owned(),
+            type_: "Ready".to_owned(),
+        };
+        let written = AcrPullBindingStatus {
+            token_expiration_time: Some(Time(now())),
+            conditions: vec![ready],
+            ..AcrPullBindingStatus::default()
+        };
+        let kept = AcrPullBindingStatus {
+            conditions: Vec::new(),
+            ..written.clone()
+        };
+        binding.status = Some(kept.clone());
+        assert_eq!(status(&binding, &mut memory), kept);
+        memory.status_not_kept = Some(written.clone());
+        assert_eq!(status(&binding, &mut memory), written);
+
+        // What the peer, or a person, writes into its fields is seen.
+        binding.status = Some(AcrPullBindingStatus {
+            error: Some("of the peer".to_owned()),
+            ..kept
+        });
+        let seen = status(&binding, &mut memory);
+        assert_eq!(seen.error.as_deref(), Some("of the peer"));
+        assert_eq!(seen.conditions, written.conditions);
+
+        // A CRD that knows them all is installed meanwhile.
+        let whole = AcrPullBindingStatus {
+            conditions: vec![Condition {
+                status: "False".to_owned(),
+                ..written.conditions[0].clone()
+            }],
+            ..written
+        };
+        binding.status = Some(whole.clone());
+        assert_eq!(status(&binding, &mut memory), whole);
+    }
 }

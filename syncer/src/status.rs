@@ -90,7 +90,9 @@ pub fn next(before: &AcrPullBindingStatus, seen: &Observation<'_>) -> AcrPullBin
             Some(_held) => seen
                 .granted_scope
                 .map(str::to_owned)
-                .or_else(|| before.granted_scope.clone()),
+                .or_else(|| before.granted_scope.clone())
+                // A token for a whole registry has none.
+                .filter(|scope| !scope.is_empty()),
             None => None,
         },
     }

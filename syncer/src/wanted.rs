@@ -1,5 +1,8 @@
 //! What a binding asks for, parsed and resolved: registry, scopes, cloud, and the identity, which may be named by
 //! the ServiceAccount instead of the binding. Pure; whatever gets past here is well-formed.
+//!
+//! The two APIs differ here in the names of their fields, in what an empty scope means, and in which of two identities
+//! counts.
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use proto::{
@@ -9,6 +12,7 @@ use proto::{
 };
 
 use crate::{
+    binding::{ApiVersion, Binding},
     crd::{AcrPullBindingSpec, ManagedIdentityAuth, WorkloadIdentityAuth},
     inputs::{self, ResolvedIdentity},
     problem::Problem,
@@ -21,6 +25,14 @@ pub const TENANT_ID_ANNOTATION: &str = "azure.workload.identity/tenant-id";
 
 const CLIENT_ID_FIELD: &str = "spec.auth.workloadIdentity.clientID";
 const TENANT_ID_FIELD: &str = "spec.auth.workloadIdentity.tenantID";
+
+/// The fields of an API, by what is in them.
+struct Fields {
+    server: &'static str,
+    scope: &'static str,
+    client_id: &'static str,
+    resource_id: &'static str,
+}
 
 /// What to ask the broker for.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,13 +77,46 @@ impl AcrPullBindingSpec {
     }
 }
 
+impl ApiVersion {
+    fn fields(self) -> Fields {
+        match self {
+            Self::V1Beta2 => Fields {
+                server: "spec.acr.server",
+                scope: "spec.acr.scope",
+                client_id: "spec.auth.managedIdentity.clientID",
+                resource_id: "spec.auth.managedIdentity.resourceID",
+            },
+            Self::V1Beta1 => Fields {
+                server: "spec.acrServer",
+                scope: "spec.scope",
+                client_id: "spec.managedIdentityClientID",
+                resource_id: "spec.managedIdentityResourceID",
+            },
+        }
+    }
+}
+
 /// Reads the spec. `account` is the ServiceAccount that [`AcrPullBindingSpec::identity_account`] names, if it exists.
 ///
 /// # Errors
 /// The reason is `InvalidSpec`, `ServiceAccountNotFound` or `IdentityAnnotationMissing`.
-pub fn read(spec: &AcrPullBindingSpec, account: Option<&ServiceAccount>) -> Result<Wanted, Problem> {
-    let registry = parse("spec.acr.server", &spec.acr.server)?;
-    let scopes = ScopeSet::from_field(&spec.acr.scope).map_err(|error| invalid("spec.acr.scope", &error))?;
+pub fn read(binding: &Binding, account: Option<&ServiceAccount>) -> Result<Wanted, Problem> {
+    let (api, spec) = (binding.api, &binding.spec);
+    let fields = api.fields();
+    if api == ApiVersion::V1Beta1 && spec.acr.server.is_empty() {
+        let rule = format!(
+            "{} is empty, and the syncer has no default (ACR_SERVER)",
+            fields.server
+        );
+        return Err(Problem::new(Reason::InvalidSpec, rule));
+    }
+    let registry = parse(fields.server, &spec.acr.server)?;
+    let scopes = ScopeSet::from_field(&spec.acr.scope).map_err(|error| invalid(fields.scope, &error))?;
+    // In v1beta1 nothing means everything. Here it is a mistake that an older CRD lets through.
+    if scopes.is_empty() && api == ApiVersion::V1Beta2 {
+        let rule = format!("{} must name at least one scope", fields.scope);
+        return Err(Problem::new(Reason::InvalidSpec, rule));
+    }
     let authority = spec
         .acr
         .cloud_config
@@ -82,7 +127,7 @@ pub fn read(spec: &AcrPullBindingSpec, account: Option<&ServiceAccount>) -> Resu
         authority_host: authority.unwrap_or_default(),
     };
     let identity = match (&spec.auth.managed_identity, &spec.auth.workload_identity) {
-        (Some(identity), None) => broker_owned(identity)?,
+        (Some(identity), None) => broker_owned(api, identity)?,
         (None, Some(identity)) => federated(identity, account)?,
         (None, None) | (Some(_), Some(_)) => {
             let rule = "spec.auth must have exactly one of managedIdentity and workloadIdentity";
@@ -99,17 +144,20 @@ pub fn read(spec: &AcrPullBindingSpec, account: Option<&ServiceAccount>) -> Resu
     })
 }
 
-fn broker_owned(identity: &ManagedIdentityAuth) -> Result<Identity, Problem> {
-    match (&identity.client_id, &identity.resource_id) {
-        (Some(id), None) => Ok(Identity::ClientId(parse(
-            "spec.auth.managedIdentity.clientID",
-            id,
-        )?)),
-        (None, Some(id)) => Ok(Identity::ResourceId(parse(
-            "spec.auth.managedIdentity.resourceID",
-            id,
-        )?)),
-        (None, None) | (Some(_), Some(_)) => {
+fn broker_owned(api: ApiVersion, identity: &ManagedIdentityAuth) -> Result<Identity, Problem> {
+    let fields = api.fields();
+    match (&identity.client_id, &identity.resource_id, api) {
+        // The peer does not look at the resource ID then, so neither is it parsed here.
+        (Some(id), None, _) | (Some(id), Some(_), ApiVersion::V1Beta1) => {
+            Ok(Identity::ClientId(parse(fields.client_id, id)?))
+        }
+        (None, Some(id), _) => Ok(Identity::ResourceId(parse(fields.resource_id, id)?)),
+        (None, None, ApiVersion::V1Beta1) => {
+            let rule = "spec names no identity, and the syncer has no default (MANAGED_IDENTITY_CLIENT_ID, \
+                        MANAGED_IDENTITY_RESOURCE_ID)";
+            Err(Problem::new(Reason::InvalidSpec, rule))
+        }
+        (None, None, ApiVersion::V1Beta2) | (Some(_), Some(_), ApiVersion::V1Beta2) => {
             let rule = "spec.auth.managedIdentity must have exactly one of clientID and resourceID";
             Err(Problem::new(Reason::InvalidSpec, rule))
         }
@@ -191,126 +239,4 @@ impl Identity {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::samples::{account, annotated_account, managed_identity_spec, workload_identity_spec};
-
-    const CLIENT: &str = "33333333-3333-3333-3333-000000000001";
-    const TENANT: &str = "22222222-2222-2222-2222-222222222222";
-
-    fn reason_of(spec: &AcrPullBindingSpec, account: Option<&ServiceAccount>) -> Reason {
-        read(spec, account).unwrap_err().reason
-    }
-
-    #[test]
-    fn wanted_annotation_with_client_id_alone_is_enough() {
-        let wanted = read(&workload_identity_spec(), Some(&annotated_account("puller"))).unwrap();
-        assert_eq!(
-            wanted.identity,
-            Identity::Federated {
-                service_account: "puller".to_owned(),
-                client_id: CLIENT.parse().unwrap(),
-                tenant_id: None
-            }
-        );
-        assert_eq!(wanted.scopes.to_field(), "repository:team/web:pull");
-        assert_eq!(wanted.cloud.name, "PublicCloud");
-    }
-
-    #[test]
-    fn wanted_spec_wins_over_annotations_as_a_pair() {
-        let mut annotated = annotated_account("puller");
-        annotated
-            .metadata
-            .annotations
-            .as_mut()
-            .unwrap()
-            .insert(TENANT_ID_ANNOTATION.to_owned(), TENANT.to_owned());
-        let mut spec = workload_identity_spec();
-        let identity = spec.auth.workload_identity.as_mut().unwrap();
-        identity.client_id = Some("33333333-3333-3333-3333-000000000002".to_owned());
-        identity.tenant_id = Some("contoso.onmicrosoft.com".to_owned());
-        let Identity::Federated {
-            client_id, tenant_id, ..
-        } = read(&spec, Some(&annotated)).unwrap().identity
-        else {
-            panic!("not federated");
-        };
-        assert_eq!(client_id.as_str(), "33333333-3333-3333-3333-000000000002");
-        assert_eq!(tenant_id.unwrap().as_str(), "contoso.onmicrosoft.com");
-    }
-
-    #[test]
-    fn wanted_change_of_an_annotation_changes_the_inputs() {
-        let spec = workload_identity_spec();
-        let before = annotated_account("puller");
-        let mut after = before.clone();
-        after
-            .metadata
-            .annotations
-            .as_mut()
-            .unwrap()
-            .insert(TENANT_ID_ANNOTATION.to_owned(), TENANT.to_owned());
-        assert_ne!(
-            read(&spec, Some(&before)).unwrap().inputs,
-            read(&spec, Some(&after)).unwrap().inputs
-        );
-    }
-
-    #[test]
-    fn wanted_account_missing_is_named() {
-        assert_eq!(
-            reason_of(&workload_identity_spec(), None),
-            Reason::ServiceAccountNotFound
-        );
-    }
-
-    #[test]
-    fn wanted_annotation_missing_is_named() {
-        assert_eq!(
-            reason_of(&workload_identity_spec(), Some(&account("puller"))),
-            Reason::IdentityAnnotationMissing
-        );
-    }
-
-    #[test]
-    fn wanted_field_that_does_not_parse_is_named() {
-        for (edit, field) in [
-            (
-                (|spec| spec.acr.server = "https://prod.azurecr.io".to_owned())
-                    as fn(&mut AcrPullBindingSpec),
-                "spec.acr.server",
-            ),
-            (
-                |spec| spec.acr.scope = "repository:*:pull".to_owned(),
-                "spec.acr.scope",
-            ),
-            (
-                |spec| spec.auth.managed_identity.as_mut().unwrap().client_id = Some("x".to_owned()),
-                "clientID",
-            ),
-            (
-                |spec| spec.auth.managed_identity.as_mut().unwrap().client_id = None,
-                "exactly one of clientID",
-            ),
-            (
-                |spec| spec.auth.managed_identity = None,
-                "exactly one of managedIdentity",
-            ),
-        ] {
-            let mut spec = managed_identity_spec();
-            edit(&mut spec);
-            let problem = read(&spec, None).unwrap_err();
-            assert_eq!(problem.reason, Reason::InvalidSpec);
-            assert!(problem.message.contains(field), "{problem}");
-        }
-    }
-
-    #[test]
-    fn wanted_managed_identity_needs_no_account() {
-        assert!(matches!(
-            read(&managed_identity_spec(), None).unwrap().identity,
-            Identity::ClientId(_)
-        ));
-    }
-}
+mod tests;

@@ -1,21 +1,21 @@
-//! The three watches. Each fills a store and hands every change to the `router`, which says what is to be looked at
-//! again. Decides nothing.
+//! The four watches: the bindings of each API, ServiceAccounts, Secrets. Each fills a store and hands every change to the
+//! `router`, which says what is to be looked at again. Decides nothing.
 //!
-//! A binding that does not decode is as good as gone here, see `unreadable`; the others go on.
+//! Here the bindings of both APIs become one type. One that does not decode is as good as gone, see `unreadable`, and an
+//! API that is not installed has none, see `absent`; the others go on.
 //!
 //! Bindings are filtered by the operator's selector, Secrets by our label and as metadata only: this process never
 //! holds the content of a Secret that it did not write.
 
+mod absent;
 mod router;
 mod unreadable;
+mod watch;
 
 use std::{fmt::Debug, sync::Arc};
 
-use futures::{SinkExt as _, Stream, StreamExt as _, TryStreamExt as _, channel::mpsc};
-use k8s_openapi::{
-    api::core::v1::{Secret, ServiceAccount},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
+use futures::{Stream, TryStreamExt as _, channel::mpsc};
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::{
     Api, Client, Resource, ResourceExt as _,
     core::{DeserializeGuard, PartialObjectMeta},
@@ -25,18 +25,19 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
-use runtime::{
-    Shutdown, Tasks,
-    admin::{Gate, Readiness},
-    error_chain::ErrorChain,
-};
+use runtime::{Tasks, admin::Readiness};
 use serde::de::DeserializeOwned;
 
 use self::{
-    router::{Change, Router, Wake},
+    router::{Change, Router},
     unreadable::{Delivery, Sieve},
+    watch::Watch,
 };
-use crate::{context::Context, crd::AcrPullBinding, links, pull_secret};
+use crate::{
+    binding::{ApiVersion, Binding, BindingRef, Bindings, Defaults, PerApi},
+    context::Context,
+    crd, links, pull_secret,
+};
 
 /// Objects per page of a list, as `kubectl` has it: bounds what one answer holds in memory.
 const PAGE: u32 = 500;
@@ -48,7 +49,7 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// The stores that the watches fill.
 pub struct Stores {
     /// Bindings that the selector matches.
-    pub bindings: Store<AcrPullBinding>,
+    pub bindings: Bindings,
     /// All ServiceAccounts, slimmed.
     pub accounts: Store<ServiceAccount>,
     /// Secrets with our label.
@@ -57,7 +58,7 @@ pub struct Stores {
 
 /// The other ends of the stores.
 pub struct Writers {
-    bindings: Writer<AcrPullBinding>,
+    bindings: PerApi<Writer<Binding>>,
     accounts: Writer<ServiceAccount>,
     secrets: Writer<PartialObjectMeta<Secret>>,
 }
@@ -65,7 +66,7 @@ pub struct Writers {
 /// What is to be looked at again.
 pub struct Wakes {
     /// Bindings.
-    pub bindings: mpsc::Receiver<ObjectRef<AcrPullBinding>>,
+    pub bindings: PerApi<mpsc::Receiver<BindingRef>>,
     /// ServiceAccounts, for their links.
     pub accounts: mpsc::Receiver<ObjectRef<ServiceAccount>>,
 }
@@ -73,25 +74,13 @@ pub struct Wakes {
 /// Where the router's answers go.
 #[derive(Clone)]
 struct Queues {
-    bindings: mpsc::Sender<ObjectRef<AcrPullBinding>>,
+    bindings: PerApi<mpsc::Sender<BindingRef>>,
     accounts: mpsc::Sender<ObjectRef<ServiceAccount>>,
-}
-
-/// One watch: where its objects go, and what happens with each change.
-struct Watch<K, R>
-where
-    K: Resource<DynamicType = ()> + Clone + 'static,
-{
-    writer: Writer<K>,
-    gate: Gate,
-    route: R,
-    queues: Queues,
-    shutdown: Shutdown,
 }
 
 /// Empty stores.
 pub fn stores() -> (Stores, Writers) {
-    let (bindings, bindings_writer) = reflector::store();
+    let (bindings, binding_writers) = Bindings::empty();
     let (accounts, accounts_writer) = reflector::store();
     let (secrets, secrets_writer) = reflector::store();
     (
@@ -101,11 +90,19 @@ pub fn stores() -> (Stores, Writers) {
             secrets,
         },
         Writers {
-            bindings: bindings_writer,
+            bindings: binding_writers,
             accounts: accounts_writer,
             secrets: secrets_writer,
         },
     )
+}
+
+/// Which bindings, and what they mean.
+pub struct Scope<'a> {
+    /// Only those with these labels.
+    pub selector: Option<&'a str>,
+    /// What bindings of `v1beta1` leave out.
+    pub defaults: Defaults,
 }
 
 /// Starts the watches. The process is ready when each has delivered its first complete state.
@@ -115,19 +112,24 @@ pub fn spawn(
     context: &Arc<Context>,
     stores: &Stores,
     writers: Writers,
-    selector: Option<&str>,
+    scope: Scope<'_>,
 ) -> Wakes {
     let Writers {
         bindings,
         accounts,
         secrets,
     } = writers;
+    let Scope { selector, defaults } = scope;
     let client = || context.client.clone();
     let shutdown = || context.shutdown.clone();
-    let (bindings_tx, bindings_rx) = mpsc::channel(WAKES);
+    let (current_tx, current_rx) = mpsc::channel(WAKES);
+    let (older_tx, older_rx) = mpsc::channel(WAKES);
     let (accounts_tx, accounts_rx) = mpsc::channel(WAKES);
     let queues = Queues {
-        bindings: bindings_tx,
+        bindings: PerApi {
+            v1beta2: current_tx,
+            v1beta1: older_tx,
+        },
         accounts: accounts_tx,
     };
     let router = Arc::new(Router::new(
@@ -138,29 +140,29 @@ pub fn spawn(
     let all = watcher::Config::default().page_size(PAGE);
     let selected = selector.map_or_else(|| all.clone(), |selector| all.clone().labels(selector));
 
-    let watch = Watch {
-        writer: bindings,
-        gate: readiness.gate("watch of bindings"),
+    let binding_watch = |api: ApiVersion, gate: &'static str, writer: Writer<Binding>| Watch {
+        kind: api,
+        writer,
+        gate: readiness.gate(gate),
         route: {
             let router = Arc::clone(&router);
-            move |change: &Change<'_, _>| router.binding(change)
+            move |change: &Change<'_, _>| router.binding(api, change)
         },
         queues: queues.clone(),
         shutdown: shutdown(),
     };
-    let events = slimmed(
-        client(),
-        selected,
-        |binding: &mut DeserializeGuard<AcrPullBinding>| {
-            binding.meta_mut().managed_fields = None;
-            binding.annotations_mut().remove(LAST_APPLIED);
-        },
-    );
-    let mut sieve = Sieve::default();
-    let deliveries = events.try_filter_map(move |event| std::future::ready(Ok(sieve.sift(event))));
-    tasks.spawn("watch bindings", watch.run(deliveries));
+    let watch = binding_watch(ApiVersion::V1Beta2, "watch of v1beta2 bindings", bindings.v1beta2);
+    let deliveries =
+        read::<crd::AcrPullBinding>(ApiVersion::V1Beta2, client(), selected.clone(), Binding::from);
+    tasks.spawn("watch v1beta2 bindings", watch.run(deliveries));
+    let watch = binding_watch(ApiVersion::V1Beta1, "watch of v1beta1 bindings", bindings.v1beta1);
+    let deliveries = read(ApiVersion::V1Beta1, client(), selected, move |binding| {
+        defaults.complete(binding)
+    });
+    tasks.spawn("watch v1beta1 bindings", watch.run(deliveries));
 
     let watch = Watch {
+        kind: (),
         writer: accounts,
         gate: readiness.gate("watch of ServiceAccounts"),
         route: {
@@ -174,6 +176,7 @@ pub fn spawn(
     tasks.spawn("watch ServiceAccounts", watch.run(events.map_ok(Delivery::Event)));
 
     let watch = Watch {
+        kind: (),
         writer: secrets,
         gate: readiness.gate("watch of Secrets"),
         route: move |change: &Change<'_, _>| router.secret(change),
@@ -186,9 +189,33 @@ pub fn spawn(
     });
     tasks.spawn("watch Secrets", watch.run(events.map_ok(Delivery::Event)));
     Wakes {
-        bindings: bindings_rx,
+        bindings: PerApi {
+            v1beta2: current_rx,
+            v1beta1: older_rx,
+        },
         accounts: accounts_rx,
     }
+}
+
+/// The bindings of one API, as `understand` reads them.
+fn read<K>(
+    api: ApiVersion,
+    client: Client,
+    config: watcher::Config,
+    understand: impl Fn(K) -> Binding + Send + 'static,
+) -> impl Stream<Item = watcher::Result<Delivery<Binding>>> + Send
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let events = slimmed(client, config, |binding: &mut DeserializeGuard<K>| {
+        binding.meta_mut().managed_fields = None;
+        binding.annotations_mut().remove(LAST_APPLIED);
+    });
+    let mut sieve = Sieve::default();
+    absent::as_empty(events, api.as_str()).try_filter_map(move |event| {
+        let delivery = sieve.sift(event).map(|delivery| delivery.map(&understand));
+        std::future::ready(Ok(delivery))
+    })
 }
 
 fn slimmed<K>(
@@ -202,103 +229,4 @@ where
     watcher(Api::<K>::all(client), config)
         .default_backoff()
         .modify(slim)
-}
-
-impl<K, R> Watch<K, R>
-where
-    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
-    R: Fn(&Change<'_, K>) -> Vec<Wake> + Send,
-{
-    async fn run(mut self, deliveries: impl Stream<Item = watcher::Result<Delivery<K>>> + Send) {
-        let shutdown = self.shutdown.clone();
-        let mut deliveries = std::pin::pin!(deliveries.take_until(shutdown.started()));
-        while let Some(delivery) = deliveries.next().await {
-            let wakes = match delivery {
-                Ok(Delivery::Event(event)) => self.take(&event),
-                Ok(Delivery::Unreadable(metadata)) => self.lose(&metadata),
-                Err(error) => {
-                    tracing::warn!(error = %ErrorChain(&error), "a watch failed and is started again");
-                    Vec::new()
-                }
-            };
-            for wake in wakes {
-                let sent = match wake {
-                    Wake::Binding(binding) => self.queues.bindings.send(binding).await,
-                    Wake::Account(account) => self.queues.accounts.send(account).await,
-                };
-                // The controller ends first when the process ends.
-                if sent.is_err() {
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Puts the event into the store and routes it, with the object as it was before.
-    fn take(&mut self, event: &Event<K>) -> Vec<Wake> {
-        let before = |object: &K| self.writer.as_reader().get(&ObjectRef::from_obj(object));
-        let change = match event {
-            Event::Apply(after) => Some(Change::Applied {
-                before: before(after),
-                after,
-            }),
-            Event::Delete(object) => Some(Change::Gone(object.meta())),
-            Event::InitDone => Some(Change::Resynced),
-            Event::Init | Event::InitApply(_) => None,
-        };
-        self.writer.apply_watcher_event(event);
-        if matches!(event, Event::InitDone) {
-            self.gate.open();
-        }
-        change.map(|change| (self.route)(&change)).unwrap_or_default()
-    }
-
-    /// Takes out of the store what can be read no longer: nobody is to go on with what it said before.
-    fn lose(&mut self, metadata: &ObjectMeta) -> Vec<Wake> {
-        let name = metadata.name.as_deref().unwrap_or_default();
-        let namespace = metadata.namespace.as_deref().unwrap_or_default();
-        let known = self
-            .writer
-            .as_reader()
-            .get(&ObjectRef::new(name).within(namespace));
-        if let Some(known) = known {
-            self.writer.apply_watcher_event(&Event::Delete(K::clone(&known)));
-        }
-        (self.route)(&Change::Gone(metadata))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::samples::{binding, workload_identity_spec};
-
-    #[test]
-    fn watch_binding_that_decodes_no_longer_leaves_the_store_and_is_routed() {
-        let (store, writer) = reflector::store();
-        let mut watch = Watch {
-            writer,
-            gate: Readiness::default().gate("watch"),
-            route: |change: &Change<'_, AcrPullBinding>| match change {
-                Change::Gone(metadata) => {
-                    vec![Wake::Binding(
-                        ObjectRef::new(metadata.name.as_deref().unwrap()).within("shop"),
-                    )]
-                }
-                Change::Applied { .. } | Change::Resynced => Vec::new(),
-            },
-            queues: Queues {
-                bindings: mpsc::channel(0).0,
-                accounts: mpsc::channel(0).0,
-            },
-            shutdown: Shutdown::manual(),
-        };
-        for name in ["one", "two"] {
-            watch.take(&Event::Apply(binding(name, workload_identity_spec())));
-        }
-        let wakes = watch.lose(&binding("one", workload_identity_spec()).metadata);
-        assert_eq!(wakes, [Wake::Binding(ObjectRef::new("one").within("shop"))]);
-        let left: Vec<_> = store.state().iter().map(|binding| binding.name_any()).collect();
-        assert_eq!(left, ["two"]);
-    }
 }

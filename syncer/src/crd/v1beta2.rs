@@ -12,20 +12,13 @@
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::AcrPullBindingStatus;
-
-/// Name of a ServiceAccount: a DNS subdomain (RFC 1123).
-const IS_NAME: &str = "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')";
-const NAME_MESSAGE: &str = "must be the name of a ServiceAccount, such as default";
-const IS_GUID: &str = "self.matches('^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$')";
-const GUID_MESSAGE: &str = "must be a GUID such as 1b461305-28be-5271-beda-bd9fd2e24251";
-/// A tenant has a GUID and domain names; both are accepted by Entra ID. The domain needs a dot, which keeps
-/// `common` and `organizations` out.
-const IS_TENANT: &str = "self.matches('^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?([.][a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?)+)$')";
-const IS_HOST: &str =
-    "self.matches('^(?i)([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?[.])+[a-z][-a-z0-9]{0,61}[a-z0-9]$')";
-const IS_SCOPE: &str = r"self.matches(r'^\s*[a-z-]+:[^\s:*]+:[a-zA-Z_*]+(,[a-zA-Z_*]+)*(\s+[a-z-]+:[^\s:*]+:[a-zA-Z_*]+(,[a-zA-Z_*]+)*)*\s*$')";
-const IS_IDENTITY: &str = "self.matches('^(?i)/subscriptions/[^/ ]+/resourcegroups/[^/ ]+/providers/Microsoft[.]ManagedIdentity/userAssignedIdentities/[^/ ]+$')";
+use super::{
+    AcrPullBindingStatus,
+    rules::{
+        GUID_MESSAGE, HAS_NO_WILDCARD, HOST_MESSAGE, IS_GUID, IS_HOST, IS_IDENTITY, IS_NAME, IS_SCOPE,
+        IS_TENANT, NAME_MESSAGE, SCOPE_MESSAGE, TENANT_MESSAGE, WILDCARD_MESSAGE,
+    },
+};
 
 /// Makes a ServiceAccount able to pull from an Azure Container Registry (ACR).
 ///
@@ -82,13 +75,13 @@ pub struct AcrPullBindingSpec {
 pub struct AcrConfiguration {
     /// Host name of the registry, such as `example.azurecr.io`.
     #[schemars(length(max = 253))]
-    #[x_kube(validation = (IS_HOST, "server must be the bare host name of the registry, such as example.azurecr.io (no scheme, port, path, final dot)"))]
+    #[x_kube(validation = (IS_HOST, HOST_MESSAGE))]
     pub server: String,
     /// What the token may do: one or more of `<type>:<name>:<action>[,<action>]`, separated by spaces,
     /// such as `repository:my-repository:pull`. There is no wildcard for names; list each repository.
     /// See <https://distribution.github.io/distribution/spec/auth/scope/>.
     #[schemars(length(min = 1, max = 4096))]
-    #[x_kube(validation = (IS_SCOPE, "scope must be one or more of <type>:<name>:<action>[,<action>] separated by spaces, such as repository:app/web:pull (no wildcard in names)"))]
+    #[x_kube(validation = (IS_SCOPE, SCOPE_MESSAGE), validation = (HAS_NO_WILDCARD, WILDCARD_MESSAGE))]
     pub scope: String,
     /// The Azure cloud that the registry and the identity live in.
     #[serde(default)]
@@ -175,6 +168,6 @@ pub struct WorkloadIdentityAuth {
     /// Tenant of the identity: its GUID or one of its domain names. Goes together with `clientID`.
     #[serde(rename = "tenantID", default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
-    #[x_kube(validation = (IS_TENANT, "must be the GUID of a tenant or one of its domain names, such as contoso.onmicrosoft.com"))]
+    #[x_kube(validation = (IS_TENANT, TENANT_MESSAGE))]
     pub tenant_id: Option<String>,
 }

@@ -15,8 +15,8 @@ use kube::{
 
 use super::{change, record, standing};
 use crate::{
+    binding::Bindings,
     context::Context,
-    crd::AcrPullBinding,
     kube_calls::{KubeError, Verb},
     memory::{Echo, Memory},
     pull_secret::{self, FIELD_MANAGER},
@@ -38,7 +38,7 @@ pub enum Linked {
 #[derive(Debug)]
 pub struct LinkKeeper {
     accounts: Store<ServiceAccount>,
-    bindings: Store<AcrPullBinding>,
+    bindings: Bindings,
     memory: Arc<Memory>,
     written: Mutex<HashMap<ObjectRef<ServiceAccount>, Echo<Arc<ServiceAccount>>>>,
     turns: Mutex<HashMap<ObjectRef<ServiceAccount>, Arc<tokio::sync::Mutex<()>>>>,
@@ -46,11 +46,7 @@ pub struct LinkKeeper {
 
 impl LinkKeeper {
     /// A keeper that knows the world from these stores.
-    pub fn new(
-        accounts: Store<ServiceAccount>,
-        bindings: Store<AcrPullBinding>,
-        memory: Arc<Memory>,
-    ) -> Self {
+    pub fn new(accounts: Store<ServiceAccount>, bindings: Bindings, memory: Arc<Memory>) -> Self {
         Self {
             accounts,
             bindings,
@@ -168,13 +164,13 @@ impl LinkKeeper {
     fn wanted(&self, account: &ObjectRef<ServiceAccount>) -> (BTreeSet<String>, BTreeSet<String>) {
         let (namespace, name) = key(account);
         let (mut wanted, mut known) = (BTreeSet::new(), BTreeSet::new());
-        for binding in self.bindings.state_filter(|binding| {
+        for binding in self.bindings.filter(|binding| {
             binding.spec.service_account_name == name
                 && binding.metadata.namespace.as_deref() == Some(namespace.as_str())
                 && binding.metadata.deletion_timestamp.is_none()
         }) {
-            let secret_name = pull_secret::name_for(&binding.name_any());
-            if self.memory.allows_link(&ObjectRef::from_obj(binding.as_ref())) {
+            let secret_name = pull_secret::name_of(&binding);
+            if self.memory.allows_link(&binding.key()) {
                 wanted.insert(secret_name.clone());
             }
             known.insert(secret_name);

@@ -4,25 +4,47 @@
 //! that another controller still needs must stay. So must one whose binding does not decode, because nobody knows what
 //! it asks for. Reads only.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt::Debug};
 
-use kube::{
-    Api, Resource as _, ResourceExt as _,
-    api::{ApiResource, DynamicObject, GroupVersionKind, ListParams},
-    core::DeserializeGuard,
-};
+use k8s_openapi::NamespaceResourceScope;
+use kube::{Api, Resource, ResourceExt as _, api::ListParams, core::DeserializeGuard};
+use serde::de::DeserializeOwned;
 
 use crate::{
+    binding::{ApiVersion, account_of},
     context::Context,
-    crd::{AcrPullBinding, KIND, LEGACY_GROUP},
+    crd::{self, v1beta1},
     kube_calls::{KubeCalls, KubeError, Verb},
     pull_secret,
 };
 
 /// Objects per page, as `kubectl` has it.
 const PAGE: u32 = 500;
-/// The ServiceAccount of an older binding that names none.
-const DEFAULT_ACCOUNT: &str = "default";
+
+/// A binding as it is written, which says which ServiceAccount is to list its Secret.
+trait Written:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned
+{
+    const API: ApiVersion;
+
+    fn account(&self) -> &str;
+}
+
+impl Written for crd::AcrPullBinding {
+    const API: ApiVersion = ApiVersion::V1Beta2;
+
+    fn account(&self) -> &str {
+        &self.spec.service_account_name
+    }
+}
+
+impl Written for v1beta1::AcrPullBinding {
+    const API: ApiVersion = ApiVersion::V1Beta1;
+
+    fn account(&self) -> &str {
+        account_of(self.spec.service_account_name.as_deref())
+    }
+}
 
 /// The names of all pull Secrets that bindings of `namespace` want `account` to list.
 pub(super) async fn behind(
@@ -30,52 +52,44 @@ pub(super) async fn behind(
     namespace: &str,
     account: &str,
 ) -> Result<BTreeSet<String>, KubeError> {
-    let current: Api<DeserializeGuard<AcrPullBinding>> = Api::namespaced(context.client.clone(), namespace);
-    let mut names: BTreeSet<String> = list_all(&context.calls, &current)
-        .await?
-        .iter()
-        .filter(|binding| stands(binding, account))
-        .map(|binding| pull_secret::name_for(&binding.name_any()))
-        .collect();
-    let kind = ApiResource::from_gvk_with_plural(
-        &GroupVersionKind::gvk(LEGACY_GROUP, "v1beta1", KIND),
-        "acrpullbindings",
-    );
-    let legacy: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, &kind);
-    let legacy = match list_all(&context.calls, &legacy).await {
-        Ok(bindings) => bindings,
-        // The older API is not installed: nothing of it can stand behind a link.
-        Err(error) if error.is_not_found() => Vec::new(),
-        Err(error) => return Err(error),
-    };
-    names.extend(
-        legacy
-            .iter()
-            .filter(|binding| binding.metadata.deletion_timestamp.is_none())
-            .filter_map(|binding| {
-                let named = binding
-                    .data
-                    .pointer("/spec/serviceAccountName")
-                    .and_then(|name| name.as_str());
-                let named = named.filter(|name| !name.is_empty()).unwrap_or(DEFAULT_ACCOUNT);
-                (named == account).then(|| format!("{}-msi-acrpull-secret", binding.name_any()))
-            }),
-    );
+    let mut names = behind_of::<crd::AcrPullBinding>(context, namespace, account).await?;
+    names.extend(behind_of::<v1beta1::AcrPullBinding>(context, namespace, account).await?);
     Ok(names)
 }
 
+async fn behind_of<K: Written>(
+    context: &Context,
+    namespace: &str,
+    account: &str,
+) -> Result<BTreeSet<String>, KubeError> {
+    let api: Api<DeserializeGuard<K>> = Api::namespaced(context.client.clone(), namespace);
+    match list_all(&context.calls, &api).await {
+        Ok(bindings) => Ok(names(&bindings, account).collect()),
+        // The API is not installed: nothing of it can stand behind a link.
+        Err(error) if error.is_not_found() => Ok(BTreeSet::new()),
+        Err(error) => Err(error),
+    }
+}
+
+fn names<K: Written>(bindings: &[DeserializeGuard<K>], account: &str) -> impl Iterator<Item = String> {
+    bindings
+        .iter()
+        .filter(move |binding| stands(binding, account))
+        .map(|binding| pull_secret::name_for(K::API, &binding.name_any()))
+}
+
 /// Whether the binding wants `account` to list its Secret, or may.
-fn stands(binding: &DeserializeGuard<AcrPullBinding>, account: &str) -> bool {
+fn stands<K: Written>(binding: &DeserializeGuard<K>, account: &str) -> bool {
     binding.meta().deletion_timestamp.is_none()
         && binding
             .0
             .as_ref()
-            .map_or(true, |binding| binding.spec.service_account_name == account)
+            .map_or(true, |binding| binding.account() == account)
 }
 
 async fn list_all<K>(calls: &KubeCalls, api: &Api<K>) -> Result<Vec<K>, KubeError>
 where
-    K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+    K: Clone + DeserializeOwned + Debug,
 {
     let mut params = ListParams::default().limit(PAGE);
     let mut all = Vec::new();
@@ -93,35 +107,60 @@ where
 
 #[cfg(test)]
 mod tests {
-    use kube::{ResourceExt, core::ObjectList};
-    use serde_json::json;
+    use kube::core::ObjectList;
+    use serde_json::{Value, json};
 
     use super::*;
-    use crate::samples::{binding, workload_identity_spec};
+    use crate::samples::{manifest, older_spec, workload_identity_spec};
+
+    /// The names that stand behind links of two accounts, of a list with `good`, one that does not decode because of
+    /// `bad`, and one more that is being deleted.
+    fn standing<K: Written>(good: &Value, bad: impl Fn(&mut Value)) -> [Vec<String>; 2] {
+        let mut unreadable = good.clone();
+        unreadable["metadata"]["name"] = json!("bad");
+        bad(&mut unreadable);
+        let mut leaving = unreadable.clone();
+        leaving["metadata"]["name"] = json!("leaving");
+        leaving["metadata"]["deletionTimestamp"] = json!("2026-11-21T12:00:00Z");
+        let list: ObjectList<DeserializeGuard<K>> = serde_json::from_value(json!({
+            "apiVersion": K::API.as_str(),
+            "kind": "AcrPullBindingList",
+            "metadata": {"resourceVersion": "100"},
+            "items": [good, unreadable, leaving],
+        }))
+        .unwrap();
+        ["web", "other"].map(|account| names(&list.items, account).collect())
+    }
 
     #[test]
     fn standing_counts_a_binding_that_does_not_decode_for_every_account() {
-        let good = serde_json::to_value(binding("good", workload_identity_spec())).unwrap();
-        let mut bad = good.clone();
-        bad["metadata"]["name"] = json!("bad");
-        bad["spec"]["acr"]["environment"] = json!("MoonCloud");
-        let mut leaving = bad.clone();
-        leaving["metadata"]["name"] = json!("leaving");
-        leaving["metadata"]["deletionTimestamp"] = json!("2026-11-21T12:00:00Z");
-        let list: ObjectList<DeserializeGuard<AcrPullBinding>> = serde_json::from_value(json!({
-            "apiVersion": "acrpull.microsoft.com/v1beta2",
-            "kind": "AcrPullBindingList",
-            "metadata": {"resourceVersion": "100"},
-            "items": [good, bad, leaving],
-        }))
-        .unwrap();
-        let standing = |account: &str| -> Vec<String> {
-            list.iter()
-                .filter(|binding| stands(binding, account))
-                .map(ResourceExt::name_any)
-                .collect()
-        };
-        assert_eq!(standing("web"), ["good", "bad"]);
-        assert_eq!(standing("other"), ["bad"]);
+        let good = serde_json::to_value(manifest("good", workload_identity_spec())).unwrap();
+        let standing = standing::<crd::AcrPullBinding>(&good, |spec| {
+            spec["spec"]["acr"]["environment"] = json!("MoonCloud");
+        });
+        assert_eq!(standing[0], ["acr-pull-good", "acr-pull-bad"]);
+        assert_eq!(standing[1], ["acr-pull-bad"]);
+    }
+
+    #[test]
+    fn standing_counts_bindings_of_the_older_api() {
+        let good = v1beta1::AcrPullBinding::new("good", older_spec());
+        let good = serde_json::to_value(good).unwrap();
+        let standing = standing::<v1beta1::AcrPullBinding>(&good, |spec| {
+            spec["spec"]["acrServer"] = json!(1);
+        });
+        assert_eq!(standing[0], ["good-msi-acrpull-secret", "bad-msi-acrpull-secret"]);
+        assert_eq!(standing[1], ["bad-msi-acrpull-secret"]);
+    }
+
+    #[test]
+    fn standing_older_binding_that_names_no_account_is_of_the_default_one() {
+        for name in [None, Some(String::new())] {
+            let spec = v1beta1::AcrPullBindingSpec {
+                service_account_name: name,
+                ..older_spec()
+            };
+            assert_eq!(v1beta1::AcrPullBinding::new("web", spec).account(), "default");
+        }
     }
 }

@@ -1,26 +1,33 @@
 use k8s_openapi::jiff::{SignedDuration, ToSpan as _};
-use proptest::prelude::*;
 use proto::Fingerprint;
 
 use super::*;
 use crate::{
+    binding::ApiVersion,
     memory::Memory,
-    samples::{account, annotated_account, binding, managed_identity_spec, now, workload_identity_spec},
+    samples::{
+        account, annotated_account, binding, binding_of, managed_identity_spec, now, older_binding,
+        older_spec, workload_identity_spec,
+    },
     schedule::FailureRun,
 };
 
+mod done;
+
 /// A binding for which everything is as it should be, in the middle of its credential's life.
 fn settled() -> Snapshot {
-    let binding = Arc::new(binding("web", workload_identity_spec()));
+    settled_with(binding("web", workload_identity_spec()))
+}
+
+/// The same for this binding.
+fn settled_with(binding: Binding) -> Snapshot {
+    let binding = Arc::new(binding);
     let identity_account = Arc::new(annotated_account("puller"));
-    let inputs = wanted::read(&binding.spec, Some(&identity_account))
-        .unwrap()
-        .inputs;
-    let key = kube::runtime::reflector::ObjectRef::from_obj(binding.as_ref());
+    let inputs = wanted::read(&binding, Some(&identity_account)).unwrap().inputs;
     let mut target = account("web");
-    links::tests::link(&mut target, "acr-pull-web");
+    links::tests::link(&mut target, &pull_secret::name_of(&binding));
     Snapshot {
-        memory: Memory::default().of(&key, "uid-of-web", now()),
+        memory: Memory::default().of(&binding.key(), "uid-of-web", now()),
         binding,
         target_account: Some(Arc::new(target)),
         identity_account: Some(identity_account),
@@ -48,7 +55,7 @@ fn secret(snapshot: &mut Snapshot) -> &mut PullSecret {
 }
 
 fn request_refresh(snapshot: &mut Snapshot, value: &str) {
-    let mut binding = AcrPullBinding::clone(&snapshot.binding);
+    let mut binding = Binding::clone(&snapshot.binding);
     binding
         .annotations_mut()
         .insert(REFRESH_REQUESTED.to_owned(), value.to_owned());
@@ -71,26 +78,53 @@ fn issue(plan: &Plan) -> &Issue {
 
 #[test]
 fn plan_settled_binding_does_nothing_until_the_refresh() {
-    let plan = plan(&settled(), now());
-    assert_eq!(plan.steps, []);
-    assert_eq!(plan.link, Link::Present);
-    assert_eq!(plan.problem, None);
-    assert_eq!(plan.wake_at, Some(now() + 30.minutes()));
+    for snapshot in [settled()]
+        .into_iter()
+        .chain(ApiVersion::ALL.map(|api| settled_with(binding_of(api, "web"))))
+    {
+        let plan = plan(&snapshot, now());
+        assert_eq!(plan.steps, []);
+        assert_eq!(plan.link, Link::Present);
+        assert_eq!(plan.problem, None);
+        assert_eq!(plan.wake_at, Some(now() + 30.minutes()));
+    }
 }
 
 #[test]
-fn plan_new_binding_links_before_it_asks() {
-    let mut snapshot = settled();
-    snapshot.secret = SecretState::Absent;
-    snapshot.target_account = Some(Arc::new(account("web")));
-    let plan = plan(&snapshot, now());
-    assert!(
-        matches!(plan.steps.as_slice(), [Step::Link, Step::Issue(_)]),
-        "{:?}",
-        plan.steps
-    );
-    assert_eq!(issue(&plan).held, None);
-    assert!(!issue(&plan).force);
+fn b15_plan_new_binding_links_before_it_asks() {
+    for api in ApiVersion::ALL {
+        let mut snapshot = settled_with(binding_of(api, "web"));
+        snapshot.secret = SecretState::Absent;
+        snapshot.target_account = Some(Arc::new(account("web")));
+        let plan = plan(&snapshot, now());
+        assert!(
+            matches!(plan.steps.as_slice(), [Step::Link, Step::Issue(_)]),
+            "{:?}",
+            plan.steps
+        );
+        assert_eq!(issue(&plan).held, None);
+        assert!(!issue(&plan).force);
+    }
+}
+
+#[test]
+fn b5_plan_link_of_the_other_apis_secret_is_not_its_own() {
+    let mut snapshot = settled_with(binding_of(ApiVersion::V1Beta1, "web"));
+    snapshot.target_account = settled().target_account;
+    assert_eq!(plan(&snapshot, now()).steps, [Step::Link]);
+}
+
+#[test]
+fn plan_older_binding_without_a_scope_or_with_another_one_asks_anew() {
+    for scope in [None, Some("repository:team/other:pull".to_owned())] {
+        let mut snapshot = settled_with(binding_of(ApiVersion::V1Beta1, "web"));
+        let mut spec = older_spec();
+        spec.scope.clone_from(&scope);
+        snapshot.binding = Arc::new(older_binding("web", spec));
+        let plan = plan(&snapshot, now());
+        assert_eq!(issue(&plan).held, None);
+        assert_eq!(issue(&plan).wanted.scopes.is_empty(), scope.is_none());
+    }
 }
 
 #[test]
@@ -148,7 +182,7 @@ fn plan_secret_of_an_earlier_binding_is_adopted_and_not_fetched() {
 }
 
 #[test]
-fn plan_foreign_secret_stops_everything() {
+fn b6_plan_foreign_secret_stops_everything() {
     let mut snapshot = settled();
     snapshot.secret = SecretState::Foreign;
     snapshot.target_account = Some(Arc::new(account("web")));
@@ -226,45 +260,4 @@ fn plan_spec_that_does_not_parse_is_not_sent() {
     let plan = plan(&snapshot, now());
     assert_eq!(plan.steps, []);
     assert_eq!(plan.problem.unwrap().reason, Reason::InvalidSpec);
-}
-
-proptest! {
-    /// Whatever a snapshot looks like: once the steps have succeeded, nothing is left to do.
-    #[test]
-    fn plan_is_done_after_its_steps(
-        linked: bool, adopted: bool, held: bool, due in -40_i64..40, failed: bool, requested: bool, foreign: bool
-    ) {
-        let mut snapshot = settled();
-        if !linked {
-            snapshot.target_account = Some(Arc::new(account("web")));
-        }
-        secret(&mut snapshot).adopted = adopted;
-        let credential = secret(&mut snapshot).credential.clone().unwrap();
-        secret(&mut snapshot).credential =
-            held.then(|| Credential { refresh_at: now() + SignedDuration::from_mins(due), ..credential.clone() });
-        if failed {
-            fail(&mut snapshot, Reason::PolicyDenied);
-        }
-        if requested {
-            request_refresh(&mut snapshot, "now");
-        }
-        if foreign {
-            snapshot.secret = SecretState::Foreign;
-        }
-        for step in plan(&snapshot, now()).steps {
-            match step {
-                Step::Link => snapshot.target_account = settled().target_account,
-                Step::Adopt(_) => secret(&mut snapshot).adopted = true,
-                Step::Issue(issue) => {
-                    secret(&mut snapshot).credential = Some(Credential {
-                        inputs: issue.wanted.inputs.clone(),
-                        ..credential.clone()
-                    });
-                    secret(&mut snapshot).answered_request = issue.request;
-                    snapshot.memory.failures = None;
-                }
-            }
-        }
-        prop_assert_eq!(plan(&snapshot, now()).steps, []);
-    }
 }

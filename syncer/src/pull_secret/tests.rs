@@ -2,7 +2,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::FieldsV1;
 use serde_json::json;
 
 use super::*;
-use crate::samples::{binding, managed_identity_spec, now, owner, workload_identity_spec};
+use crate::samples::{binding, binding_of as sample_of, key, now, owner, workload_identity_spec};
 
 fn applied() -> ManagedFieldsEntry {
     ManagedFieldsEntry {
@@ -23,8 +23,8 @@ fn credential() -> Credential {
     }
 }
 
-fn written(binding: &AcrPullBinding) -> ObjectMeta {
-    let annotations = annotations(&binding.spec, &credential(), Some("once"));
+fn written(binding: &Binding) -> ObjectMeta {
+    let annotations = annotations(binding, &credential(), Some("once"));
     ObjectMeta {
         uid: Some("uid-of-secret".to_owned()),
         resource_version: Some("7".to_owned()),
@@ -34,54 +34,37 @@ fn written(binding: &AcrPullBinding) -> ObjectMeta {
 }
 
 #[test]
-fn secret_name_is_the_peers() {
-    assert_eq!(name_for("web"), "acr-pull-web");
-    let whole = "a".repeat(233);
-    assert_eq!(name_for(&whole), format!("acr-pull-{whole}"));
-    let long = format!("{}.{}", "a".repeat(232), "b");
-    let name = name_for(&long);
-    assert_eq!(
-        name,
-        format!("acr-pull-{}-{}", "a".repeat(232), short_hash(&long))
-    );
-    assert_eq!(name_for(&"a".repeat(253)).len(), 253);
-}
-
-#[test]
-fn secret_label_fits_for_every_name() {
-    assert_eq!(label_for(&"a".repeat(63)), "a".repeat(63));
-    for name in ["a".repeat(64), format!("{}.{}", "a".repeat(51), "b".repeat(100))] {
-        let label = label_for(&name);
-        assert!(label.len() <= 63, "{label}");
-        assert!(
-            label
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.'),
-            "{label}"
-        );
-        assert!(!label.contains(".-"), "{label}");
-    }
-    assert_ne!(label_for(&"a".repeat(64)), label_for(&"a".repeat(65)));
-}
-
-#[test]
 fn secret_that_we_wrote_reads_back() {
-    let binding = binding("web", workload_identity_spec());
-    assert_eq!(
-        judge(&written(&binding), &binding),
-        SecretState::Ours(PullSecret {
-            uid: "uid-of-secret".to_owned(),
-            resource_version: "7".to_owned(),
-            adopted: true,
-            credential: Some(credential()),
-            answered_request: Some("once".to_owned()),
-        })
-    );
+    for api in ApiVersion::ALL {
+        let binding = sample_of(api, "web");
+        assert_eq!(
+            judge(&written(&binding), &binding),
+            SecretState::Ours(PullSecret {
+                uid: "uid-of-secret".to_owned(),
+                resource_version: "7".to_owned(),
+                adopted: true,
+                credential: Some(credential()),
+                answered_request: Some("once".to_owned()),
+            })
+        );
+    }
+}
+
+#[test]
+fn b5_secret_of_the_other_api_is_foreign_whatever_its_name() {
+    for [ours, theirs] in [
+        [ApiVersion::V1Beta2, ApiVersion::V1Beta1],
+        [ApiVersion::V1Beta1, ApiVersion::V1Beta2],
+    ] {
+        let written = written(&sample_of(theirs, "web"));
+        assert_eq!(judge(&written, &sample_of(ours, "web")), SecretState::Foreign);
+    }
 }
 
 #[test]
 fn secret_annotations_of_the_peer_keep_their_form() {
-    let annotations = annotations(&workload_identity_spec(), &credential(), None);
+    let binding = binding("web", workload_identity_spec());
+    let annotations = annotations(&binding, &credential(), None);
     assert_eq!(
         annotations["acr.microsoft.com/token.expiry"],
         "2026-11-21T13:15:00Z"
@@ -92,7 +75,7 @@ fn secret_annotations_of_the_peer_keep_their_form() {
     );
     assert_eq!(
         annotations["acr.microsoft.com/token.inputs"],
-        inputs::peer(&workload_identity_spec())
+        inputs::peer(&binding)
     );
     assert!(!annotations.contains_key(REFRESH_REQUESTED));
 }
@@ -196,11 +179,26 @@ fn secret_slimmed_metadata_is_judged_the_same() {
 
 #[test]
 fn secret_leads_to_its_binding_by_owner_or_label() {
-    let binding = binding("web", managed_identity_spec());
-    let mut metadata = written(&binding);
-    assert_eq!(binding_of(&metadata), Some("web"));
-    metadata.owner_references = None;
-    assert_eq!(binding_of(&metadata), Some("web"));
-    metadata.labels = None;
-    assert_eq!(binding_of(&metadata), None);
+    for api in ApiVersion::ALL {
+        let mut metadata = written(&sample_of(api, "web"));
+        assert_eq!(binding_of(&metadata), Some(key(api, "web")));
+        metadata.owner_references = None;
+        assert_eq!(binding_of(&metadata), Some(key(api, "web")));
+        metadata.labels = None;
+        assert_eq!(binding_of(&metadata), None);
+    }
+}
+
+#[test]
+fn secret_whose_name_could_be_of_either_api_leads_to_the_one_of_its_label() {
+    // A binding of v1beta1 called acr-pull-web, and one of v1beta2 called web-msi-acrpull-secret.
+    for (api, name) in [
+        (ApiVersion::V1Beta1, "acr-pull-web"),
+        (ApiVersion::V1Beta2, "web-msi-acrpull-secret"),
+    ] {
+        let mut metadata = written(&sample_of(api, name));
+        assert_eq!(metadata.name.as_deref(), Some("acr-pull-web-msi-acrpull-secret"));
+        metadata.owner_references = None;
+        assert_eq!(binding_of(&metadata), Some(key(api, name)));
+    }
 }

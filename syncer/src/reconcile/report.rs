@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
-use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
+use kube::ResourceExt as _;
 use runtime::{error_chain::ErrorChain, telemetry::propagation};
 
 use super::{Pass, RETRY};
@@ -41,7 +41,7 @@ impl Pass<'_> {
             .iter()
             .any(|step| matches!(step, Step::Issue(_)))
             .then_some(RETRY);
-        let key = ObjectRef::from_obj(self.snapshot.binding.as_ref());
+        let key = self.snapshot.binding.key();
         self.context.memory.keep(key, self.snapshot.memory);
         [rest.wake_after(now), soon, left].into_iter().flatten().min()
     }
@@ -61,7 +61,7 @@ impl Pass<'_> {
         let binding = Arc::clone(&self.snapshot.binding);
         let before = snapshot::status(&binding, &mut self.snapshot.memory);
         let memory = &self.snapshot.memory;
-        let secret_name = pull_secret::name_for(&binding.name_any());
+        let secret_name = pull_secret::name_of(&binding);
         let trace_id = propagation::current_trace_id();
         let after = status::next(
             &before,
@@ -83,7 +83,12 @@ impl Pass<'_> {
         if !status::is_due(&before, &after, memory.status_written_at, now) {
             return false;
         }
-        let written = match status::merge_patch(&before, &after) {
+        // Where a part is not kept, all of it is written again: the CRD may have been replaced by one that keeps it.
+        let base = match (&memory.status_not_kept, &binding.status) {
+            (Some(_), watched) => watched.clone().unwrap_or_default(),
+            (None, _) => before.clone(),
+        };
+        let written = match status::merge_patch(&base, &after) {
             Ok(patch) => {
                 let _worker = self.context.limits.worker().await;
                 execute::write_status(self.context, &binding, patch).await
@@ -94,9 +99,14 @@ impl Pass<'_> {
             }
         };
         match written {
-            Ok(()) => {
+            Ok(kept) => {
                 let notices = status::notices(&before, &after);
+                let is_kept = !kept.conditions.is_empty();
+                if !is_kept {
+                    self.context.tell_of_an_older_crd();
+                }
                 let memory = &mut self.snapshot.memory;
+                memory.status_not_kept = (!is_kept).then(|| after.clone());
                 memory.status = Some(Echo::after(
                     memory.status.as_ref(),
                     binding.resource_version(),

@@ -22,7 +22,7 @@ impl Pass<'_> {
         let binding = &self.snapshot.binding;
         let name = &binding.spec.service_account_name;
         let account = links::account_ref(&binding.namespace().unwrap_or_default(), name);
-        let secret_name = pull_secret::name_for(&binding.name_any());
+        let secret_name = pull_secret::name_of(binding);
         let span = tracing::info_span!(
             "link ServiceAccount",
             otel.kind = "client",

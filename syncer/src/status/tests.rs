@@ -4,6 +4,8 @@ use proto::{Fingerprint, Reason};
 use super::*;
 use crate::samples::now;
 
+mod notices;
+
 fn credential() -> Credential {
     Credential {
         inputs: "wanted".to_owned(),
@@ -279,75 +281,17 @@ fn status_patch_says_only_what_changed_and_clears_the_peers_error() {
 }
 
 #[test]
-fn notices_tell_success_once() {
+fn status_token_for_a_whole_registry_grants_no_scope() {
     let held = credential();
-    let ready = status(&Observation {
+    let scoped = status(&Observation {
         credential: Some(&held),
+        granted_scope: Some("repository:a:pull"),
         ..nothing()
     });
-    let reasons: Vec<_> = notices(&AcrPullBindingStatus::default(), &ready)
-        .into_iter()
-        .map(|one| one.reason)
-        .collect();
-    assert_eq!(reasons, ["ServiceAccountLinked", "CredentialIssued"]);
-    let refreshed = Credential {
-        refreshed_at: now(),
-        ..held
+    let seen = Observation {
+        credential: Some(&held),
+        granted_scope: Some(""),
+        ..nothing()
     };
-    let later = next(
-        &ready,
-        &Observation {
-            credential: Some(&refreshed),
-            ..nothing()
-        },
-    );
-    assert_ne!(later, ready);
-    assert_eq!(notices(&ready, &later), []);
-}
-
-#[test]
-fn notices_tell_a_failure_once() {
-    let problem = refused();
-    let failed = status(&Observation {
-        problem: Some(&problem),
-        ..nothing()
-    });
-    let told = notices(&AcrPullBindingStatus::default(), &failed);
-    assert!(
-        told.iter()
-            .any(|one| one.warning && one.reason == "RegistryUnauthorized"),
-        "{told:?}"
-    );
-    let again = next(
-        &failed,
-        &Observation {
-            problem: Some(&problem),
-            now: now() + 1.minute(),
-            ..nothing()
-        },
-    );
-    assert_eq!(notices(&failed, &again), []);
-}
-
-#[test]
-fn notices_tell_a_missing_account_and_one_reason_once() {
-    let held = credential();
-    let unlinked = status(&Observation {
-        credential: Some(&held),
-        link: &Link::NoAccount,
-        ..nothing()
-    });
-    let told = notices(&AcrPullBindingStatus::default(), &unlinked);
-    assert!(
-        told.iter()
-            .any(|one| one.warning && one.reason == "ServiceAccountNotFound"),
-        "{told:?}"
-    );
-    let taken = Problem::new(Reason::SecretConflict, "taken");
-    let conflict = status(&Observation {
-        problem: Some(&taken),
-        link: &Link::Withheld,
-        ..nothing()
-    });
-    assert_eq!(notices(&AcrPullBindingStatus::default(), &conflict).len(), 1);
+    assert_eq!(next(&scoped, &seen).granted_scope, None);
 }

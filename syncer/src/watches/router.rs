@@ -16,7 +16,7 @@ use kube::{
 };
 
 use crate::{
-    crd::AcrPullBinding,
+    binding::{ApiVersion, Binding, BindingRef, Bindings},
     links,
     memory::Memory,
     pull_secret::{self, REFRESH_REQUESTED},
@@ -26,7 +26,7 @@ use crate::{
 /// What is to be looked at again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Wake {
-    Binding(ObjectRef<AcrPullBinding>),
+    Binding(BindingRef),
     Account(ObjectRef<ServiceAccount>),
 }
 
@@ -43,16 +43,12 @@ pub(super) enum Change<'a, K> {
 /// Knows who depends on what.
 pub(super) struct Router {
     memory: Arc<Memory>,
-    bindings: Store<AcrPullBinding>,
+    bindings: Bindings,
     accounts: Store<ServiceAccount>,
 }
 
 impl Router {
-    pub(super) fn new(
-        memory: Arc<Memory>,
-        bindings: Store<AcrPullBinding>,
-        accounts: Store<ServiceAccount>,
-    ) -> Self {
+    pub(super) fn new(memory: Arc<Memory>, bindings: Bindings, accounts: Store<ServiceAccount>) -> Self {
         Self {
             memory,
             bindings,
@@ -60,7 +56,7 @@ impl Router {
         }
     }
 
-    pub(super) fn binding(&self, change: &Change<'_, AcrPullBinding>) -> Vec<Wake> {
+    pub(super) fn binding(&self, api: ApiVersion, change: &Change<'_, Binding>) -> Vec<Wake> {
         match change {
             // Only its status, or something that nobody here reads.
             Change::Applied {
@@ -73,19 +69,21 @@ impl Router {
                     .deletion_timestamp
                     .is_none()
                     .then_some(&after.spec.service_account_name);
-                let mut wakes = self.accounts_to_unlink(metadata, target);
-                wakes.push(Wake::Binding(ObjectRef::from_obj(*after)));
+                let mut wakes = self.accounts_to_unlink(api, metadata, target);
+                wakes.push(Wake::Binding(after.key()));
                 wakes
             }
             Change::Gone(metadata) => {
                 let name = metadata.name.as_deref().unwrap_or_default();
                 let namespace = metadata.namespace.as_deref().unwrap_or_default();
-                self.memory.forget(&ObjectRef::new(name).within(namespace));
-                self.accounts_to_unlink(metadata, None)
+                self.memory
+                    .forget(&BindingRef::new_with(name, api).within(namespace));
+                self.accounts_to_unlink(api, metadata, None)
             }
             Change::Resynced => {
-                self.memory.retain(|binding| self.bindings.get(binding).is_some());
-                self.everything()
+                self.memory
+                    .retain(|binding| binding.dyntype != api || self.bindings.get(binding).is_some());
+                self.all_of(&[api])
             }
         }
     }
@@ -94,7 +92,7 @@ impl Router {
         let (before, after, metadata) = match change {
             Change::Applied { before, after } => (before.as_deref(), Some(*after), &after.metadata),
             Change::Gone(metadata) => (None, None, *metadata),
-            Change::Resynced => return self.everything(),
+            Change::Resynced => return self.all_of(&ApiVersion::ALL),
         };
         let appeared_or_gone = before.is_none() || after.is_none();
         let identity_changed = appeared_or_gone || before.map(identity) != after.map(identity);
@@ -105,15 +103,15 @@ impl Router {
             return Vec::new();
         }
         let name = metadata.name.as_deref().unwrap_or_default();
-        let concerned = self.bindings.state_filter(|binding| {
+        let concerned = self.bindings.filter(|binding| {
             binding.metadata.namespace == metadata.namespace
                 && (identity_changed && binding.spec.identity_account() == Some(name)
                     || binding.spec.service_account_name == name
-                        && (appeared_or_gone || lost.contains(&pull_secret::name_for(&binding.name_any()))))
+                        && (appeared_or_gone || lost.contains(&pull_secret::name_of(binding))))
         });
         let mut wakes: Vec<_> = concerned
             .iter()
-            .map(|binding| Wake::Binding(ObjectRef::from_obj(binding.as_ref())))
+            .map(|binding| Wake::Binding(binding.key()))
             .collect();
         // One that appears with a record was restored from somewhere; what it records may be long gone.
         if let (None, Some(account)) = (before, after)
@@ -128,19 +126,22 @@ impl Router {
         let metadata = match change {
             Change::Applied { after, .. } => &after.metadata,
             Change::Gone(metadata) => *metadata,
-            Change::Resynced => return self.everything(),
+            Change::Resynced => return self.all_of(&ApiVersion::ALL),
         };
-        let namespace = metadata.namespace.as_deref().unwrap_or_default();
-        let binding = pull_secret::binding_of(metadata);
-        binding
-            .map(|name| Wake::Binding(ObjectRef::new(name).within(namespace)))
+        pull_secret::binding_of(metadata)
+            .map(Wake::Binding)
             .into_iter()
             .collect()
     }
 
     /// ServiceAccounts that record a link to the binding's Secret and should not, or no longer; all but `target`.
-    fn accounts_to_unlink(&self, binding: &ObjectMeta, target: Option<&String>) -> Vec<Wake> {
-        let secret_name = pull_secret::name_for(binding.name.as_deref().unwrap_or_default());
+    fn accounts_to_unlink(
+        &self,
+        api: ApiVersion,
+        binding: &ObjectMeta,
+        target: Option<&String>,
+    ) -> Vec<Wake> {
+        let secret_name = pull_secret::name_for(api, binding.name.as_deref().unwrap_or_default());
         let recorded = self.accounts.state_filter(|account| {
             account.metadata.namespace == binding.namespace
                 && (target.is_none() || account.metadata.name.as_ref() != target)
@@ -152,11 +153,10 @@ impl Router {
             .collect()
     }
 
-    fn everything(&self) -> Vec<Wake> {
-        let bindings = self.bindings.state();
-        let bindings = bindings
-            .iter()
-            .map(|binding| Wake::Binding(ObjectRef::from_obj(binding.as_ref())));
+    /// All bindings of these APIs, and all ServiceAccounts that list one.
+    fn all_of(&self, apis: &[ApiVersion]) -> Vec<Wake> {
+        let bindings = self.bindings.filter(|binding| apis.contains(&binding.api));
+        let bindings = bindings.iter().map(|binding| Wake::Binding(binding.key()));
         let accounts = self
             .accounts
             .state_filter(|account| !links::record(account).is_empty());
@@ -168,7 +168,7 @@ impl Router {
 }
 
 /// What a pass depends on: the object itself, its spec, a request to refresh, its end.
-fn relevant(binding: &AcrPullBinding) -> (Option<&String>, Option<i64>, Option<&String>, bool) {
+fn relevant(binding: &Binding) -> (Option<&String>, Option<i64>, Option<&String>, bool) {
     let metadata = &binding.metadata;
     let request = binding.annotations().get(REFRESH_REQUESTED);
     (

@@ -19,6 +19,22 @@ pub(super) enum Delivery<K> {
     Unreadable(Box<ObjectMeta>),
 }
 
+impl<K> Delivery<K> {
+    /// The same of another type.
+    pub(super) fn map<T>(self, understand: impl Fn(K) -> T) -> Delivery<T> {
+        match self {
+            Self::Event(event) => Delivery::Event(match event {
+                Event::Apply(object) => Event::Apply(understand(object)),
+                Event::Delete(object) => Event::Delete(understand(object)),
+                Event::InitApply(object) => Event::InitApply(understand(object)),
+                Event::Init => Event::Init,
+                Event::InitDone => Event::InitDone,
+            }),
+            Self::Unreadable(metadata) => Delivery::Unreadable(metadata),
+        }
+    }
+}
+
 /// Tells what decodes from what does not.
 #[derive(Debug, Default)]
 pub(super) struct Sieve {
@@ -104,13 +120,13 @@ mod tests {
     use super::*;
     use crate::{
         crd::AcrPullBinding,
-        samples::{binding, workload_identity_spec},
+        samples::{manifest, workload_identity_spec},
     };
 
     type Guarded = DeserializeGuard<AcrPullBinding>;
 
     fn good(name: &str) -> Value {
-        serde_json::to_value(binding(name, workload_identity_spec())).unwrap()
+        serde_json::to_value(manifest(name, workload_identity_spec())).unwrap()
     }
 
     fn bad(name: &str) -> Value {
@@ -139,7 +155,7 @@ mod tests {
                 delivered.push(binding);
             }
         }
-        let expected = ["one", "three"].map(|name| binding(name, workload_identity_spec()));
+        let expected = ["one", "three"].map(|name| manifest(name, workload_identity_spec()));
         assert_eq!(delivered, expected);
         assert_eq!(sieve.told["uid-of-two"], "100");
     }

@@ -4,9 +4,15 @@ use hostile::document;
 use k8s_openapi::{
     api::core::v1::ServiceAccount, apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp,
 };
-use proptest::prelude::{BoxedStrategy, Strategy};
+use proptest::{
+    prelude::{BoxedStrategy, Strategy},
+    prop_oneof,
+};
 use serde::de::DeserializeOwned;
-use syncer::crd::AcrPullBinding;
+use syncer::{
+    binding::{Binding, Defaults},
+    crd::{AcrPullBinding, v1beta1},
+};
 
 const BINDINGS: [&str; 3] = [
     r#"{"apiVersion":"acrpull.microsoft.com/v1beta2","kind":"AcrPullBinding",
@@ -23,8 +29,16 @@ const BINDINGS: [&str; 3] = [
         "spec":{"acr":{"server":"prod.azurecr.io","scope":"repository:a:pull"},"serviceAccountName":"web",
             "auth":{"workloadIdentity":{"serviceAccountRef":"puller","clientID":"33333333-3333-3333-3333-000000000001","tenantID":"contoso.onmicrosoft.com"}}}}"#,
 ];
+const OLDER_BINDINGS: [&str; 2] = [
+    r#"{"apiVersion":"msi-acrpull.microsoft.com/v1beta1","kind":"AcrPullBinding","metadata":{"name":"web","namespace":"shop","uid":"u1"},
+        "spec":{"acrServer":"prod.azurecr.io","scope":"","managedIdentityClientID":"33333333-3333-3333-3333-000000000009",
+            "managedIdentityResourceID":"","serviceAccountName":"web"}}"#,
+    r#"{"apiVersion":"msi-acrpull.microsoft.com/v1beta1","kind":"AcrPullBinding","metadata":{"name":"web","namespace":"shop","uid":"u1"},
+        "spec":{"acrServer":"","scope":"repository:a:pull",
+            "managedIdentityResourceID":"/subscriptions/s/resourceGroups/../resourceGroups/rg//providers/Microsoft.ManagedIdentity/userAssignedIdentities/puller"}}"#,
+];
 /// Metadata of pull Secrets: ours, the peer's, somebody else's.
-const SECRETS: [&str; 3] = [
+const SECRETS: [&str; 4] = [
     r#"{"name":"acr-pull-web","namespace":"shop","uid":"s1","resourceVersion":"7","labels":{"acr.microsoft.com/binding":"web"},
         "ownerReferences":[{"apiVersion":"acrpull.microsoft.com/v1beta2","kind":"AcrPullBinding","name":"web","uid":"u1","controller":true}],
         "annotations":{"acr.microsoft.com/token.expiry":"2026-11-21T13:00:00Z","acr.microsoft.com/token.refresh":"2026-11-21T11:50:00Z",
@@ -35,6 +49,8 @@ const SECRETS: [&str; 3] = [
         "annotations":{"acr.microsoft.com/token.expiry":"2026-11-21T13:00:00Z","acr.microsoft.com/token.refresh":"2026-11-21T11:50:00Z"}}"#,
     r#"{"name":"acr-pull-web","namespace":"shop","uid":"s1","resourceVersion":"7",
         "ownerReferences":[{"apiVersion":"apps/v1","kind":"Deployment","name":"web","uid":"d1"}]}"#,
+    r#"{"name":"web-msi-acrpull-secret","namespace":"shop","uid":"s1","resourceVersion":"7","labels":{"acr.microsoft.com/binding":"web"},
+        "ownerReferences":[{"apiVersion":"msi-acrpull.microsoft.com/v1beta1","kind":"AcrPullBinding","name":"web","uid":"u1","controller":true}]}"#,
 ];
 const ACCOUNTS: [&str; 2] = [
     r#"{"apiVersion":"v1","kind":"ServiceAccount","metadata":{"name":"web","namespace":"shop","resourceVersion":"200",
@@ -48,9 +64,16 @@ pub(crate) fn now() -> Timestamp {
     "2026-11-21T12:00:00Z".parse().unwrap()
 }
 
-/// Bindings as the watch decodes them; what does not decode is told apart before, and never gets further.
-pub(crate) fn binding() -> BoxedStrategy<AcrPullBinding> {
-    let named = decoded::<AcrPullBinding>(&BINDINGS).prop_map(|mut binding| {
+/// Bindings as the watches decode them; what does not decode is told apart before, and never gets further.
+pub(crate) fn binding() -> BoxedStrategy<Binding> {
+    let defaults = Defaults {
+        acr_server: "default.azurecr.io".to_owned(),
+        ..Defaults::default()
+    };
+    let current = decoded::<AcrPullBinding>(&BINDINGS).prop_map(Binding::from);
+    let older = decoded::<v1beta1::AcrPullBinding>(&OLDER_BINDINGS)
+        .prop_map(move |binding| defaults.complete(binding));
+    let named = prop_oneof![current, older].prop_map(|mut binding| {
         // The one thing that no API server leaves out.
         binding.metadata.name.get_or_insert_with(|| "web".to_owned());
         binding

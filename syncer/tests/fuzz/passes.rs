@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hostile::fuzz;
-use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
+use kube::ResourceExt as _;
 use proptest::option;
 use proto::Reason;
 use syncer::{
@@ -40,9 +40,8 @@ fn fuzz_pass_over_any_objects_keeps_the_rules() {
         let state = secret.map_or(SecretState::Absent, |secret| {
             pull_secret::judge(&secret, &binding)
         });
-        let key = ObjectRef::from_obj(binding.as_ref());
         let mut snapshot = Snapshot {
-            memory: Memory::default().of(&key, &binding.uid().unwrap_or_default(), now),
+            memory: Memory::default().of(&binding.key(), &binding.uid().unwrap_or_default(), now),
             target_account: target.map(Arc::new),
             identity_account: identity.map(Arc::new),
             secret: state,
@@ -65,7 +64,7 @@ fn fuzz_pass_over_any_objects_keeps_the_rules() {
             // What goes to the broker parses there too.
             assert!(issue.wanted.registry.as_str().parse().as_ref() == Ok(&issue.wanted.registry));
             assert_eq!(
-                wanted::read(&binding.spec, snapshot.identity_account.as_deref()).as_ref(),
+                wanted::read(&binding, snapshot.identity_account.as_deref()).as_ref(),
                 Ok(&issue.wanted)
             );
             assert!(issue.held.as_ref().is_none_or(|held| Some(held) == credential));
@@ -78,7 +77,7 @@ fn fuzz_pass_over_any_objects_keeps_the_rules() {
         let before = binding.status.clone().unwrap_or_default();
         let seen = Observation {
             generation: binding.metadata.generation,
-            secret_name: &pull_secret::name_for(&binding.name_any()),
+            secret_name: &pull_secret::name_of(&binding),
             link: &first.link,
             account_name: &binding.spec.service_account_name,
             inputs: first.inputs.as_deref(),

@@ -15,6 +15,7 @@ use azure_simulator::{Issuer, State};
 use controlplane::{ControlPlane, ControlPlaneOptions};
 use kube::Client;
 use serde_json::{Value, json};
+use syncer::binding::Defaults;
 
 pub use install::chart;
 
@@ -72,6 +73,8 @@ pub struct StackOptions {
     pub registry_domains: Vec<String>,
     /// `--log-level` of both processes.
     pub log_level: String,
+    /// What bindings of `v1beta1` leave out.
+    pub v1beta1_defaults: Defaults,
     /// `--workers` of the syncer.
     pub workers: u16,
     /// Whether the broker requires certificates of its callers, and [`CLUSTER`] is bound to the syncer's.
@@ -107,6 +110,7 @@ impl Default for StackOptions {
             workloads: Vec::new(),
             registry_domains: vec!["azurecr.io".to_owned()],
             log_level: "info".to_owned(),
+            v1beta1_defaults: Defaults::default(),
             workers: 16,
             mutual_tls: false,
             traces: true,

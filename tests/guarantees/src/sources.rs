@@ -69,10 +69,11 @@ fn test_names(source: &str) -> Vec<&str> {
     names
 }
 
-/// The words of a name that are ids: one letter, one or two digits.
+/// The words of a name that are ids: one letter, one or two digits. Not those with a `b`, which are the cases of
+/// `docs/migration.md` and no promises.
 fn ids(name: &str) -> impl Iterator<Item = String> {
     let is_id = |word: &&str| {
-        let digits = word.strip_prefix(|first: char| first.is_ascii_lowercase());
+        let digits = word.strip_prefix(|first: char| first.is_ascii_lowercase() && first != 'b');
         digits.is_some_and(|digits| {
             (1..=2).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_digit())
         })
@@ -116,6 +117,7 @@ mod tests {
             ("s3_old_token_stays", vec!["S3"]),
             ("fuzz_host_e1_is_bare", vec!["E1"]),
             ("c1_and_c2_hold", vec!["C1", "C2"]),
+            ("b4_label_of_somebody_stays", vec![]),
             ("es256_key", vec![]),
             ("crd_from_v1", vec![]),
         ] {

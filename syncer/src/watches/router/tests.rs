@@ -1,16 +1,30 @@
-use kube::runtime::{reflector, watcher::Event};
+use kube::{
+    ResourceExt as _,
+    runtime::{reflector, watcher::Event},
+};
 
 use super::*;
 use crate::{
     links::tests::link,
-    samples::{account, annotated_account, binding, workload_identity_spec},
+    samples::{account, annotated_account, binding, key, older_binding, older_spec, workload_identity_spec},
 };
 
 /// Two bindings on ServiceAccount `web`, whose identity is that of `puller`; `old` still lists one of the Secrets.
 fn router() -> Router {
-    let (bindings, mut writer) = reflector::store();
+    router_with(&[])
+}
+
+/// The same beside these bindings of the older API.
+fn router_with(older: &[Binding]) -> Router {
+    let (bindings, mut writers) = Bindings::empty();
     for name in ["one", "two"] {
-        writer.apply_watcher_event(&Event::Apply(binding(name, workload_identity_spec())));
+        let one = binding(name, workload_identity_spec());
+        writers.v1beta2.apply_watcher_event(&Event::Apply(one));
+    }
+    for binding in older {
+        writers
+            .v1beta1
+            .apply_watcher_event(&Event::Apply(binding.clone()));
     }
     let (accounts, mut writer) = reflector::store();
     let mut old = account("old");
@@ -25,6 +39,9 @@ fn woken(wakes: Vec<Wake>) -> Vec<String> {
     let mut names: Vec<_> = wakes
         .into_iter()
         .map(|wake| match wake {
+            Wake::Binding(binding) if binding.dyntype == ApiVersion::V1Beta1 => {
+                format!("older/{}", binding.name)
+            }
             Wake::Binding(binding) => format!("binding/{}", binding.name),
             Wake::Account(account) => format!("account/{}", account.name),
         })
@@ -44,15 +61,18 @@ fn applied<K>(before: Option<K>, after: &K) -> Change<'_, K> {
 fn router_binding_wakes_itself_and_accounts_that_should_not_list_it() {
     let new = binding("one", workload_identity_spec());
     assert_eq!(
-        woken(router().binding(&applied(None, &new))),
+        woken(router().binding(ApiVersion::V1Beta2, &applied(None, &new))),
         ["account/old", "binding/one"]
     );
     assert_eq!(
-        woken(router().binding(&Change::Gone(&new.metadata))),
+        woken(router().binding(ApiVersion::V1Beta2, &Change::Gone(&new.metadata))),
         ["account/old"]
     );
     assert_eq!(
-        woken(router().binding(&Change::Gone(&binding("two", workload_identity_spec()).metadata))),
+        woken(router().binding(
+            ApiVersion::V1Beta2,
+            &Change::Gone(&binding("two", workload_identity_spec()).metadata)
+        )),
         [""; 0]
     );
 }
@@ -63,12 +83,15 @@ fn router_binding_whose_status_changed_wakes_nobody() {
     let mut after = before.clone();
     after.status = Some(crate::crd::AcrPullBindingStatus::default());
     after.metadata.resource_version = Some("101".to_owned());
-    assert_eq!(router().binding(&applied(Some(before.clone()), &after)), []);
+    assert_eq!(
+        router().binding(ApiVersion::V1Beta2, &applied(Some(before.clone()), &after)),
+        []
+    );
     after
         .annotations_mut()
         .insert(REFRESH_REQUESTED.to_owned(), "now".to_owned());
     assert_eq!(
-        woken(router().binding(&applied(Some(before), &after))),
+        woken(router().binding(ApiVersion::V1Beta2, &applied(Some(before), &after))),
         ["account/old", "binding/one"]
     );
 }
@@ -120,16 +143,58 @@ fn router_secret_wakes_its_binding() {
     secret.metadata.namespace = Some("shop".to_owned());
     assert_eq!(router().secret(&Change::Gone(&secret.metadata)), []);
     secret.metadata.labels = Some([(pull_secret::BINDING_LABEL.to_owned(), "one".to_owned())].into());
-    assert_eq!(
-        woken(router().secret(&Change::Gone(&secret.metadata))),
-        ["binding/one"]
-    );
+    for api in ApiVersion::ALL {
+        secret.metadata.name = Some(pull_secret::name_for(api, "one"));
+        assert_eq!(
+            router().secret(&Change::Gone(&secret.metadata)),
+            [Wake::Binding(key(api, "one"))]
+        );
+    }
 }
 
 #[test]
 fn router_resync_wakes_bindings_and_accounts_with_a_record() {
     assert_eq!(
-        woken(router().binding(&Change::Resynced)),
+        woken(router().binding(ApiVersion::V1Beta2, &Change::Resynced)),
         ["account/old", "binding/one", "binding/two"]
+    );
+    let older = [older_binding("one", older_spec())];
+    assert_eq!(
+        woken(router_with(&older).binding(ApiVersion::V1Beta1, &Change::Resynced)),
+        ["account/old", "older/one"],
+        "the other API's have nothing to do with it"
+    );
+    assert_eq!(
+        woken(router_with(&older).account(&Change::Resynced)),
+        ["account/old", "binding/one", "binding/two", "older/one"]
+    );
+}
+
+#[test]
+fn router_account_wakes_bindings_of_both_apis() {
+    let older = older_binding("one", older_spec());
+    assert_eq!(
+        woken(router_with(&[older]).account(&applied(None, &account("web")))),
+        ["account/web", "binding/one", "binding/two", "older/one"]
+    );
+}
+
+#[test]
+fn b11_router_older_binding_that_moves_wakes_the_account_that_still_lists_it() {
+    let router = router();
+    let mut account = account("before");
+    link(&mut account, "one-msi-acrpull-secret");
+    let (accounts, mut writer) = reflector::store();
+    writer.apply_watcher_event(&Event::Apply(account));
+    let router = Router { accounts, ..router };
+    let moved = older_binding("one", older_spec());
+    assert_eq!(
+        woken(router.binding(ApiVersion::V1Beta1, &applied(None, &moved))),
+        ["account/before", "older/one"]
+    );
+    assert_eq!(
+        woken(router.binding(ApiVersion::V1Beta2, &Change::Gone(&moved.metadata))),
+        [""; 0],
+        "the Secret of one API is not that of the other"
     );
 }

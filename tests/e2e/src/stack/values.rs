@@ -70,11 +70,17 @@ pub(super) fn broker(options: &StackOptions, around: &Surroundings<'_>) -> Strin
 
 /// Values of `acrpull-syncer`.
 pub(super) fn syncer(options: &StackOptions, broker_address: &str, otel_endpoint: &str) -> String {
+    let defaults = &options.v1beta1_defaults;
     let values = json!({
         "broker": {
             "address": broker_address,
             "caBundle": {"secret": TLS_SECRET},
             "clientCertificate": {"secretName": client_secret(options)},
+        },
+        "v1beta1Defaults": {
+            "acrServer": defaults.acr_server,
+            "managedIdentityClientID": defaults.managed_identity_client_id,
+            "managedIdentityResourceID": defaults.managed_identity_resource_id,
         },
         "workers": options.workers,
         "allowedRegistryDomains": options.registry_domains,

@@ -11,6 +11,7 @@ use anyhow::{Context as _, anyhow};
 use azure_simulator::{Registry, Role, State};
 use e2e::{Stack, StackOptions, TENANT, VmIdentity};
 use serde_json::{Value, json};
+use syncer::binding::Defaults;
 use tokio::runtime::Runtime;
 use tokio::sync::{OnceCell, RwLock};
 
@@ -59,11 +60,30 @@ pub(crate) const REGISTRY_WIDE: Granted = Granted {
     registry: "wide.azurecr.io",
     number: 4,
 };
+/// For what holds for bindings of both APIs.
+pub(crate) const EITHER_API: Granted = Granted {
+    prefix: "either-api",
+    registry: "either-api.azurecr.io",
+    number: 16,
+};
+/// For bindings of `v1beta1` that leave everything out.
+pub(crate) const V1BETA1_DEFAULT: Granted = Granted {
+    prefix: "v1beta1-default",
+    registry: "v1beta1-default.azurecr.io",
+    number: 17,
+};
 
 /// Beginning of the names of namespaces whose ServiceAccounts may ask for themselves.
 pub(crate) const WORKLOADS: &str = "itself";
 
-const ALL: [Granted; 4] = [BY_CLIENT_ID, BY_RESOURCE_ID, NARROW, REGISTRY_WIDE];
+const ALL: [Granted; 6] = [
+    BY_CLIENT_ID,
+    BY_RESOURCE_ID,
+    NARROW,
+    REGISTRY_WIDE,
+    EITHER_API,
+    V1BETA1_DEFAULT,
+];
 
 impl Granted {
     /// The identity.
@@ -72,12 +92,12 @@ impl Granted {
     }
 
     fn grant(&self) -> Value {
-        let is_wide = self.prefix == REGISTRY_WIDE.prefix;
+        let is_wide = [REGISTRY_WIDE.prefix, V1BETA1_DEFAULT.prefix].contains(&self.prefix);
         json!({
             "name": self.prefix,
             "clusters": [e2e::CLUSTER],
             "namespaces": [format!("{}-*", self.prefix)],
-            "serviceAccounts": ["web*"],
+            "serviceAccounts": ["web*", "default"],
             "identity": self.prefix,
             "registries": [self.registry],
             "repositories": if is_wide { json!([]) } else { json!(["team/*"]) },
@@ -137,6 +157,11 @@ fn options() -> StackOptions {
         registry_domains: ["azurecr.io", "azurecr.us", "azurecr.cn", "azurecr.airgap.example"]
             .map(str::to_owned)
             .into(),
+        v1beta1_defaults: Defaults {
+            acr_server: V1BETA1_DEFAULT.registry.to_owned(),
+            managed_identity_client_id: String::new(),
+            managed_identity_resource_id: V1BETA1_DEFAULT.identity().resource_id,
+        },
         // The most that they ever log, because all of it is searched for secrets.
         log_level: "trace".to_owned(),
         ..StackOptions::default()

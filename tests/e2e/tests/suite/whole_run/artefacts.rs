@@ -10,7 +10,7 @@ use kube::Api;
 use kube::api::ListParams;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use syncer::crd::AcrPullBinding;
+use syncer::crd::{AcrPullBinding, v1beta1};
 
 /// A text, or bytes, in which no secret may be.
 pub(super) struct Artefact {
@@ -41,6 +41,10 @@ pub(super) async fn artefacts(stack: &Stack) -> anyhow::Result<Vec<Artefact>> {
         Artefact::ours("syncer's metrics", stack.syncer().metrics().await?),
         Artefact::ours("events", all::<Event>(stack).await?),
         Artefact::ours("bindings", all::<AcrPullBinding>(stack).await?),
+        Artefact::ours(
+            "bindings of v1beta1",
+            all::<v1beta1::AcrPullBinding>(stack).await?,
+        ),
         Artefact::ours("leases", all::<Lease>(stack).await?),
         Artefact::ours("names and annotations of Secrets", secrets(stack).await?),
         theirs("ServiceAccounts", all::<ServiceAccount>(stack).await?),

@@ -1,0 +1,72 @@
+//! The bindings that the watches know, of both APIs as one. A store each, because a watch fills its own.
+
+use std::sync::Arc;
+
+use kube::runtime::reflector::{Store, store::Writer};
+
+use super::{ApiVersion, Binding, BindingRef};
+
+/// One for each API.
+#[derive(Debug, Clone)]
+pub struct PerApi<T> {
+    /// For `acrpull.microsoft.com/v1beta2`.
+    pub v1beta2: T,
+    /// For `msi-acrpull.microsoft.com/v1beta1`.
+    pub v1beta1: T,
+}
+
+impl<T> PerApi<T> {
+    /// Makes one for each.
+    pub fn new(mut make: impl FnMut(ApiVersion) -> T) -> Self {
+        Self {
+            v1beta2: make(ApiVersion::V1Beta2),
+            v1beta1: make(ApiVersion::V1Beta1),
+        }
+    }
+
+    /// The one for `api`.
+    pub fn of(&self, api: ApiVersion) -> &T {
+        match api {
+            ApiVersion::V1Beta2 => &self.v1beta2,
+            ApiVersion::V1Beta1 => &self.v1beta1,
+        }
+    }
+
+    /// The one for `api`.
+    pub fn of_mut(&mut self, api: ApiVersion) -> &mut T {
+        match api {
+            ApiVersion::V1Beta2 => &mut self.v1beta2,
+            ApiVersion::V1Beta1 => &mut self.v1beta1,
+        }
+    }
+}
+
+/// The bindings that the watches know.
+#[derive(Debug, Clone)]
+pub struct Bindings(PerApi<Store<Binding>>);
+
+impl Bindings {
+    /// Empty ones, and the ends that fill them.
+    pub fn empty() -> (Self, PerApi<Writer<Binding>>) {
+        let writers = PerApi::new(Writer::new);
+        (Self(PerApi::new(|api| writers.of(api).as_reader())), writers)
+    }
+
+    /// Those of one API.
+    pub fn of(&self, api: ApiVersion) -> &Store<Binding> {
+        self.0.of(api)
+    }
+
+    /// A binding by its name.
+    pub fn get(&self, key: &BindingRef) -> Option<Arc<Binding>> {
+        self.0.of(key.dyntype).get(key)
+    }
+
+    /// Those for which `predicate` holds.
+    pub fn filter(&self, predicate: impl Fn(&Binding) -> bool) -> Vec<Arc<Binding>> {
+        ApiVersion::ALL
+            .into_iter()
+            .flat_map(|api| self.0.of(api).state_filter(&predicate))
+            .collect()
+    }
+}

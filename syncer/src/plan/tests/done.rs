@@ -1,0 +1,48 @@
+//! A plan comes to an end.
+
+use proptest::prelude::*;
+
+use super::*;
+
+proptest! {
+    /// Whatever a snapshot looks like: once the steps have succeeded, nothing is left to do.
+    #[test]
+    fn plan_is_done_after_its_steps(
+        linked: bool, adopted: bool, held: bool, due in -40_i64..40, failed: bool, requested: bool, foreign: bool,
+        api in prop::sample::select(&ApiVersion::ALL[..])
+    ) {
+        let settled = || settled_with(binding_of(api, "web"));
+        let mut snapshot = settled();
+        if !linked {
+            snapshot.target_account = Some(Arc::new(account("web")));
+        }
+        secret(&mut snapshot).adopted = adopted;
+        let credential = secret(&mut snapshot).credential.clone().unwrap();
+        secret(&mut snapshot).credential =
+            held.then(|| Credential { refresh_at: now() + SignedDuration::from_mins(due), ..credential.clone() });
+        if failed {
+            fail(&mut snapshot, Reason::PolicyDenied);
+        }
+        if requested {
+            request_refresh(&mut snapshot, "now");
+        }
+        if foreign {
+            snapshot.secret = SecretState::Foreign;
+        }
+        for step in plan(&snapshot, now()).steps {
+            match step {
+                Step::Link => snapshot.target_account = settled().target_account,
+                Step::Adopt(_) => secret(&mut snapshot).adopted = true,
+                Step::Issue(issue) => {
+                    secret(&mut snapshot).credential = Some(Credential {
+                        inputs: issue.wanted.inputs.clone(),
+                        ..credential.clone()
+                    });
+                    secret(&mut snapshot).answered_request = issue.request;
+                    snapshot.memory.failures = None;
+                }
+            }
+        }
+        prop_assert_eq!(plan(&snapshot, now()).steps, []);
+    }
+}

@@ -1,0 +1,110 @@
+//! What others do to the Secret of a binding.
+
+use e2e::PullSecret;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt as _};
+use serde_json::{Value, json};
+
+use super::{ACCOUNT, OWN, SCOPE, Side, in_both_apis};
+use crate::shared::EITHER_API;
+
+/// As a person does it, with `kubectl`.
+async fn edit(secrets: &Api<Secret>, name: &str, change: &Value) -> anyhow::Result<()> {
+    let params = PatchParams::default();
+    secrets.patch(name, &params, &Patch::Merge(change)).await?;
+    Ok(())
+}
+
+fn label<'a>(secret: &'a PullSecret, key: &str) -> Option<&'a String> {
+    secret.object.labels().get(key)
+}
+
+async fn ready(side: &Side<'_>) -> anyhow::Result<(Api<Secret>, String)> {
+    side.create("one", &side.spec(ACCOUNT, SCOPE)).await?;
+    side.ready("one").await?;
+    Ok((side.team.api(), side.secret_name("one")))
+}
+
+#[test]
+fn b4_secret_with_a_label_of_somebody_is_renewed_and_keeps_it() -> anyhow::Result<()> {
+    in_both_apis(async |_stack, side| {
+        let (secrets, name) = ready(side).await?;
+        edit(&secrets, &name, &json!({"metadata": {"labels": {"team": "web"}}})).await?;
+        let before = side.secret("one").await?;
+        side.request_refresh("one", "now").await?;
+        let renewed = side
+            .wait_secret("one", "answers the request", |secret| {
+                secret.annotation("acrpull.microsoft.com/refresh-requested") == Some("now")
+            })
+            .await?;
+        assert_eq!(label(&renewed, "team").map(String::as_str), Some("web"));
+        assert_eq!(renewed.version().1, before.version().1, "the Secret was replaced");
+        Ok(())
+    })
+}
+
+#[test]
+fn b6_secret_gets_its_label_back() -> anyhow::Result<()> {
+    in_both_apis(async |_stack, side| {
+        let (secrets, name) = ready(side).await?;
+        let unlabel = json!({"metadata": {"labels": {"acr.microsoft.com/binding": null}}});
+        edit(&secrets, &name, &unlabel).await?;
+        side.wait_secret("one", "has its label", |secret| {
+            label(secret, "acr.microsoft.com/binding").is_some_and(|value| value == "one")
+        })
+        .await?;
+        Ok(())
+    })
+}
+
+#[test]
+fn b6_secret_of_somebody_else_is_not_touched_and_not_linked() -> anyhow::Result<()> {
+    in_both_apis(async |_stack, side| {
+        let foreign = json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": side.secret_name("one")},
+            "stringData": {"password": "of somebody else"},
+        });
+        let foreign: Secret = serde_json::from_value(foreign)?;
+        let secrets = side.team.api::<Secret>();
+        let before = secrets.create(&PostParams::default(), &foreign).await?;
+        side.create("one", &side.spec(ACCOUNT, SCOPE)).await?;
+        side.condition("one", "SecretSynced", "False").await?;
+        assert_eq!(
+            secrets.get(&side.secret_name("one")).await?,
+            before,
+            "it was touched"
+        );
+        assert_eq!(side.team.links(ACCOUNT).await?, [OWN]);
+        Ok(())
+    })
+}
+
+#[test]
+fn b14_secret_with_another_payload_or_none_is_repaired() -> anyhow::Result<()> {
+    in_both_apis(async |_stack, side| {
+        let (secrets, name) = ready(side).await?;
+        // {"auths":{}}
+        edit(
+            &secrets,
+            &name,
+            &json!({"data": {".dockerconfigjson": "eyJhdXRocyI6e319"}}),
+        )
+        .await?;
+        let repaired = side
+            .wait_secret("one", "is repaired", |secret| {
+                secret.login(EITHER_API.registry).is_ok()
+            })
+            .await?;
+
+        secrets.delete(&name, &kube::api::DeleteParams::default()).await?;
+        side.wait_secret("one", "is there again", |secret| {
+            secret.object.uid() != repaired.object.uid() && secret.login(EITHER_API.registry).is_ok()
+        })
+        .await?;
+        side.ready("one").await?;
+        Ok(())
+    })
+}
