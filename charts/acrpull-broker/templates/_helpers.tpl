@@ -151,18 +151,45 @@ limits: {{ toJson . }}
 {{- define "acrpull-broker.egress" -}}
 {{- $egress := default dict .Values.config.egress -}}
 {{- $bundle := get .Values.configFiles (default "" $egress.caBundle) -}}
-{{- toJson (list .Values.config.clouds $egress .Values.egressCaBundle $bundle .Values.audit.sink .Values.audit.file) -}}
+{{- toJson (list .Values.config.clouds $egress .Values.egressCaBundle $bundle (include "acrpull-broker.auditSink" .) .Values.audit.file) -}}
+{{- end -}}
+
+{{/* An off without quotes is false to Helm; it means the same. */}}
+{{- define "acrpull-broker.auditSink" -}}
+{{- $sink := toString .Values.audit.sink -}}
+{{- ternary "off" $sink (eq $sink "false") -}}
+{{- end -}}
+
+{{/* Fails where the file of the audit log could not be written: what is not on a mounted volume is read-only. */}}
+{{- define "acrpull-broker.checkAuditFile" -}}
+{{- $file := required "audit.file is empty: name the file on a mounted volume, or set audit.sink to stdout" .Values.audit.file -}}
+{{- $isMounted := false -}}
+{{- range .Values.extraVolumeMounts -}}
+{{- if and (not .readOnly) (hasPrefix (printf "%s/" (trimSuffix "/" .mountPath)) $file) -}}
+{{- $isMounted = true -}}
+{{- end -}}
+{{- end -}}
+{{- if not $isMounted -}}
+{{- fail (printf "the audit log could not be written to %s: mount a volume of extraVolumes at its folder by extraVolumeMounts, not readOnly" $file) -}}
+{{- end -}}
 {{- end -}}
 
 {{/* The section audit of config.yaml; the key is mounted beside it. */}}
 {{- define "acrpull-broker.audit" -}}
+{{- $sink := include "acrpull-broker.auditSink" . -}}
+{{- if eq $sink "file" -}}
+{{- include "acrpull-broker.checkAuditFile" . -}}
+{{- end -}}
 {{- with .Values.audit -}}
-{{- if eq .sink "file" }}
-sink: {file: {{ required "audit.file is empty: name the file on a mounted volume, or set audit.sink to stdout" .file | quote }}}
+{{- if and (eq $sink "off") (eq .onBlocked "refuse") -}}
+{{- fail "audit.onBlocked is refuse and audit.sink is off: there is no record to wait for, set another sink, or audit.onBlocked=continue" -}}
+{{- end -}}
+{{- if eq $sink "file" }}
+sink: {file: {{ .file | quote }}}
 {{- else if .file }}
 {{- fail "audit.file is set and audit.sink is not file: set audit.sink=file, or leave out audit.file" }}
 {{- else }}
-sink: {{ .sink | quote }}
+sink: {{ $sink | quote }}
 {{- end }}
 onBlocked: {{ .onBlocked }}
 strangersPerSecond: {{ .strangersPerSecond | int }}
@@ -198,6 +225,16 @@ names a file has its token from elsewhere.
 {{- $config := deepCopy .Values.config -}}
 {{- if .Values.localCluster.enabled -}}
 {{- $local := include "acrpull-broker.localCluster" . | fromYaml -}}
+{{- range $local.callerAudiences -}}
+{{- if has . $local.subjectAudiences -}}
+{{- fail (printf "audience %s is in both localCluster.callerAudiences and localCluster.subjectAudiences: a token must never serve both purposes, remove it from one" .) -}}
+{{- end -}}
+{{- end -}}
+{{- range $config.clusters -}}
+{{- if eq .name $local.name -}}
+{{- fail (printf "config.clusters and localCluster.name both have the name %s: rename one of the two clusters" .name) -}}
+{{- end -}}
+{{- end -}}
 {{- $_ := set $config "clusters" (append (default list $config.clusters) $local) -}}
 {{- end -}}
 {{- if not $config.clusters -}}
