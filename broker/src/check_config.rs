@@ -35,7 +35,7 @@ pub fn check_config(args: &ConfigArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One line with the numbers, then one for each thing by its name.
+/// One line with the numbers, then one for each thing by its name, and last what may be a mistake.
 struct Summary<'a>(&'a Config);
 
 /// A rate in words.
@@ -59,6 +59,7 @@ impl Display for Summary<'_> {
             policy,
             egress,
             audit,
+            warnings,
         } = self.0;
         writeln!(
             f,
@@ -89,7 +90,10 @@ impl Display for Summary<'_> {
             .try_for_each(|identity| write_identity(f, identity))?;
         policy.grants.iter().try_for_each(|grant| write_grant(f, grant))?;
         write_egress(f, egress)?;
-        write_audit(f, audit)
+        write_audit(f, audit)?;
+        warnings
+            .iter()
+            .try_for_each(|warning| writeln!(f, "warning: {warning}"))
     }
 }
 
@@ -114,6 +118,7 @@ fn write_cluster(f: &mut fmt::Formatter<'_>, cluster: &ClusterConfig) -> fmt::Re
         let before = if index == 0 { "; client certificates:" } else { "," };
         write!(f, "{before} {certificate}")?;
     }
+    writeln!(f)?;
     if !cluster.workloads.namespaces().is_empty() {
         let namespaces = cluster.workloads.namespaces();
         writeln!(
@@ -222,17 +227,63 @@ fn write_audit(f: &mut fmt::Formatter<'_>, audit: &AuditConfig) -> fmt::Result {
 mod tests {
     use super::*;
 
+    const KEY: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","kid":"1","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}"#;
+
     /// What a file with these clouds and identities comes to, line by line.
     fn summary(sections: &str) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();
-        let jwks = r#"{"keys":[{"kty":"EC","crv":"P-256","kid":"1","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}"#;
         let text = format!(
-            "apiVersion: config.acrpull.dev/v1alpha1\nkind: BrokerConfiguration\nclusters:\n- name: weu-7\n  issuer: https://issuer.example\n  jwks: {{inline: '{jwks}'}}\n  callerAudiences: [acrpull-broker]\n  subjectAudiences: [api://AzureCRTokenExchange]\n  syncers: [system:serviceaccount:s:s]\n{sections}"
+            "apiVersion: config.acrpull.dev/v1alpha1\nkind: BrokerConfiguration\nclusters:\n- name: weu-7\n  issuer: https://issuer.example\n  jwks: {{inline: '{KEY}'}}\n  callerAudiences: [acrpull-broker]\n  subjectAudiences: [api://AzureCRTokenExchange]\n  syncers: [system:serviceaccount:s:s]\n{sections}"
         );
         let path = folder.path().join("config.yaml");
         std::fs::write(&path, text).unwrap();
         let config = config::load(&path).config.unwrap();
         Summary(&config).to_string().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn check_config_summary_has_a_line_for_each_thing() {
+        let more_of_the_first = "  operators: [system:serviceaccount:s:o]
+  clientCertificates: [weu-7.example, spiffe://fleet/weu-7]
+  workloads: {namespaces: [web, team-*]}
+  limits: {perNamespace: {requestsPerSecond: 5, burst: 6}}
+";
+        let lines = summary(&format!(
+            "{more_of_the_first}- name: neu-1
+  issuer: https://neu-1.example
+  jwks: {{url: 'https://neu-1.example/keys'}}
+  callerAudiences: [acrpull-broker]
+  subjectAudiences: [api://AzureCRTokenExchange]
+  syncers: [system:serviceaccount:s:s]
+  grants: {{brokerOwned: report, federated: enforce}}
+  limits: {{perCluster: {{requestsPerSecond: 7, burst: 8}}}}
+identities:
+- {{name: web, tenant: contoso.example, clientId: 33333333-3333-3333-3333-000000000001, source: imds}}
+grants:
+- {{name: web, clusters: [weu-7, gone-1], namespaces: [web], serviceAccounts: [app], identity: web, registries: [prod.azurecr.io], repositories: [team/*]}}
+limits: {{perCluster: {{requestsPerSecond: 1, burst: 2}}, perNamespace: {{requestsPerSecond: 3, burst: 4}}}}
+audit: {{sink: off}}
+"
+        ));
+        let expected = [
+            "clusters: 2, broker-owned identities: 1, grants: 1",
+            "cluster weu-7: issuer https://issuer.example; keys 1 given; syncers: 1, operators: 1; grants: enforce for \
+             broker-owned identities, off for federated ones; client certificates: weu-7.example, spiffe://fleet/weu-7",
+            "cluster weu-7: workloads of namespaces [web, team-*] may ask for themselves",
+            "cluster weu-7: at most 1 requests per second, 2 at once; each namespace 5 requests per second, 6 at once",
+            "cluster neu-1: issuer https://neu-1.example; keys from https://neu-1.example/keys; syncers: 1, operators: 0; \
+             grants: report for broker-owned identities, enforce for federated ones",
+            "cluster neu-1: at most 7 requests per second, 8 at once; each namespace 3 requests per second, 4 at once",
+            "cloud PublicCloud: https://login.microsoftonline.com/ for *.azurecr.io; asks for https://containerregistry.azure.net",
+            "cloud USGovernmentCloud: https://login.microsoftonline.us/ for *.azurecr.us; asks for https://containerregistry.azure.net",
+            "cloud ChinaCloud: https://login.chinacloudapi.cn/ for *.azurecr.cn; asks for https://containerregistry.azure.net",
+            "identity web: 33333333-3333-3333-3333-000000000001 of tenant contoso.example in PublicCloud; from the metadata service",
+            "grant web: [\"pull\"] of [team/*] at prod.azurecr.io, as web, for ServiceAccounts [app] of namespaces [web] of weu-7, gone-1",
+            "egress to the metadata service: http://169.254.169.254/",
+            "audit: off",
+            "warning: grants[0].clusters: \"gone-1\" is not a cluster of this file",
+        ];
+        assert_eq!(lines, expected);
     }
 
     #[test]

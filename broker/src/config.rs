@@ -44,6 +44,8 @@ pub struct Config {
     pub egress: EgressConfig,
     /// What is recorded of decisions, and where.
     pub audit: AuditConfig,
+    /// What is in use and may be a mistake, one line each, by the path of the field.
+    pub warnings: Vec<String>,
 }
 
 /// One cluster.

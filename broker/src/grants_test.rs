@@ -100,7 +100,7 @@ fn message(args: &GrantsTestArgs, config: &Config) -> Result<GetDockerConfigRequ
         scopes: args.scopes.clone(),
         cloud: Some(CloudReference {
             name: cloud,
-            authority_host: String::new(),
+            authority_host: args.authority_host.clone().unwrap_or_default(),
         }),
         identity: wanted,
         ..GetDockerConfigRequest::default()

@@ -6,14 +6,16 @@ use broker::args::{AuditCommand, BrokerArgs, Command, GrantsCommand};
 use runtime::{Failure, core_dumps, failure};
 
 fn main() -> ExitCode {
+    // First of all: whatever comes after it may read a secret.
+    if let Err(failure) = core_dumps::forbid() {
+        return failure::exit_code("broker", Err(failure));
+    }
     runtime::tls::install_crypto_provider();
     let args = match failure::parse_args::<BrokerArgs>("broker") {
         Ok(args) => args,
         Err(exit_code) => return exit_code,
     };
-    core_dumps::forbid()
-        .and_then(|()| run(args))
-        .unwrap_or_else(|failure| failure::exit_code("broker", Err(failure)))
+    run(args).unwrap_or_else(|failure| failure::exit_code("broker", Err(failure)))
 }
 
 fn run(args: BrokerArgs) -> Result<ExitCode, Failure> {

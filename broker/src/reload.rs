@@ -57,12 +57,14 @@ impl Reloader {
             policy,
             egress,
             audit: _started_already,
+            warnings,
         } = config;
         channel::check_possible(&clusters, &clients)
             .map_err(|error| Failure::usage("the configuration").source(error))?;
         let clusters = keys
             .adopt(clusters, Some(readiness))
             .map_err(|shared| Failure::usage("the configuration's clusters").source(shared))?;
+        log(&warnings);
         let registries = clouds.registries();
         let live = Live::new(Snapshot {
             authenticator: Arc::new(Authenticator::new(clusters, Arc::clone(&clock))),
@@ -112,6 +114,7 @@ impl Reloader {
             policy,
             egress,
             audit,
+            warnings,
         } = config;
         if let Some(new) = clouds.registries().first_outside(&self.registries) {
             return Err(refused(
@@ -127,6 +130,7 @@ impl Reloader {
         if egress != self.egress {
             tracing::warn!("egress has changed and takes effect with the next start; the rest is in use");
         }
+        log(&warnings);
         self.audit.adopt(audit);
         tracing::info!(
             clusters = clusters.len(),
@@ -158,6 +162,12 @@ async fn load(path: PathBuf) -> Loaded {
             files,
         }
     })
+}
+
+fn log(warnings: &[String]) {
+    for warning in warnings {
+        tracing::warn!(%warning, "the configuration is in use, and may hold a mistake");
+    }
 }
 
 fn refused(field: &str, problem: String) -> ConfigError {

@@ -8,12 +8,16 @@ use syncer::args::SyncerArgs;
 const PROGRAM: &str = "syncer";
 
 fn main() -> ExitCode {
+    // First of all: whatever comes after it may read a secret.
+    if let Err(failure) = core_dumps::forbid() {
+        return failure::exit_code(PROGRAM, Err(failure));
+    }
     let args = match failure::parse_args::<SyncerArgs>(PROGRAM) {
         Ok(args) => args,
         Err(code) => return code,
     };
     tls::install_crypto_provider();
-    failure::exit_code(PROGRAM, core_dumps::forbid().and_then(|()| run(args)))
+    failure::exit_code(PROGRAM, run(args))
 }
 
 fn run(args: SyncerArgs) -> Result<(), Failure> {

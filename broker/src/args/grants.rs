@@ -43,6 +43,9 @@ pub struct GrantsTestArgs {
     /// Name of the cloud. If it is not given: that of --identity, else the public cloud.
     #[arg(long, value_name = "NAME")]
     pub cloud: Option<String>,
+    /// Entra authority of an airgapped binding; with --cloud.
+    #[arg(long, value_name = "URL", requires = "cloud")]
+    pub authority_host: Option<String>,
     /// Form of the answer.
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = OutputFormat::Text)]
     pub output: OutputFormat,

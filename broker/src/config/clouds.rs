@@ -15,7 +15,7 @@ pub(super) const REGISTRY_AUDIENCE: &str = "https://containerregistry.azure.net"
 const AIRGAPPED: &str = "AirgappedCloud";
 
 /// One cloud.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Cloud {
     /// Its name.
     pub name: Arc<str>,

@@ -5,7 +5,7 @@ mod limits;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 pub(super) use audit::{Audit, AuditSink, OnBlocked};
 pub(super) use limits::{Limits, Rate};
@@ -42,8 +42,8 @@ pub(super) struct Cluster {
     pub(super) syncers: Vec<String>,
     #[serde(default)]
     pub(super) operators: Vec<String>,
-    #[serde(default)]
-    pub(super) client_certificates: Vec<String>,
+    #[serde(default, deserialize_with = "given")]
+    pub(super) client_certificates: Option<Vec<String>>,
     pub(super) workloads: Option<Workloads>,
     pub(super) default_tenant: Option<String>,
     #[serde(default)]
@@ -101,10 +101,10 @@ pub(super) struct Workloads {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct Ceilings {
-    #[serde(default)]
-    pub(super) tenants: Vec<String>,
-    #[serde(default)]
-    pub(super) registries: Vec<String>,
+    #[serde(default, deserialize_with = "given")]
+    pub(super) tenants: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "given")]
+    pub(super) registries: Option<Vec<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -188,6 +188,11 @@ pub(super) struct Egress {
     #[serde(default)]
     pub(super) host_overrides: BTreeMap<String, SocketAddr>,
     pub(super) imds_endpoint: Option<String>,
+}
+
+/// A list that is there is one, even where nothing is written for it: only leaving it out is to leave it out.
+fn given<'de, D: Deserializer<'de>>(written: D) -> Result<Option<Vec<String>>, D::Error> {
+    Vec::deserialize(written).map(Some)
 }
 
 fn public_cloud() -> String {

@@ -7,7 +7,7 @@ use proto::types::{AzureId, ResourceId, TenantId};
 use super::Cloud;
 
 /// An identity that the broker itself holds.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Name in grants, logs and the audit.
     pub name: Arc<str>,

@@ -34,7 +34,7 @@ const IMDS_ENDPOINT: &str = "http://169.254.169.254";
 pub struct Loaded {
     /// The configuration, or the first thing that is wrong, by the path of its field.
     pub config: Result<Config, ConfigError>,
-    /// Every file that had a part in it, the file itself first, as it was: when one of them changes, so may the rest.
+    /// Every file whose content had a part in it, the file itself first, as it was: when one of them changes, so may the rest.
     pub files: ReadFiles,
 }
 
@@ -70,6 +70,18 @@ impl Folder {
         self.files
             .read(path)
             .map_err(|source| unreadable(path, field, source))
+    }
+
+    /// Checks a text that is read again for each use, such as a token that is renewed all the time: that it is another one
+    /// changes nothing here. Only one that cannot be read has a part in the outcome.
+    fn check_text(&mut self, path: &Path, field: &str) -> Result<(), ConfigError> {
+        let is_text = ReadFiles::default()
+            .read(path)
+            .is_ok_and(|content| std::str::from_utf8(&content).is_ok());
+        if is_text {
+            return Ok(());
+        }
+        self.read_text(path, field).map(drop)
     }
 
     fn read_text(&mut self, path: &Path, field: &str) -> Result<String, ConfigError> {
@@ -136,8 +148,10 @@ fn config(folder: &mut Folder, file: file::File) -> Result<Config, ConfigError> 
         identities::identity(folder, field, identity, &clouds)
     })?;
     identities::distinct(&identities)?;
+    let mut warnings = Vec::new();
     let grants = indexed("grants", grants, |field, grant| {
-        grants::grant(field, grant, &identities, &clouds, &clusters)
+        warnings.extend(grants::unknown_clusters(field, &grant, &clusters));
+        grants::grant(field, grant, &identities, &clouds)
     })?;
     let egress = egress_of(folder, egress)?;
     let audit = audit::audit(folder, audit)?;
@@ -147,6 +161,7 @@ fn config(folder: &mut Folder, file: file::File) -> Result<Config, ConfigError> 
         policy: Policy { identities, grants },
         egress,
         audit,
+        warnings,
     })
 }
 
@@ -188,11 +203,19 @@ fn egress_of(folder: &mut Folder, egress: file::Egress) -> Result<EgressConfig, 
     let imds_endpoint = imds_endpoint.unwrap_or_else(|| IMDS_ENDPOINT.to_owned());
     let imds_endpoint = Url::parse(&imds_endpoint)
         .ok()
-        .filter(|url| url.scheme() == "http" && url.has_host())
+        .filter(|url| {
+            url.scheme() == "http"
+                && url.has_host()
+                && url.path() == "/"
+                && url.query().is_none()
+                && url.fragment().is_none()
+                && url.username().is_empty()
+                && url.password().is_none()
+        })
         .ok_or_else(|| {
             content(
                 "egress.imdsEndpoint",
-                "must be an http URL such as http://169.254.169.254",
+                "must be an http URL such as http://169.254.169.254, of scheme, host and port alone",
             )
         })?;
     Ok(EgressConfig {

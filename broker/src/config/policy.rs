@@ -20,7 +20,7 @@ pub struct Policy {
 pub struct Grant {
     /// Name in logs.
     pub name: Arc<str>,
-    /// Exact cluster names.
+    /// Exact cluster names; one that is no cluster matches nothing.
     pub clusters: Vec<String>,
     /// Namespaces.
     pub namespaces: Vec<Pattern>,

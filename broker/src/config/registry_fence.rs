@@ -3,11 +3,7 @@
 //! It is asked three times, and each time by itself: by the policy before anything is fetched, by the transport before
 //! bytes leave, and by the resolver for which names addresses are judged.
 
-use std::{
-    collections::BTreeSet,
-    fmt,
-    hash::{Hash, Hasher},
-};
+use std::{collections::BTreeSet, fmt};
 
 use proto::types::RegistryHost;
 
@@ -63,14 +59,6 @@ impl RegistryFence {
             let new_host = self.hosts.iter().find(|host| !other.allows(host));
             new_host.map(RegistryHost::as_str)
         })
-    }
-}
-
-/// A fence is part of cache keys, so it is hashed with every request, and it may list a fleet's registries. Equality still
-/// compares all of it; clouds that differ in nothing else are too few to be told apart by a hash.
-impl Hash for RegistryFence {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.hosts.len(), self.domains.len()).hash(state);
     }
 }
 

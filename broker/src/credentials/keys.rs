@@ -2,23 +2,35 @@
 //!
 //! Never a token's text, which changes with every TokenRequest, and never a join of strings, which can collide.
 
-use std::sync::Arc;
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
-use proto::types::{AzureId, RegistryHost, ScopeSet, TenantId};
+use proto::types::{AzureId, RegistryHost, ResourceId, ScopeSet, TenantId};
+use url::Url;
 
 use super::Invalidation;
 use crate::{
     authz::{Permit, TokenSource},
-    config::{Cloud, Identity},
+    config::{Application, Cloud, Identity, IdentitySource},
 };
 
 /// Who becomes whom, in which cloud.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct EntraKey {
-    /// All of it, not its name alone: a reload may give a name another meaning, and no token passes from one to the other.
-    cloud: Arc<Cloud>,
+    cloud: CloudKey,
     who: Who,
 }
+
+/// A cloud by what its tokens depend on, and not by its name alone: a reload may give a name another meaning, and no token
+/// passes from one to the other.
+#[derive(Debug, Clone)]
+struct CloudKey(Arc<Cloud>);
+
+/// An identity by all of it, for the same reason. Its cloud stands beside it in the key.
+#[derive(Debug, Clone)]
+struct IdentityKey(Arc<Identity>);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Who {
@@ -32,10 +44,9 @@ enum Who {
         subject: Arc<str>,
         audiences: Arc<[String]>,
     },
-    /// All of it, for the same reason.
-    BrokerOwned(Arc<Identity>),
+    BrokerOwned(IdentityKey),
     /// The same identity with its own token, which is for Entra: what it becomes its application with.
-    Itself(Arc<Identity>),
+    Itself(IdentityKey),
 }
 
 /// An identity at a registry.
@@ -93,7 +104,7 @@ impl EntraKey {
         };
         let (cluster, subject, identity) = match &self.who {
             Who::Federated { cluster, subject, .. } => (Some(&**cluster), Some(&**subject), None),
-            Who::BrokerOwned(identity) | Who::Itself(identity) => (None, None, Some(&*identity.name)),
+            Who::BrokerOwned(identity) | Who::Itself(identity) => (None, None, Some(&*identity.0.name)),
         };
         fits(wanted_cluster, cluster) && fits(wanted_subject, subject) && fits(wanted_identity, identity)
     }
@@ -101,8 +112,8 @@ impl EntraKey {
     /// The key of the token that an identity itself has, where it becomes an application.
     pub(super) fn itself(identity: &Arc<Identity>) -> Self {
         Self {
-            cloud: Arc::clone(&identity.cloud),
-            who: Who::Itself(Arc::clone(identity)),
+            cloud: CloudKey(Arc::clone(&identity.cloud)),
+            who: Who::Itself(IdentityKey(Arc::clone(identity))),
         }
     }
 
@@ -128,12 +139,89 @@ impl EntraKey {
                     audiences: Arc::clone(audiences),
                 },
             ),
-            TokenSource::BrokerOwned(identity) => (&identity.cloud, Who::BrokerOwned(Arc::clone(identity))),
+            TokenSource::BrokerOwned(identity) => (
+                &identity.cloud,
+                Who::BrokerOwned(IdentityKey(Arc::clone(identity))),
+            ),
         };
         Self {
-            cloud: Arc::clone(cloud),
+            cloud: CloudKey(Arc::clone(cloud)),
             who,
         }
+    }
+}
+
+impl CloudKey {
+    fn parts(&self) -> (&str, &Url, &str, Option<&str>) {
+        let Cloud {
+            name,
+            authority,
+            // Asked with every request, before the caches and after them. A fence that is narrowed must not orphan what is
+            // cached for the registries that stay, least of all while Entra is down.
+            registries: _,
+            registry_audience,
+            federation_audience,
+        } = &*self.0;
+        (name, authority, registry_audience, federation_audience.as_deref())
+    }
+}
+
+impl IdentityKey {
+    fn parts(
+        &self,
+    ) -> (
+        &str,
+        &TenantId,
+        Option<&AzureId>,
+        Option<&ResourceId>,
+        &IdentitySource,
+        Option<&Application>,
+    ) {
+        let Identity {
+            name,
+            cloud: _,
+            tenant,
+            client_id,
+            resource_id,
+            source,
+            application,
+        } = &*self.0;
+        (
+            name,
+            tenant,
+            client_id.as_ref(),
+            resource_id.as_ref(),
+            source,
+            application.as_ref(),
+        )
+    }
+}
+
+impl PartialEq for CloudKey {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.parts() == other.parts()
+    }
+}
+
+impl Eq for CloudKey {}
+
+impl Hash for CloudKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parts().hash(state);
+    }
+}
+
+impl PartialEq for IdentityKey {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.parts() == other.parts()
+    }
+}
+
+impl Eq for IdentityKey {}
+
+impl Hash for IdentityKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parts().hash(state);
     }
 }
 

@@ -79,12 +79,14 @@ fn is_complete(config: &Config) {
                 assert!(config.clouds.named(&clients.cloud).is_some());
             }
         }
-        assert!(
-            grant
-                .clusters
-                .iter()
-                .all(|name| config.clusters.iter().any(|cluster| *cluster.name == **name))
-        );
+        let is_known = |name: &&String| config.clusters.iter().any(|cluster| *cluster.name == ***name);
+        for unknown in grant.clusters.iter().filter(|name| !is_known(name)) {
+            let named = format!("{unknown:?}");
+            assert!(
+                config.warnings.iter().any(|warning| warning.contains(&named)),
+                "{named} goes without a word"
+            );
+        }
         assert!(!grant.registries.is_empty() && !grant.namespaces.is_empty());
     }
     assert_eq!(config.egress.imds_endpoint.scheme(), "http");

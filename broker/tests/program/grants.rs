@@ -17,6 +17,8 @@ fn test(modes: &Value, arguments: &str) -> anyhow::Result<Output> {
     let mut configuration = configuration(
         &Signer::new()?,
         json!({
+            "clouds": [{"name": "stack", "authority": "https://login.stack.example",
+                        "registrySuffixes": ["azurecr.stack.example"]}],
             "identities": [{"name": "team-web", "tenant": TENANT, "clientId": CLIENT, "source": "imds"}],
             "grants": [
                 {"name": "data", "clusters": ["weu-7"], "namespaces": ["data"], "serviceAccounts": ["app"],
@@ -36,7 +38,7 @@ fn test(modes: &Value, arguments: &str) -> anyhow::Result<Output> {
         cluster.insert("grants".to_owned(), modes.clone());
         cluster.insert(
             "ceilings".to_owned(),
-            json!({"registries": ["prod.azurecr.io", "old.azurecr.io"]}),
+            json!({"registries": ["prod.azurecr.io", "old.azurecr.io", "prod.azurecr.stack.example"]}),
         );
     }
     let folder = tempfile::tempdir()?;
@@ -172,6 +174,23 @@ fn grants_test_rehearses_federated_identities_and_report() -> anyhow::Result<()>
         )),
         "{text}"
     );
+    Ok(())
+}
+
+#[test]
+fn grants_test_takes_the_authority_of_an_airgapped_binding() -> anyhow::Result<()> {
+    let request = format!(
+        "--cluster weu-7 --namespace web --service-account app --registry prod.azurecr.stack.example \
+         --federated-client-id {CLIENT} --federated-tenant {TENANT} --cloud AirgappedCloud"
+    );
+    for (authority, code) in [
+        ("--authority-host https://login.stack.example", 0),
+        ("--authority-host https://login.other.example", 1),
+        ("", 1),
+    ] {
+        let (exit_code, text) = printed(&test(&json!({}), &format!("{request} {authority}"))?);
+        assert_eq!(exit_code, Some(code), "{authority}: {text}");
+    }
     Ok(())
 }
 

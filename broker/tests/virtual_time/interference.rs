@@ -7,12 +7,13 @@ mod world;
 
 use std::{cell::Cell, time::Duration};
 
+use axum::Router;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use tokio::runtime::Builder;
 
 use cases::{Case, case};
 use model::{Ask, Asked, Grant, Rules};
-use world::{Outcome, TENANT, World};
+use world::{Outcome, REGISTRIES, TENANT, World, object};
 
 /// Reasons by which the policy refuses; Azure has others.
 const DENIALS: [&str; 5] = [
@@ -43,10 +44,15 @@ fn check(test: &impl AsyncFn(&World, &Case) -> Result<(), TestCaseError>) {
         .unwrap();
 }
 
+/// A broker with these rules.
+async fn started(world: &World, rules: &Rules) -> Router {
+    tokio::time::sleep(PAUSE).await;
+    world.broker(rules).await
+}
+
 /// What each request of the case comes to, in order.
 async fn play(world: &World, rules: &Rules, case: &Case) -> Vec<Outcome> {
-    tokio::time::sleep(PAUSE).await;
-    let broker = world.broker(rules).await;
+    let broker = started(world, rules).await;
     let mut outcomes = Vec::new();
     for turn in &case.order {
         outcomes.push(world.ask(&broker, &case.asks[*turn]).await);
@@ -54,26 +60,32 @@ async fn play(world: &World, rules: &Rules, case: &Case) -> Vec<Outcome> {
     outcomes
 }
 
-/// Whether Azure would say yes: to all but a tenant that there is not, and a repository that is none.
-fn azure_issues(rules: &Rules, ask: &Ask) -> bool {
-    let tenant_is_there = match &ask.identity {
-        Asked::Owned { .. } => true,
+/// The tenant that the request means, by its own word or its cluster's.
+fn tenant_of<'a>(rules: &'a Rules, ask: &'a Ask) -> Option<&'a str> {
+    match &ask.identity {
+        Asked::Owned { .. } => Some(TENANT),
         Asked::Federated { tenant, .. } => {
             let default = &rules.clusters[ask.cluster].default_tenant;
-            tenant
-                .as_ref()
-                .or(default.as_ref())
-                .is_some_and(|tenant| tenant == TENANT)
+            tenant.as_deref().or(default.as_deref())
         }
-    };
-    tenant_is_there && ask.repositories.iter().all(|name| !name.contains(".."))
+    }
 }
 
-/// Whether `outcome` is the token that was asked for, and no other.
-fn is_for(outcome: &Outcome, ask: &Ask) -> bool {
+/// Whether Azure would say yes: to all but a tenant that is not the registry's. What a repository is called is all the same
+/// to it.
+fn azure_issues(rules: &Rules, ask: &Ask) -> bool {
+    let tenant = tenant_of(rules, ask);
+    REGISTRIES
+        .iter()
+        .any(|(host, own)| *host == ask.registry && tenant == Some(own))
+}
+
+/// Whether `outcome` is the token that was asked for, of whom it was asked for, and no other.
+fn is_for(outcome: &Outcome, rules: &Rules, ask: &Ask) -> bool {
     let Outcome::Token {
         registry,
         client,
+        object: holder,
         access,
     } = outcome
     else {
@@ -98,23 +110,41 @@ fn is_for(outcome: &Outcome, ask: &Ask) -> bool {
         .map(|name| (name.as_str(), ask.actions.iter().map(String::as_str).collect()))
         .collect();
     expected.sort();
-    *registry == ask.registry && *client == *wanted && granted == expected
+    let is_holder = tenant_of(rules, ask).is_some_and(|tenant| *holder == object(wanted, tenant));
+    *registry == ask.registry && *client == *wanted && is_holder && granted == expected
 }
 
 #[test]
 fn a3_answer_is_given_if_and_only_if_the_model_says_so() {
     let (tokens, denials) = (Cell::new(0), Cell::new(0));
     check(&async |world: &World, case: &Case| {
-        for (outcome, turn) in play(world, &case.rules, case).await.iter().zip(&case.order) {
+        let broker = started(world, &case.rules).await;
+        for turn in &case.order {
             let ask = &case.asks[*turn];
-            let is_denied = matches!(outcome, Outcome::Refused(reason) if DENIALS.contains(&reason.as_str()));
-            let is_right = match (case.rules.allow(ask), azure_issues(&case.rules, ask)) {
-                (false, _) => is_denied,
-                (true, true) => is_for(outcome, ask),
-                (true, false) => !is_denied,
+            let outcome = world.ask(&broker, ask).await;
+            let explained = world.explain(&broker, ask).await;
+            let refused = match &outcome {
+                Outcome::Token { .. } => None,
+                Outcome::Refused(reason) => Some(reason.as_str()),
             };
-            if !is_right {
-                return Err(TestCaseError::fail(format!("{outcome:?} for {ask:?}")));
+            let is_denied = refused.is_some_and(|reason| DENIALS.contains(&reason));
+            let (is_right, verdicts): (bool, &[&str]) =
+                match (case.rules.allow(ask), azure_issues(&case.rules, ask)) {
+                    (false, _) => (is_denied, &["VERDICT_DENIED"]),
+                    (true, true) => (is_for(&outcome, &case.rules, ask), &["VERDICT_PASSED"]),
+                    // What Azure said is remembered, and not for ever.
+                    (true, false) => (
+                        refused.is_some() && !is_denied,
+                        &["VERDICT_FAILING", "VERDICT_PASSED"],
+                    ),
+                };
+            let is_explained = verdicts.contains(&explained.verdict.as_str())
+                && (explained.reason.is_empty() || refused == Some(&explained.reason))
+                && (!is_denied || !explained.reason.is_empty());
+            if !is_right || !is_explained {
+                return Err(TestCaseError::fail(format!(
+                    "{outcome:?}, explained as {explained:?}, for {ask:?}"
+                )));
             }
             let count = if is_denied { &denials } else { &tokens };
             count.set(count.get() + 1);

@@ -140,7 +140,14 @@ workloads: {namespaces: {{ toJson . }}}
 defaultTenant: {{ . | quote }}
 {{- end }}
 grants: {{ toJson .grants }}
-ceilings: {{ toJson .ceilings }}
+{{- /* An empty list is none to the broker, which refuses it; here it is what is given where nothing is. */}}
+{{- $ceilings := dict -}}
+{{- range $name, $list := .ceilings -}}
+{{- if $list -}}{{- $_ := set $ceilings $name $list -}}{{- end -}}
+{{- end }}
+{{- with $ceilings }}
+ceilings: {{ toJson . }}
+{{- end }}
 {{- with .limits }}
 limits: {{ toJson . }}
 {{- end }}

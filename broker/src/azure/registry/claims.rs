@@ -100,7 +100,8 @@ fn names(host: &RegistryHost, audience: &str) -> bool {
         || global.is_some_and(|global| audience.eq_ignore_ascii_case(&global))
 }
 
-/// What the token grants, by its own `access` claim: a registry may grant less than was asked for.
+/// What the token grants, by its own `access` claim: a registry may grant less than was asked for. One that grants anything
+/// on something else is not the token that was asked for (guarantee E3).
 pub(super) fn granted(token: &Secret, asked: &ScopeSet) -> Result<ScopeSet, UpstreamError> {
     let claims: AccessClaim = insecure_decode_claims(token.expose())
         .map_err(|_error| UpstreamError::Malformed("holds a token whose access cannot be read"))?;
@@ -108,6 +109,19 @@ pub(super) fn granted(token: &Secret, asked: &ScopeSet) -> Result<ScopeSet, Upst
     let Some(access) = claims.access else {
         return Ok(asked.clone());
     };
+    let is_asked = |access: &Access| {
+        asked
+            .iter()
+            .any(|scope| scope.kind == access.kind && scope.name == access.name)
+    };
+    if access
+        .iter()
+        .any(|access| !access.actions.is_empty() && !is_asked(access))
+    {
+        return Err(UpstreamError::Malformed(
+            "holds a token for something that was not asked for",
+        ));
+    }
     // Read by the grammar of scopes: what is none, such as one without an action, grants nothing and gets no further.
     Ok(access
         .into_iter()
@@ -253,7 +267,41 @@ mod tests {
         assert_eq!(read(access), "repository:a:pull");
         assert_eq!(read(r#"{"access":[]}"#), "");
         assert_eq!(read("{}"), asked.to_field());
-        let prose = r#"{"access":[{"type":"repository","name":"a","actions":["pull"]},{"type":"some prose","name":"a b","actions":["c d"]}]}"#;
+        let prose = r#"{"access":[{"type":"repository","name":"a","actions":["pull"]},{"type":"some prose","name":"a b","actions":[]}]}"#;
         assert_eq!(read(prose), "repository:a:pull");
+        let other_actions = r#"{"access":[{"type":"repository","name":"a","actions":["pull","delete"]}]}"#;
+        assert_eq!(read(other_actions), "repository:a:delete,pull");
+    }
+
+    #[test]
+    fn e3_registry_token_for_what_was_not_asked_for_is_refused() {
+        let asked = ScopeSet::from_field("repository:a:pull repository:b:pull").unwrap();
+        for (kind, name, is_fine) in [
+            ("repository", "a", true),
+            ("repository", "b", true),
+            ("repository", "c", false),
+            ("repository", "a/b", false),
+            ("repository", "A", false),
+            ("repository", "*", false),
+            ("registry", "a", false),
+            ("registry", "catalog", false),
+            ("some prose", "a b", false),
+        ] {
+            let access = |actions: &str| {
+                token(&format!(
+                    r#"{{"access":[{{"type":"repository","name":"a","actions":["pull"]}},{{"type":"{kind}","name":"{name}","actions":[{actions}]}}]}}"#
+                ))
+            };
+            let answer = granted(&access(r#""pull""#).into(), &asked);
+            assert_eq!(answer.is_ok(), is_fine, "{kind}:{name}");
+            if !is_fine {
+                assert!(
+                    matches!(answer, Err(UpstreamError::Malformed(_))),
+                    "{kind}:{name}"
+                );
+            }
+            // An entry without an action grants nothing.
+            assert!(granted(&access("").into(), &asked).is_ok(), "{kind}:{name}");
+        }
     }
 }

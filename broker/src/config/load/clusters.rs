@@ -1,6 +1,6 @@
 //! Clusters: whom they are run by, whose keys vouch for them, and what they may ask for at most.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Display, str::FromStr};
 
 use url::Url;
 
@@ -76,14 +76,32 @@ pub(super) fn cluster(
         subject_audiences,
         syncers,
         operators,
-        client_certificates: all(&format!("{field}.clientCertificates"), &client_certificates)?,
+        client_certificates: only(
+            &format!("{field}.clientCertificates"),
+            client_certificates.as_deref(),
+        )?,
         workloads: workloads::workloads(&format!("{field}.workloads"), for_themselves)?,
         default_tenant: optional(&format!("{field}.defaultTenant"), default_tenant)?,
         grant_modes: super::grants::modes(&grants),
-        tenant_ceiling: all(&format!("{field}.ceilings.tenants"), &ceilings.tenants)?,
-        registry_ceiling: all(&format!("{field}.ceilings.registries"), &ceilings.registries)?,
+        tenant_ceiling: only(&format!("{field}.ceilings.tenants"), ceilings.tenants.as_deref())?,
+        registry_ceiling: only(
+            &format!("{field}.ceilings.registries"),
+            ceilings.registries.as_deref(),
+        )?,
         limits: limits::limits(&format!("{field}.limits"), limits, otherwise)?,
     })
+}
+
+/// A list of what alone is allowed; empty where none is given. An empty one that is written could be meant to allow nothing,
+/// and must not allow everything.
+fn only<T: FromStr<Err: Display>>(field: &str, list: Option<&[String]>) -> Result<Vec<T>, ConfigError> {
+    match list {
+        Some([]) => Err(content(
+            field,
+            "must have at least one entry; leave it out for any",
+        )),
+        given => all(field, given.unwrap_or_default()),
+    }
 }
 
 fn keys(folder: &mut Folder, field: &str, jwks: file::Jwks) -> Result<KeySource, ConfigError> {
@@ -115,10 +133,11 @@ fn keys(folder: &mut Folder, field: &str, jwks: file::Jwks) -> Result<KeySource,
                 ca_bundle: ca_bundle.map(|path| folder.resolve(path)),
                 token_file: token_file.map(|path| folder.resolve(path)),
             };
-            for (path, name) in [(&source.ca_bundle, "caBundle"), (&source.token_file, "tokenFile")] {
-                if let Some(path) = path {
-                    folder.read_text(path, &format!("{field}.{name}"))?;
-                }
+            if let Some(path) = &source.ca_bundle {
+                folder.read_text(path, &format!("{field}.caBundle"))?;
+            }
+            if let Some(path) = &source.token_file {
+                folder.check_text(path, &format!("{field}.tokenFile"))?;
             }
             Ok(KeySource::Url(source))
         }

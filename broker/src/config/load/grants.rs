@@ -1,4 +1,5 @@
-//! The grants, and what a cluster's requests need of them. What could never match is refused: it is a mistake.
+//! The grants, and what a cluster's requests need of them. What could never match is refused: it is a mistake. Only a cluster
+//! that is gone is none.
 
 use std::sync::Arc;
 
@@ -31,12 +32,22 @@ pub(super) fn modes(modes: &file::GrantModes) -> GrantModes {
     }
 }
 
+/// The clusters of a grant that the file does not know, in words. They allow nothing, and refuse nothing either: who takes a
+/// cluster out of the file must not have to find its grants first, while the cluster is still served.
+pub(super) fn unknown_clusters(field: &str, grant: &file::Grant, clusters: &[ClusterConfig]) -> Vec<String> {
+    grant
+        .clusters
+        .iter()
+        .filter(|name| clusters.iter().all(|cluster| *cluster.name != ***name))
+        .map(|unknown| format!("{field}.clusters: {unknown:?} is not a cluster of this file"))
+        .collect()
+}
+
 pub(super) fn grant(
     field: &str,
     grant: file::Grant,
     identities: &[Arc<Identity>],
     clouds: &Clouds,
-    clusters: &[ClusterConfig],
 ) -> Result<Grant, ConfigError> {
     let file::Grant {
         name,
@@ -51,15 +62,6 @@ pub(super) fn grant(
         registry_wide,
     } = grant;
     let path = |name: &str| format!("{field}.{name}");
-    if let Some(unknown) = for_clusters
-        .iter()
-        .find(|name| clusters.iter().all(|cluster| *cluster.name != ***name))
-    {
-        return Err(content(
-            path("clusters"),
-            format!("{unknown:?} is not a cluster of this file"),
-        ));
-    }
     for (list, name) in [
         (&for_clusters, "clusters"),
         (&namespaces, "namespaces"),

@@ -96,6 +96,60 @@ fn load_file_that_is_missing_is_not_a_matter_of_content() {
 }
 
 #[test]
+fn load_token_file_is_checked_and_its_content_not_followed() {
+    let by_url = "jwks: {url: 'https://x/', tokenFile: token}";
+    let text = GOOD.replacen("jwks: {file: keys.json}", by_url, 1);
+    let folder = written(&text);
+    let (path, token) = (folder.path().join("config.yaml"), folder.path().join("token"));
+    // One that is not there yet is waited for.
+    let missing = load(&path);
+    assert!(matches!(missing.config, Err(ConfigError::Read { field, .. }) if field.ends_with("tokenFile")));
+    std::fs::write(&token, "first").unwrap();
+    assert!(missing.files.have_changed());
+    // One that is renewed is read again where it is used.
+    let loaded = load(&path);
+    assert!(loaded.config.is_ok());
+    std::fs::write(&token, "second").unwrap();
+    assert!(!loaded.files.have_changed());
+    std::fs::write(&path, GOOD).unwrap();
+    assert!(loaded.files.have_changed());
+}
+
+#[test]
+fn load_grant_for_a_cluster_that_is_gone_is_a_warning() {
+    let text = GOOD.replacen("clusters: [weu-7]", "clusters: [weu-8, weu-7, weu-9]", 1);
+    let config = load_text(&text).unwrap();
+    assert_eq!(
+        config.warnings,
+        [
+            r#"grants[0].clusters: "weu-8" is not a cluster of this file"#,
+            r#"grants[0].clusters: "weu-9" is not a cluster of this file"#,
+        ]
+    );
+    assert!(load_text(GOOD).unwrap().warnings.is_empty());
+}
+
+#[test]
+fn a4_list_that_means_any_where_it_is_left_out_is_never_empty() {
+    for (field, written) in [
+        ("ceilings.tenants", "ceilings: {tenants: LIST}"),
+        ("ceilings.registries", "ceilings: {registries: LIST}"),
+        ("clientCertificates", "clientCertificates: LIST"),
+    ] {
+        for list in ["[]", "null", "~", ""] {
+            let cluster = format!("  {}\n  defaultTenant:", written.replace("LIST", list));
+            let refused = load_text(&GOOD.replacen("  defaultTenant:", &cluster, 1));
+            assert!(refused.is_err(), "{cluster}");
+            if list == "[]" {
+                let expected =
+                    format!("clusters[0].{field}: must have at least one entry; leave it out for any");
+                assert_eq!(refused.unwrap_err().to_string(), expected);
+            }
+        }
+    }
+}
+
+#[test]
 fn load_grant_modes_are_strict_unless_said_otherwise() {
     let modes = |text: &str| {
         let written = format!("  syncers: [\"system:serviceaccount:s:s\"]\n{text}");

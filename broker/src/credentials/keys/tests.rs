@@ -1,7 +1,7 @@
 //! Two requests share a key exactly when they mean the same: one that differs in anything that matters never gets what
 //! was fetched for the other, and the texts of tokens do not matter.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use proptest::{prelude::*, sample::subsequence};
 use runtime::Secret;
@@ -12,7 +12,7 @@ use crate::{
     authz::permit,
     config::{
         Application, Clouds, ClusterConfig, Grant, GrantModes, GrantedIdentity, Identity, IdentitySource,
-        JwksUrl, KeySource, Limits, Pattern, Policy, Workloads,
+        JwksUrl, KeySource, Limits, Pattern, Policy, RegistryFence, Workloads,
     },
     request::{CloudReference, DockerConfigRequest, IdentitySelector, RequestedIdentity, Wish},
 };
@@ -224,6 +224,72 @@ proptest! {
         let same_identity = (one.cloud, &one.who) == (other.cloud, &other.who);
         prop_assert_eq!(key_one.registry.entra == key_other.registry.entra, same_identity);
         prop_assert_eq!(key_one.registry == key_other.registry, same_identity && one.registry == other.registry);
+    }
+}
+
+#[test]
+fn s4_key_stays_when_the_registries_of_its_cloud_are_narrowed_and_goes_with_any_other_change() {
+    let clouds = Clouds::new(Vec::new());
+    let public = clouds.named("PublicCloud").unwrap();
+    let like_public = || Cloud {
+        name: Arc::clone(&public.name),
+        authority: public.authority.clone(),
+        registries: RegistryFence::new(["a.azurecr.io".parse().unwrap()], []),
+        registry_audience: public.registry_audience.clone(),
+        federation_audience: public.federation_audience.clone(),
+    };
+    let keys = |cloud: &Arc<Cloud>| {
+        let federated = TokenSource::Federated {
+            cloud: Arc::clone(cloud),
+            tenant: TENANTS[0].parse().unwrap(),
+            client: CLIENTS[0].parse().unwrap(),
+            cluster: "a".into(),
+            issuer: "https://issuer.example".into(),
+            subject: "system:serviceaccount:shop:b".into(),
+            audiences: Arc::new(["api://a".to_owned()]),
+            assertion: Secret::from("token".to_owned()),
+        };
+        let identity = Arc::new(Identity {
+            name: "web".into(),
+            cloud: Arc::clone(cloud),
+            tenant: TENANTS[0].parse().unwrap(),
+            client_id: Some(CLIENTS[0].parse().unwrap()),
+            resource_id: None,
+            source: IdentitySource::Imds,
+            application: None,
+        });
+        [
+            EntraKey::of(&federated),
+            EntraKey::itself(&identity),
+            EntraKey::of(&TokenSource::BrokerOwned(identity)),
+        ]
+    };
+    let cached: HashSet<EntraKey> = keys(public).into();
+    for key in keys(&Arc::new(like_public())) {
+        assert!(cached.contains(&key), "{key:?}");
+    }
+    let changed = [
+        Cloud {
+            name: "Public".into(),
+            ..like_public()
+        },
+        Cloud {
+            authority: "https://login.example".parse().unwrap(),
+            ..like_public()
+        },
+        Cloud {
+            registry_audience: "https://management.azure.com/".to_owned(),
+            ..like_public()
+        },
+        Cloud {
+            federation_audience: None,
+            ..like_public()
+        },
+    ];
+    for cloud in changed.map(Arc::new) {
+        for key in keys(&cloud) {
+            assert!(!cached.contains(&key), "{key:?}");
+        }
     }
 }
 

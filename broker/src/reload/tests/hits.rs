@@ -91,9 +91,7 @@ fn rows() -> Vec<Row> {
             "the cluster",
             Who::Granted,
             |scene| {
-                let text = configuration()
-                    .replace(&cluster("weu-7", "{file: a.json}"), "")
-                    .replace("clusters: [weu-7]", "clusters: [neu-1]");
+                let text = configuration().replace(&cluster("weu-7", "{file: a.json}"), "");
                 scene.write("config.yaml", &text);
             },
             "CLUSTER_NOT_REGISTERED",
@@ -189,6 +187,34 @@ async fn a6_what_is_taken_away_on_disk_is_refused_within_10_s_on_hits_over_both_
             assert_eq!(refused, Err(reason.to_owned()), "{what}");
         }
         assert_eq!(served.azure.calls(), 3, "{what}");
+        tokio::time::resume();
+        scene.tasks.shutdown().start();
+    }
+}
+
+#[tokio::test]
+async fn s4_what_is_cached_stays_when_the_registries_of_its_cloud_are_narrowed() {
+    for caller in [Who::Granted, Who::Federated, Who::Workload] {
+        let scene = Scene::start(|_text| whole());
+        let served = test_scene::Scene::over(scene.live.clone()).await;
+        let (bearer, request) = scene.good(caller);
+        served.ask(BOTH[0], &bearer, &request).await.unwrap();
+        let calls = served.azure.calls();
+        tokio::time::pause();
+        scene.write(
+            "config.yaml",
+            &format!(
+                "{}clouds:\n- {{name: PublicCloud, authority: https://login.microsoftonline.com, \
+                 federationAudience: api://AzureADTokenExchange, registries: [prod.azurecr.io]}}\n",
+                whole()
+            ),
+        );
+        wait().await;
+        assert!(scene.metrics().contains("outcome=\"success\"} 1\n"));
+        for wire in BOTH {
+            served.ask(wire, &bearer, &request).await.unwrap();
+        }
+        assert_eq!(served.azure.calls(), calls);
         tokio::time::resume();
         scene.tasks.shutdown().start();
     }

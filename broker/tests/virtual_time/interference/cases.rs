@@ -10,14 +10,14 @@ use proptest::{
 
 use super::{
     model::{Ask, Asked, Cluster, Grant, Rules, To},
-    world::{CLUSTERS, DOMAIN, FEDERATED, OWNED, TENANT},
+    world::{CLUSTERS, DOMAIN, FEDERATED, OTHER_TENANT, OWNED, TENANT},
 };
 
 const NAMESPACES: [&str; 3] = ["web", "web-2", "data"];
 const NAMESPACE_PATTERNS: [&str; 5] = ["web", "web-*", "data", "*", "*2"];
 const ACCOUNTS: [&str; 2] = ["app", "job"];
 const ACCOUNT_PATTERNS: [&str; 3] = ["app", "j*", "*"];
-const REGISTRIES: [&str; 2] = ["r0.azurecr.io", "r1.azurecr.io"];
+const REGISTRIES: [&str; 3] = ["r0.azurecr.io", "r1.azurecr.io", "r2.azurecr.io"];
 const REPOSITORIES: [&str; 3] = ["team/app", "data/app", "team/../data/app"];
 const REPOSITORY_PATTERNS: [&str; 4] = ["team/*", "data/app", "*", "team/app"];
 const ACTIONS: [&str; 2] = ["pull", "push"];
@@ -143,7 +143,7 @@ fn cluster() -> impl Strategy<Value = Cluster> {
         select(&["enforce", "enforce", "enforce", "report"][..]),
         select(&["off", "report", "enforce", "enforce"][..]),
         option::of(tenant()),
-        strict(&[TENANT, DOMAIN]),
+        strict(&[TENANT, OTHER_TENANT, DOMAIN]),
         strict(&REGISTRIES),
     )
         .prop_map(
@@ -162,7 +162,7 @@ fn grant() -> impl Strategy<Value = Grant> {
         select(&OWNED[..]).prop_map(|client| To::Owned {
             client: client.to_owned()
         }),
-        (some(&[TENANT, DOMAIN]), some(&FEDERATED))
+        (some(&[TENANT, OTHER_TENANT, DOMAIN]), some(&FEDERATED))
             .prop_map(|(tenants, clients)| To::Federated { tenants, clients }),
     ];
     (
@@ -204,6 +204,7 @@ fn ask() -> impl Strategy<Value = Ask> {
         &[
             "r0.azurecr.io",
             "r1.azurecr.io",
+            "r2.azurecr.io",
             "r0.azurecr.us",
             "r0.azurecr.io.evil.example",
         ][..],
@@ -245,7 +246,7 @@ fn ask() -> impl Strategy<Value = Ask> {
 }
 
 fn tenant() -> impl Strategy<Value = String> {
-    prop_oneof![3 => Just(TENANT.to_owned()), 1 => Just(DOMAIN.to_owned())]
+    prop_oneof![3 => Just(TENANT.to_owned()), 2 => Just(OTHER_TENANT.to_owned()), 1 => Just(DOMAIN.to_owned())]
 }
 
 fn some(all: &'static [&'static str]) -> impl Strategy<Value = Vec<String>> {

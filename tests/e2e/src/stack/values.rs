@@ -26,11 +26,6 @@ pub(super) struct Surroundings<'a> {
 /// Values of `acrpull-broker`.
 pub(super) fn broker(options: &StackOptions, around: &Surroundings<'_>) -> String {
     let client_secret = client_secret(options);
-    let certificates: &[&str] = if options.mutual_tls {
-        &[SYNCER_CERTIFICATE_NAME]
-    } else {
-        &[]
-    };
     let mut cluster = json!({
         "name": CLUSTER,
         "issuer": around.issuer,
@@ -38,9 +33,11 @@ pub(super) fn broker(options: &StackOptions, around: &Surroundings<'_>) -> Strin
         "callerAudiences": [BROKER_AUDIENCE],
         "subjectAudiences": [FEDERATION_AUDIENCE],
         "syncers": [SYNCER_SUBJECT],
-        "clientCertificates": certificates,
         "defaultTenant": TENANT,
     });
+    if let (Value::Object(cluster), true) = (&mut cluster, options.mutual_tls) {
+        cluster.insert("clientCertificates".to_owned(), json!([SYNCER_CERTIFICATE_NAME]));
+    }
     if let (Value::Object(cluster), [_, ..]) = (&mut cluster, &*options.workloads) {
         cluster.insert("workloads".to_owned(), json!({"namespaces": options.workloads}));
     }

@@ -82,11 +82,7 @@ const WRONG: &[(&str, &str, &[&str])] = &[
         "source: imds",
         &["source: imds\n  cloud: Mars"],
     ),
-    (
-        "grants[0].clusters",
-        "clusters: [weu-7]",
-        &["clusters: [weu-8]", "clusters: []"],
-    ),
+    ("grants[0].clusters", "clusters: [weu-7]", &["clusters: []"]),
     ("grants[0].identity", "identity: team-web", &["identity: team-x"]),
     (
         "grants[0].namespaces",
@@ -129,7 +125,14 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     (
         "egress.imdsEndpoint",
         "egress:",
-        &["egress:\n  imdsEndpoint: ftp://x"],
+        &[
+            "egress:\n  imdsEndpoint: ftp://x",
+            "egress:\n  imdsEndpoint: http://x/metadata",
+            "egress:\n  imdsEndpoint: http://x/?y",
+            "egress:\n  imdsEndpoint: http://x/#y",
+            "egress:\n  imdsEndpoint: http://user@x",
+            "egress:\n  imdsEndpoint: http://:word@x",
+        ],
     ),
     (
         "clusters[0].issuer",
@@ -182,12 +185,19 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     (
         "clusters[0].ceilings.tenants",
         "  defaultTenant: 22222222-2222-2222-2222-222222222222",
-        &["  ceilings: {tenants: [common]}"],
+        &[
+            "  ceilings: {tenants: [common]}",
+            "  ceilings: {tenants: []}",
+            "  ceilings: {tenants: [], registries: [prod.azurecr.io]}",
+        ],
     ),
     (
         "clusters[0].ceilings.registries",
         "  defaultTenant: 22222222-2222-2222-2222-222222222222",
-        &["  ceilings: {registries: [localhost]}"],
+        &[
+            "  ceilings: {registries: [localhost]}",
+            "  ceilings: {registries: []}",
+        ],
     ),
     (
         "ceiling",
@@ -229,7 +239,10 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     (
         "clusters[0].clientCertificates",
         "  defaultTenant:",
-        &["  clientCertificates: ['*.syncers.example']\n  defaultTenant:"],
+        &[
+            "  clientCertificates: ['*.syncers.example']\n  defaultTenant:",
+            "  clientCertificates: []\n  defaultTenant:",
+        ],
     ),
     (
         "grants[0].serviceAccounts",
