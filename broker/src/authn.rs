@@ -177,13 +177,14 @@ impl Authenticator {
         if of_issuer().next().is_none() {
             return Err(TokenError::UnknownIssuer);
         }
-        let (mut keys_missing, mut strangers) = (false, Vec::new());
+        let key_id = unverified.key_id.as_deref();
+        let (mut keys_missing, mut is_forged, mut strangers) = (false, false, Vec::new());
         for cluster in of_issuer() {
             let Some(keys) = cluster.keys.current() else {
                 keys_missing = true;
                 continue;
             };
-            for key in keys.matching(unverified.key_id.as_deref(), unverified.algorithm) {
+            for key in keys.matching(key_id, unverified.algorithm) {
                 match verify(token, key) {
                     // The next key, or the next cluster with one of the same name.
                     Err(TokenError::Signature) => {}
@@ -199,15 +200,18 @@ impl Authenticator {
                     }
                 }
             }
-            if !keys.has(unverified.key_id.as_deref()) {
+            if !keys.has(key_id) {
                 strangers.push(&cluster.keys);
+            } else if key_id.is_some() {
+                // API servers name a key by its digest: whose it says it is, it is not, and nobody else's either.
+                is_forged = true;
             }
         }
         if !strangers.is_empty() {
             let all: Vec<_> = of_issuer().map(|cluster| &cluster.keys).collect();
             self.unknown_keys.noticed(&all, &strangers, now.monotonic);
         }
-        Err(if keys_missing {
+        Err(if keys_missing && !is_forged {
             TokenError::KeysUnavailable
         } else {
             TokenError::Signature

@@ -93,14 +93,6 @@ impl Permit {
     pub fn decision(&self) -> &Decision {
         &self.decision
     }
-
-    /// The grant that allowed it, where one did.
-    pub fn grant(&self) -> Option<&str> {
-        match &self.decision {
-            Decision::Granted(name) => Some(name),
-            Decision::NotNeeded | Decision::ReportOnly => None,
-        }
-    }
 }
 
 /// Why a request is denied. The texts name nothing that the caller has not sent, grants least of all.

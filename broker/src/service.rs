@@ -180,9 +180,12 @@ impl Service {
         let record = &admitted.record;
         record.note(|facts| facts.request = Some(Arc::clone(request)));
         // Before the subject's token is verified, or anything else is done for this namespace.
-        self.0
-            .throttle
-            .admit_for(&admitted.caller, &request.namespace, Instant::now())?;
+        self.0.throttle.admit_for(
+            &admitted.caller,
+            admitted.taken,
+            &request.namespace,
+            Instant::now(),
+        )?;
         loop {
             let live = self.0.live.current();
             let permit = permitted(admitted, request, &live)?;

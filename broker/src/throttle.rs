@@ -20,11 +20,12 @@ use tokio::time::Instant;
 
 use crate::{
     access::Role,
-    authn::Caller,
+    authn::{Caller, ServiceAccount},
     config::Limits,
     metrics::{ClusterMetrics, Limited},
 };
 use bucket::Bucket;
+pub use bucket::Taken;
 use namespaces::Namespaces;
 
 /// Says who may ask now.
@@ -64,33 +65,40 @@ impl Throttle {
         }
     }
 
-    /// Counts a request of an authenticated caller that may make it, before anything of it has been read.
+    /// Counts a request of an authenticated caller that may make it, before anything of it has been read. What it takes of
+    /// its cluster is for `admit_for`.
     ///
     /// # Errors
     /// It comes too soon.
-    pub fn admit(&self, caller: &Caller, now: Instant) -> Result<(), Throttled> {
+    pub fn admit(&self, caller: &Caller, now: Instant) -> Result<Taken, Throttled> {
         let config = &caller.cluster.config;
         let since_start = self.since_start(now);
         let cluster = self.cluster(&config.name);
-        cluster
+        let taken = cluster
             .take(&config.limits, since_start)
-            .map_err(|()| Throttled::Cluster(Arc::clone(&config.name)))?;
-        match own_namespace(caller) {
-            Some(namespace) => take_for(&cluster, caller, namespace, since_start),
-            None => Ok(()),
+            .ok_or_else(|| Throttled::Cluster(Arc::clone(&config.name)))?;
+        if let Some(namespace) = own_namespace(caller) {
+            take_for(&cluster, caller, taken, namespace, since_start)?;
         }
+        Ok(taken)
     }
 
-    /// Counts what an admitted caller asks for `namespace`, before any of it is done.
+    /// Counts what a caller that was admitted, once and for `taken`, asks for `namespace`, before any of it is done.
     ///
     /// # Errors
     /// It comes too soon.
-    pub fn admit_for(&self, caller: &Caller, namespace: &str, now: Instant) -> Result<(), Throttled> {
+    pub fn admit_for(
+        &self,
+        caller: &Caller,
+        taken: Taken,
+        namespace: &str,
+        now: Instant,
+    ) -> Result<(), Throttled> {
         if own_namespace(caller).is_some() {
             return Ok(());
         }
         let cluster = self.cluster(&caller.cluster.config.name);
-        take_for(&cluster, caller, namespace, self.since_start(now))
+        take_for(&cluster, caller, taken, namespace, self.since_start(now))
     }
 
     fn since_start(&self, now: Instant) -> Duration {
@@ -117,17 +125,23 @@ impl Throttle {
 }
 
 impl Cluster {
-    fn take(&self, limits: &Limits, now: Duration) -> Result<(), ()> {
-        if self.bucket.take(limits.per_cluster, now) {
-            return Ok(());
+    fn take(&self, limits: &Limits, now: Duration) -> Option<Taken> {
+        let taken = self.bucket.take(limits.per_cluster, now);
+        if taken.is_none() {
+            self.refused.inc();
         }
-        self.refused.inc();
-        Err(())
+        taken
     }
 }
 
 /// What a namespace may not have it does not take from its cluster either: others are let in instead.
-fn take_for(cluster: &Cluster, caller: &Caller, namespace: &str, now: Duration) -> Result<(), Throttled> {
+fn take_for(
+    cluster: &Cluster,
+    caller: &Caller,
+    taken: Taken,
+    namespace: &str,
+    now: Duration,
+) -> Result<(), Throttled> {
     let config = &caller.cluster.config;
     if cluster
         .namespaces
@@ -135,7 +149,7 @@ fn take_for(cluster: &Cluster, caller: &Caller, namespace: &str, now: Duration) 
     {
         return Ok(());
     }
-    cluster.bucket.give_back(config.limits.per_cluster);
+    cluster.bucket.give_back(taken, now);
     cluster.refused_for_a_namespace.inc();
     Err(Throttled::Namespace(Arc::clone(&config.name), namespace.into()))
 }
@@ -145,8 +159,7 @@ fn own_namespace(caller: &Caller) -> Option<&str> {
     if Role::Syncer.is_of(caller) {
         return None;
     }
-    let subject = caller.subject.strip_prefix("system:serviceaccount:")?;
-    subject.split_once(':').map(|(namespace, _name)| namespace)
+    ServiceAccount::parse(&caller.subject).map(|account| account.namespace)
 }
 
 #[cfg(test)]

@@ -344,3 +344,22 @@ fn subject_has_the_audiences_of_its_token_that_the_cluster_accepts_in_their_orde
         assert_eq!(*authenticator.subject(&token, &caller).unwrap().audiences, *kept);
     }
 }
+
+#[test]
+fn a1_forged_token_is_refused_for_good_though_another_cluster_of_its_issuer_has_no_keys() {
+    let (signer, forger, stranger) = (Signer::new("a"), Signer::new("a"), Signer::new("z"));
+    let mut keyless = cluster("keyless", &stranger);
+    Arc::get_mut(&mut keyless).unwrap().keys = KeyStore::default();
+    let (authenticator, _) = authenticator(vec![keyless, cluster("first", &signer)]);
+    let claims = claims(CALLER_AUDIENCE);
+    let refusal = |token: &str| authenticator.caller(token).unwrap_err();
+    authenticator.caller(&signer.sign(&claims)).unwrap();
+    assert_eq!(
+        refusal(&forger.sign(&claims)),
+        AuthnError::Caller(TokenError::Signature)
+    );
+    // These may be of the cluster whose keys are not known.
+    for token in [stranger.sign(&claims), signer.sign_without_kid(&claims)] {
+        assert_eq!(refusal(&token), AuthnError::Caller(TokenError::KeysUnavailable));
+    }
+}

@@ -32,7 +32,7 @@ pub enum TokenError {
     /// No cluster of the configuration has this `iss`.
     #[error("its issuer is not that of a configured cluster")]
     UnknownIssuer,
-    /// The keys of the only cluster that it could be from have not been fetched yet.
+    /// No cluster is known to have the key that it names, and one with this `iss` has no keys yet: it may be of that one.
     #[error("the signing keys of its cluster are not available yet")]
     KeysUnavailable,
     /// No key of a cluster with this issuer has signed it.

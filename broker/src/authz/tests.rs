@@ -133,7 +133,7 @@ fn decide(rig: &Rig, subject: Option<&Subject>, request: &DockerConfigRequest) -
 fn permit_owned_identity_by_either_id_with_a_grant() {
     let rig = rig();
     let permit = decide(&rig, None, &owned_request()).ok().unwrap();
-    assert_eq!(permit.grant(), Some("web"));
+    assert_eq!(permit.decision(), &Decision::Granted("web".into()));
     let resource: ResourceId = RESOURCE
         .to_uppercase()
         .replace("/SUBSCRIPTIONS", "/subscriptions")
@@ -265,7 +265,7 @@ fn permit_federated_takes_the_default_tenant() {
         (tenant.as_str(), &**subject, &**cluster),
         (TENANT, "system:serviceaccount:web:app", "weu-7")
     );
-    assert_eq!(permit.grant(), None);
+    assert_eq!(permit.decision(), &Decision::NotNeeded);
 }
 
 #[test]

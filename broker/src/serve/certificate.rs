@@ -7,7 +7,10 @@ use runtime::{
     Failure, Shutdown,
     error_chain::ErrorChain,
     file_watch::ReadFiles,
-    tls::server::{Loaded, ServerTls},
+    tls::{
+        TlsError,
+        server::{Loaded, ServerTls},
+    },
 };
 use rustls::ServerConfig;
 
@@ -59,17 +62,34 @@ impl Certificate {
     /// Takes renewed files into use until shutdown; bad ones are refused and the old ones stay.
     pub async fn follow(self, mut noted: ReadFiles, shutdown: Shutdown) {
         while noted.changed(&shutdown).await {
-            noted = self.tls.note();
-            match self.tls.load() {
-                Ok(Loaded { config, not_after }) => {
+            let (as_read, loaded) = read(&self.tls).await;
+            noted = as_read;
+            match loaded {
+                Some(Ok(Loaded { config, not_after })) => {
                     self.current.store(Arc::new(config));
                     self.metrics.set_not_after(not_after);
                     tracing::info!("certificate reloaded");
                 }
-                Err(error) => {
+                Some(Err(error)) => {
                     tracing::error!(error = %ErrorChain(&error), "the new certificate cannot be used; the old one stays");
+                }
+                None => {
+                    tracing::error!("the new certificate cannot be parsed; the old one stays");
                 }
             }
         }
+    }
+}
+
+/// Reads the files off the threads that serve. Nothing is loaded where a parser has panicked: whatever it trips over must
+/// not end a process that serves with a good certificate.
+async fn read(tls: &Arc<ServerTls>) -> (ReadFiles, Option<Result<Loaded, TlsError>>) {
+    let reading = tokio::task::spawn_blocking({
+        let tls = Arc::clone(tls);
+        move || (tls.note(), tls.load())
+    });
+    match reading.await {
+        Ok((noted, loaded)) => (noted, Some(loaded)),
+        Err(_panicked) => (tls.note(), None),
     }
 }

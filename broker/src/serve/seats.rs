@@ -3,8 +3,9 @@
 //! A connection over which a caller was admitted stays. At the limit the oldest of the others, the strangers, makes room
 //! for a new one: a flood of connections that ask nothing displaces itself, and a caller that knocks gets the
 //! milliseconds that it needs. If there is no stranger, the cluster that has the most seats gives one up, as long as it
-//! has more than its share: no cluster keeps the others out. If all have their share, the new one is closed at once, and
-//! its caller turns to another replica.
+//! has more than its share. Nobody knows of what cluster the new one is, so the share is that beside one cluster more:
+//! no cluster keeps the others out, not even one that has all the seats. If none has more, the new one is closed at
+//! once, and its caller turns to another replica.
 //!
 //! Nothing is refused below the limit, and nothing is decided by address: a load balancer hides them.
 
@@ -171,8 +172,9 @@ impl Guests {
         if let Some((_number, oldest)) = self.strangers.pop_first() {
             return Some((oldest, Closed::MadeRoom));
         }
-        // Rounded up: clusters that have as many as each other, give or take one, leave each other alone.
-        let share = limit.div_ceil(self.known.len().max(1));
+        // One more than are known: the new one may be of a cluster that has no seat yet, and would never become known if
+        // those who have them all kept them. Rounded up, so that nobody gives up its only seat.
+        let share = limit.div_ceil(self.known.len() + 1);
         let greediest = self.known.values_mut().max_by_key(|guests| guests.len())?;
         if greediest.len() <= share {
             return None;
@@ -236,10 +238,31 @@ mod tests {
         let mut seats = seats(2);
         let (one, two) = (seats.take().await.unwrap(), seats.take().await.unwrap());
         one.keep(&cluster("weu-7"));
-        two.keep(&cluster("weu-7"));
-        assert!(seats.take().await.is_none());
+        two.keep(&cluster("neu-3"));
+        assert!(seats.take().await.is_none(), "nobody gives up its only seat");
         drop(one);
         assert!(seats.take().await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn u8_newcomer_finds_a_seat_when_one_cluster_has_them_all() {
+        let mut seats = seats(4);
+        let mut large = Vec::new();
+        for _ in 0..4 {
+            let seat = seats.take().await.unwrap();
+            seat.keep(&cluster("large"));
+            large.push(obedient(seat));
+        }
+        // Four seats, the cluster that has them and one more: two for each.
+        let mut small = Vec::new();
+        for _ in 0..2 {
+            let seat = seats.take().await.expect("a newcomer is let in");
+            seat.keep(&cluster("small"));
+            small.push(seat);
+            large.remove(0).await.unwrap();
+        }
+        assert!(seats.take().await.is_none(), "each has its share");
+        assert!(large.iter().all(|seat| !seat.is_finished()));
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,7 +17,7 @@ use crate::{
     grpc,
     live::Snapshot,
     metrics::WireFormat,
-    throttle::Throttle,
+    throttle::{Taken, Throttle},
 };
 
 /// A call that the gate has let through: who makes it, and the configuration that it is answered by from here on.
@@ -26,6 +26,8 @@ pub struct Admitted {
     pub(super) caller: Caller,
     /// In which of its roles it makes this call.
     pub(super) role: Role,
+    /// What it took of its cluster's rate.
+    pub(super) taken: Taken,
     /// To authenticate it again, should the configuration change before a credential is answered.
     bearer: Secret,
     /// Over whose connection it came, for the same reason.
@@ -62,7 +64,7 @@ impl Admitted {
         let role = role_of(&caller, roles).inspect_err(|error| record.fail(error))?;
         record.note(|facts| facts.role = Some(role));
         let now = Instant::now();
-        throttle
+        let taken = throttle
             .admit(&caller, now)
             .map_err(CredentialError::from)
             .inspect_err(|error| record.fail(error))?;
@@ -73,6 +75,7 @@ impl Admitted {
         Ok(Self {
             caller,
             role,
+            taken,
             bearer: bearer.to_owned().into(),
             peer: peer.cloned(),
             roles,
@@ -99,11 +102,6 @@ impl Admitted {
     /// The cluster of the caller.
     pub fn cluster(&self) -> &Arc<str> {
         &self.caller.cluster.config.name
-    }
-
-    /// In which of its roles the caller makes this call.
-    pub fn role(&self) -> Role {
-        self.role
     }
 
     /// Where the outcome goes.

@@ -11,7 +11,7 @@ use super::bucket::Bucket;
 use crate::config::Rate;
 
 /// Namespaces of one cluster that are told apart: many more than have asked within milliseconds in any honest one. Each takes
-/// some 120 bytes.
+/// some 130 bytes.
 const TOLD_APART: usize = 4096;
 /// Looking for those that can be forgotten costs some 100 µs: once in this time at most.
 const SWEEP_PERIOD: Duration = Duration::from_millis(100);
@@ -33,16 +33,17 @@ impl Namespaces {
     pub(super) fn take(&self, namespace: &str, rate: Rate, now: Duration) -> bool {
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bucket) = buckets.by_name.get(namespace) {
-            return bucket.take(rate, now);
+            return bucket.take(rate, now).is_some();
         }
         if !buckets.has_place(now) {
-            return buckets.others.take(rate, now);
+            return buckets.others.take(rate, now).is_some();
         }
         buckets
             .by_name
             .entry(namespace.into())
             .or_default()
             .take(rate, now)
+            .is_some()
     }
 }
 

@@ -67,7 +67,8 @@ fn let_through(
 ) -> usize {
     (0..100)
         .filter(|number| {
-            throttle.admit(caller, at).is_ok() && throttle.admit_for(caller, &namespace(*number), at).is_ok()
+            let taken = throttle.admit(caller, at);
+            taken.is_ok_and(|taken| throttle.admit_for(caller, taken, &namespace(*number), at).is_ok())
         })
         .count()
 }
@@ -143,5 +144,25 @@ async fn u6_caller_that_is_no_syncer_counts_for_its_own_namespace_whatever_it_as
         let_through(&throttle, &syncer, |number| format!("m{number}"), at),
         20 - 4 - 4,
         "and for its cluster"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn u6_request_that_is_refused_late_leaves_its_cluster_no_more_than_its_rate() {
+    let (throttle, _registry) = throttle();
+    let syncer = caller("east", SYNCER);
+    let early = Instant::now();
+    let slow = [(); 20].map(|()| throttle.admit(&syncer, early).unwrap());
+    // Their bodies take half a minute, and meanwhile the bucket is full again.
+    let late = early + Duration::from_secs(30);
+    assert_eq!(
+        let_through(&throttle, &syncer, |number| format!("n{number}"), late),
+        20
+    );
+    let refused = slow.map(|taken| throttle.admit_for(&syncer, taken, "noisy", late).is_err());
+    assert_eq!(refused.iter().filter(|is_refused| **is_refused).count(), 16);
+    assert_eq!(
+        let_through(&throttle, &syncer, |number| format!("m{number}"), late),
+        0
     );
 }

@@ -59,22 +59,28 @@ fn is_uri(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once(':') else {
         return false;
     };
-    scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+    // By the letter of RFC 3986 `host:443` is a URI too, and never what was meant.
+    let is_meant = match rest.strip_prefix("//") {
+        Some(rest) => !rest.is_empty(),
+        None => scheme.eq_ignore_ascii_case("urn") && !rest.is_empty(),
+    };
+    is_meant
+        && scheme.starts_with(|first: char| first.is_ascii_alphabetic())
         && scheme
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
-        && !rest.is_empty()
         && rest.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 impl FromStr for CertificateName {
     type Err = NotAName;
 
-    /// Exact names only: a wildcard is none.
+    /// Exact names only, as a certificate has them: a wildcard is none, nor is a host with a port, nor a DNS name with the
+    /// dot of the root, which no certificate may have (RFC 5280 section 4.2.1.6).
     fn from_str(text: &str) -> Result<Self, NotAName> {
         if is_uri(text) {
             Ok(Self::Uri(text.into()))
-        } else if DnsName::try_from(text).is_ok() {
+        } else if !text.ends_with('.') && DnsName::try_from(text).is_ok() {
             Ok(dns_name(text))
         } else {
             Err(NotAName)
@@ -144,6 +150,27 @@ mod tests {
             "spiffe://fleet/a b",
         ] {
             assert_eq!(parsed(text), Err(NotAName), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a4_name_that_no_certificate_could_have_is_refused_where_it_is_written() {
+        for text in [
+            "weu-7.syncers.example:443",
+            "localhost:443",
+            "weu-7.syncers.example.",
+            "spiffe://",
+            "urn:",
+            "mailto:weu-7@example.com",
+        ] {
+            assert_eq!(text.parse::<CertificateName>(), Err(NotAName), "{text:?}");
+        }
+        for uri in [
+            "spiffe://fleet/weu-7",
+            "https://weu-7.example:443",
+            "urn:fleet:weu-7",
+        ] {
+            assert_eq!(uri.parse(), Ok(CertificateName::Uri(uri.into())));
         }
     }
 

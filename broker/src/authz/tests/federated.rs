@@ -170,7 +170,6 @@ fn a4_report_lets_through_what_no_grant_allows_and_nothing_else() {
     rig.policy.grants.clear();
     for (subject, request) in [(Some(&web), federated_request()), (None, owned_request())] {
         assert_eq!(decision(&rig, subject, &request), Some(Decision::ReportOnly));
-        assert_eq!(decide(&rig, subject, &request).ok().unwrap().grant(), None);
         let elsewhere = DockerConfigRequest {
             registry: "prod.example.com".parse().unwrap(),
             ..request

@@ -1,17 +1,19 @@
-//! Who goes next, where callers must wait for a host: clusters in turn, within a cluster its namespaces in turn, and
-//! within a namespace the most urgent first.
+//! Who goes next, where callers must wait for a host: the cluster with the fewest calls in flight there, within it the
+//! namespace with the fewest, among equals in turn, and within a namespace the most urgent first.
 //!
-//! So a cluster takes no more turns by naming more namespaces, a namespace that asks a thousand times takes no more than
-//! one that asks once (guarantee U6), and after a cold start the tokens that end first are renewed first (U8).
+//! So a cluster holds no more places by naming more namespaces, a namespace that asks a thousand times no more than one
+//! that asks once, and neither by calls that take long (guarantee U6); and after a cold start the tokens that end first
+//! are renewed first (U8).
 
 mod lines;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::SystemTime,
 };
 
+use super::{held::Held, limits::Places};
 use crate::tenant::Tenant;
 use lines::Lines;
 
@@ -22,25 +24,47 @@ pub(super) struct Rank {
     arrival: u64,
 }
 
-/// The callers that wait for one host.
+/// The callers that wait for one host, and whose calls it has in flight.
 pub(super) struct FairQueue<W> {
     bound: usize,
-    clusters: HashMap<Arc<str>, Lines<W>>,
-    /// Those with a line; the front one is next.
-    turns: VecDeque<Arc<str>>,
+    held: Held,
+    clusters: HashMap<Arc<str>, Cluster<W>>,
+    /// Those with a line; the first one is next.
+    turns: BTreeMap<Standing, Arc<str>>,
     len: usize,
     arrivals: u64,
+    last_turn: u64,
+}
+
+/// A cluster that waits.
+struct Cluster<W> {
+    standing: Standing,
+    lines: Lines<W>,
+}
+
+/// Place among clusters, or among the namespaces of one. Who has the fewest calls in flight goes first; then in turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Standing {
+    held: u32,
+    turn: u64,
 }
 
 impl<W> FairQueue<W> {
-    pub(super) fn new(bound: usize) -> Self {
+    pub(super) fn new(bound: usize, places: Places) -> Self {
         Self {
             bound,
+            held: Held::none_of(places),
             clusters: HashMap::new(),
-            turns: VecDeque::new(),
+            turns: BTreeMap::new(),
             len: 0,
             arrivals: 0,
+            last_turn: 0,
         }
+    }
+
+    /// The calls in flight.
+    pub(super) fn held(&self) -> &Held {
+        &self.held
     }
 
     pub(super) fn len(&self) -> usize {
@@ -64,14 +88,23 @@ impl<W> FairQueue<W> {
             held_until,
             arrival: self.arrivals,
         };
-        let lines = self
+        let (of_cluster, of_tenant) = self.held.by(tenant);
+        let cluster = self
             .clusters
             .entry(Arc::clone(&tenant.cluster))
             .or_insert_with(|| {
-                self.turns.push_back(Arc::clone(&tenant.cluster));
-                Lines::new()
+                self.last_turn += 1;
+                let standing = Standing {
+                    held: of_cluster,
+                    turn: self.last_turn,
+                };
+                self.turns.insert(standing, Arc::clone(&tenant.cluster));
+                Cluster {
+                    standing,
+                    lines: Lines::new(),
+                }
             });
-        lines.push(tenant, rank, waiter);
+        cluster.lines.push(tenant, of_tenant, rank, waiter);
         self.len += 1;
         let displaced = if self.len > self.bound {
             self.drop_one()
@@ -81,36 +114,54 @@ impl<W> FairQueue<W> {
         (rank, displaced)
     }
 
-    /// The first in turn of those who may, as a cluster and as a namespace.
+    /// Who has the fewest calls in flight, and among equals the first in turn, of those who may: as a cluster and as a
+    /// namespace, here and by what else is asked of them.
     pub(super) fn next(
         &self,
         cluster_may: impl Fn(&Arc<str>) -> bool,
         may: impl Fn(&Tenant) -> bool,
     ) -> Option<&Tenant> {
+        if self.held.is_full() {
+            return None;
+        }
         self.turns
-            .iter()
-            .filter(|cluster| cluster_may(cluster))
-            .find_map(|cluster| self.clusters.get(cluster)?.next(&may))
+            .values()
+            .filter(|cluster| self.held.cluster_may(cluster) && cluster_may(cluster))
+            .find_map(|cluster| {
+                let lines = &self.clusters.get(cluster)?.lines;
+                lines.next(|tenant| self.held.may(tenant) && may(tenant))
+            })
     }
 
-    /// Takes the most urgent waiter of `tenant`. Its cluster's next turn comes after those of all other clusters.
+    /// Takes the most urgent waiter of `tenant`. Its cluster's next turn comes after those of all that have as many calls
+    /// in flight.
     pub(super) fn pop(&mut self, tenant: &Tenant) -> Option<W> {
-        let lines = self.clusters.get_mut(&tenant.cluster)?;
-        let waiter = lines.pop(tenant)?;
-        let is_empty = lines.is_empty();
+        let cluster = self.clusters.get_mut(&tenant.cluster)?;
+        let waiter = cluster.lines.pop(tenant)?;
         self.len -= 1;
-        self.leave_turns(&tenant.cluster);
-        if is_empty {
-            self.clusters.remove(&tenant.cluster);
-        } else {
-            self.turns.push_back(Arc::clone(&tenant.cluster));
-        }
+        self.last_turn += 1;
+        let turn = self.last_turn;
+        self.stand(&tenant.cluster, |standing| standing.turn = turn);
+        self.close_if_empty(&tenant.cluster);
         Some(waiter)
+    }
+
+    /// A call of `tenant` has started.
+    pub(super) fn started(&mut self, tenant: &Tenant) {
+        self.held.take(tenant);
+        self.stand_anew(tenant);
+    }
+
+    /// It has ended.
+    pub(super) fn ended(&mut self, tenant: &Tenant) {
+        self.held.free(tenant);
+        self.stand_anew(tenant);
     }
 
     /// Takes out one that no longer waits.
     pub(super) fn remove(&mut self, tenant: &Tenant, rank: Rank) -> Option<W> {
-        let waiter = self.clusters.get_mut(&tenant.cluster)?.remove(tenant, rank)?;
+        let lines = &mut self.clusters.get_mut(&tenant.cluster)?.lines;
+        let waiter = lines.remove(tenant, rank)?;
         self.len -= 1;
         self.close_if_empty(&tenant.cluster);
         Some(waiter)
@@ -119,35 +170,52 @@ impl<W> FairQueue<W> {
     /// Takes out all that `matches`.
     pub(super) fn drain(&mut self, matches: impl Fn(&W) -> bool) -> Vec<W> {
         let mut drained = Vec::new();
-        let clusters: Vec<Arc<str>> = self.turns.iter().cloned().collect();
-        for cluster in clusters {
-            if let Some(lines) = self.clusters.get_mut(&cluster) {
-                drained.extend(lines.drain(&matches));
+        let names: Vec<Arc<str>> = self.turns.values().cloned().collect();
+        for name in names {
+            if let Some(cluster) = self.clusters.get_mut(&name) {
+                drained.extend(cluster.lines.drain(&matches));
             }
-            self.close_if_empty(&cluster);
+            self.close_if_empty(&name);
         }
         self.len -= drained.len();
         drained
     }
 
     fn drop_one(&mut self) -> Option<W> {
-        let (cluster, lines) = self.clusters.iter_mut().max_by_key(|(_, lines)| lines.len())?;
-        let (cluster, waiter) = (Arc::clone(cluster), lines.drop_one()?);
+        let with_the_most = self
+            .clusters
+            .iter_mut()
+            .max_by_key(|(_, cluster)| cluster.lines.len());
+        let (name, cluster) = with_the_most?;
+        let (name, waiter) = (Arc::clone(name), cluster.lines.drop_one()?);
         self.len -= 1;
-        self.close_if_empty(&cluster);
+        self.close_if_empty(&name);
         Some(waiter)
     }
 
-    fn close_if_empty(&mut self, cluster: &Arc<str>) {
-        if self.clusters.get(cluster).is_some_and(Lines::is_empty) {
-            self.clusters.remove(cluster);
-            self.leave_turns(cluster);
+    /// Where `tenant` and its cluster wait, their places follow from what they hold now.
+    fn stand_anew(&mut self, tenant: &Tenant) {
+        let (of_cluster, of_tenant) = self.held.by(tenant);
+        if let Some(cluster) = self.clusters.get_mut(&tenant.cluster) {
+            cluster.lines.holds(tenant, of_tenant);
+            self.stand(&tenant.cluster, |standing| standing.held = of_cluster);
         }
     }
 
-    fn leave_turns(&mut self, cluster: &Arc<str>) {
-        if let Some(position) = self.turns.iter().position(|other| other == cluster) {
-            self.turns.remove(position);
+    fn stand(&mut self, name: &Arc<str>, change: impl FnOnce(&mut Standing)) {
+        if let Some(cluster) = self.clusters.get_mut(name) {
+            self.turns.remove(&cluster.standing);
+            change(&mut cluster.standing);
+            self.turns.insert(cluster.standing, Arc::clone(name));
+        }
+    }
+
+    fn close_if_empty(&mut self, name: &Arc<str>) {
+        let is_empty = |cluster: &Cluster<W>| cluster.lines.is_empty();
+        if self.clusters.get(name).is_some_and(is_empty)
+            && let Some(cluster) = self.clusters.remove(name)
+        {
+            self.turns.remove(&cluster.standing);
         }
     }
 }

@@ -40,7 +40,6 @@ pub(super) struct Host<W> {
     /// Of the calls that helped nobody the last.
     last_failure: Option<Arc<UpstreamError>>,
     queue: FairQueue<Waiter<W>>,
-    held: Held,
     /// When it last started a call, in calls to all hosts.
     last_turn: u64,
     /// For the choice of whom to forget.
@@ -67,8 +66,7 @@ impl<W> Host<W> {
             pauses: Pauses::default(),
             retries: RetryBudget::new(now),
             last_failure: None,
-            queue: FairQueue::new(WAITING_PER_HOST),
-            held: Held::none_of(limits.places),
+            queue: FairQueue::new(WAITING_PER_HOST, limits.places),
             last_turn: 0,
             used_at: now,
             is_pumped: false,
@@ -77,7 +75,7 @@ impl<W> Host<W> {
 
     /// Nobody is here. What it remembers may still be of use.
     pub(super) fn is_empty(&self) -> bool {
-        self.held.all() == 0 && self.queue.is_empty()
+        self.queue.held().all() == 0 && self.queue.is_empty()
     }
 
     pub(super) fn has_waiters(&self) -> bool {
@@ -90,7 +88,7 @@ impl<W> Host<W> {
 
     /// How much of what all hosts share it has had: of two, the lesser goes first.
     pub(super) fn share(&self) -> (u32, u64) {
-        (self.held.all(), self.last_turn)
+        (self.queue.held().all(), self.last_turn)
     }
 
     /// Whether it has asked for calls to stop, or should not be called anyway.
@@ -154,13 +152,11 @@ impl<W> Host<W> {
     }
 
     fn next_but_for_the_rate(&self, total: &Held) -> Option<&Tenant> {
-        if self.held.is_full() || total.is_full() {
+        if total.is_full() {
             return None;
         }
-        self.queue.next(
-            |cluster| self.held.cluster_may(cluster) && total.cluster_may(cluster),
-            |tenant| self.held.may(tenant) && total.may(tenant),
-        )
+        self.queue
+            .next(|cluster| total.cluster_may(cluster), |tenant| total.may(tenant))
     }
 
     /// How long until the next call may start, where the rate is all that stands in the way.
@@ -190,7 +186,7 @@ impl<W> Host<W> {
             None
         };
         self.bucket.take(now);
-        self.held.take(tenant);
+        self.queue.started(tenant);
         self.last_turn = turn;
         Some((waiter, Ok(spent)))
     }
@@ -212,7 +208,7 @@ impl<W> Host<W> {
         now: Instant,
         chance: f64,
     ) -> Changes<W> {
-        self.held.free(&visit.attempt.tenant);
+        self.queue.ended(&visit.attempt.tenant);
         self.learn(visit, pass, spent, outcome, now, chance)
     }
 

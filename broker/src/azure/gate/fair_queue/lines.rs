@@ -1,25 +1,26 @@
-//! The callers of one cluster that wait for a host: a line for each namespace, and the namespaces in turn.
+//! The callers of one cluster that wait for a host: a line for each namespace, and the namespaces by how many calls they
+//! have in flight there, among equals in turn.
 //!
 //! A cluster can name as many namespaces as there may be callers, so nothing here goes through all lines but `drain`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::Rank;
+use super::{Rank, Standing};
 use crate::tenant::Tenant;
 
 /// The lines of one cluster's namespaces. None is empty.
 pub(super) struct Lines<W> {
     by_namespace: HashMap<Tenant, Line<W>>,
     /// Whose turn it is; the first one is next.
-    turns: BTreeMap<u64, Tenant>,
-    /// How long each line is, by the turn of its namespace.
-    lengths: BTreeSet<(usize, u64)>,
+    turns: BTreeMap<Standing, Tenant>,
+    /// How long each line is, by the standing of its namespace.
+    lengths: BTreeSet<(usize, Standing)>,
     len: usize,
     last_turn: u64,
 }
 
 struct Line<W> {
-    turn: u64,
+    standing: Standing,
     waiters: BTreeMap<Rank, W>,
 }
 
@@ -42,27 +43,40 @@ impl<W> Lines<W> {
         self.len == 0
     }
 
-    pub(super) fn push(&mut self, tenant: &Tenant, rank: Rank, waiter: W) {
+    /// Adds a waiter of `tenant`, which has `held` calls in flight.
+    pub(super) fn push(&mut self, tenant: &Tenant, held: u32, rank: Rank, waiter: W) {
         let mut line = self.take_up(tenant).unwrap_or_else(|| Line {
-            turn: self.next_turn(),
+            standing: Standing {
+                held,
+                turn: self.next_turn(),
+            },
             waiters: BTreeMap::new(),
         });
         line.waiters.insert(rank, waiter);
         self.put_down(tenant, line);
     }
 
-    /// The first namespace in turn of those that may.
+    /// The namespace with the fewest calls in flight, and among equals the first in turn, of those that may.
     pub(super) fn next(&self, may: impl Fn(&Tenant) -> bool) -> Option<&Tenant> {
         self.turns.values().find(|tenant| may(tenant))
     }
 
-    /// Takes the most urgent waiter of `tenant`, whose next turn comes after those of the cluster's other namespaces.
+    /// Takes the most urgent waiter of `tenant`, whose next turn comes after those of the cluster's other namespaces with
+    /// as many calls in flight.
     pub(super) fn pop(&mut self, tenant: &Tenant) -> Option<W> {
         let mut line = self.take_up(tenant)?;
         let first = line.waiters.pop_first();
-        line.turn = self.next_turn();
+        line.standing.turn = self.next_turn();
         self.put_down(tenant, line);
         first.map(|(_, waiter)| waiter)
+    }
+
+    /// `tenant` has `held` calls in flight now.
+    pub(super) fn holds(&mut self, tenant: &Tenant, held: u32) {
+        if let Some(mut line) = self.take_up(tenant) {
+            line.standing.held = held;
+            self.put_down(tenant, line);
+        }
     }
 
     /// Takes out one that no longer waits.
@@ -89,8 +103,8 @@ impl<W> Lines<W> {
 
     /// Takes out the least urgent one of the longest line.
     pub(super) fn drop_one(&mut self) -> Option<W> {
-        let (_, turn) = self.lengths.last()?;
-        let tenant = self.turns.get(turn)?.clone();
+        let (_, standing) = self.lengths.last()?;
+        let tenant = self.turns.get(standing)?.clone();
         let mut line = self.take_up(&tenant)?;
         let last = line.waiters.pop_last();
         self.put_down(&tenant, line);
@@ -105,8 +119,8 @@ impl<W> Lines<W> {
     /// Takes a line out, to be changed.
     fn take_up(&mut self, tenant: &Tenant) -> Option<Line<W>> {
         let line = self.by_namespace.remove(tenant)?;
-        self.turns.remove(&line.turn);
-        self.lengths.remove(&(line.waiters.len(), line.turn));
+        self.turns.remove(&line.standing);
+        self.lengths.remove(&(line.waiters.len(), line.standing));
         self.len -= line.waiters.len();
         Some(line)
     }
@@ -117,8 +131,8 @@ impl<W> Lines<W> {
             return;
         }
         self.len += line.waiters.len();
-        self.lengths.insert((line.waiters.len(), line.turn));
-        self.turns.insert(line.turn, tenant.clone());
+        self.lengths.insert((line.waiters.len(), line.standing));
+        self.turns.insert(line.standing, tenant.clone());
         self.by_namespace.insert(tenant.clone(), line);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::*;
+use super::{super::limits::PLACES, *};
 
 fn tenant(namespace: &str) -> Tenant {
     of("c", namespace)
@@ -30,7 +30,7 @@ fn served(queue: &mut FairQueue<&'static str>) -> Vec<&'static str> {
 
 #[test]
 fn u8_within_a_tenant_what_expires_first_goes_first() {
-    let mut queue = FairQueue::new(10);
+    let mut queue = FairQueue::new(10, PLACES);
     for (held_until, waiter) in [
         (Some(at(20)), "20"),
         (None, "none"),
@@ -48,7 +48,7 @@ fn u8_within_a_tenant_what_expires_first_goes_first() {
 
 #[test]
 fn u6_tenants_take_turns_however_much_they_ask() {
-    let mut queue = FairQueue::new(10);
+    let mut queue = FairQueue::new(10, PLACES);
     for (namespace, waiter) in [
         ("a", "a1"),
         ("a", "a2"),
@@ -64,7 +64,7 @@ fn u6_tenants_take_turns_however_much_they_ask() {
 
 #[test]
 fn u6_clusters_take_turns_however_many_namespaces_they_name() {
-    let mut queue = FairQueue::new(10);
+    let mut queue = FairQueue::new(10, PLACES);
     for (cluster, namespace, waiter) in [
         ("noisy", "n1", "n1"),
         ("noisy", "n2", "n2"),
@@ -94,7 +94,7 @@ fn u6_clusters_take_turns_however_many_namespaces_they_name() {
 
 #[test]
 fn u6_full_queue_drops_one_of_the_cluster_with_the_most_however_it_is_spread() {
-    let mut queue = FairQueue::new(4);
+    let mut queue = FairQueue::new(4, PLACES);
     for namespace in ["n1", "n2", "n3"] {
         queue.push(&of("noisy", namespace), None, "noisy");
     }
@@ -107,7 +107,7 @@ fn u6_full_queue_drops_one_of_the_cluster_with_the_most_however_it_is_spread() {
 
 #[test]
 fn u6_full_queue_drops_the_least_urgent_of_the_longest_line() {
-    let mut queue = FairQueue::new(3);
+    let mut queue = FairQueue::new(3, PLACES);
     queue.push(&tenant("noisy"), Some(at(1)), "noisy 1");
     queue.push(&tenant("noisy"), Some(at(3)), "noisy 3");
     queue.push(&tenant("noisy"), Some(at(2)), "noisy 2");
@@ -125,7 +125,7 @@ fn u6_full_queue_drops_the_least_urgent_of_the_longest_line() {
 
 #[test]
 fn queue_forgets_who_left_and_skips_who_may_not() {
-    let mut queue = FairQueue::new(10);
+    let mut queue = FairQueue::new(10, PLACES);
     let (rank, _) = queue.push(&tenant("a"), None, "a1");
     queue.push(&tenant("a"), None, "a2");
     queue.push(&tenant("b"), None, "b1");
@@ -142,4 +142,34 @@ fn queue_forgets_who_left_and_skips_who_may_not() {
     );
     assert_eq!(queue.drain(|waiter| *waiter != "a2"), ["b1", "d1"]);
     assert_eq!((queue.len(), served(&mut queue)), (1, vec!["a2"]));
+}
+
+#[test]
+fn u6_who_has_the_fewest_calls_in_flight_goes_first_and_equals_in_turn() {
+    let mut queue = FairQueue::new(20, PLACES);
+    let (busy, idle, quiet) = (of("large", "busy"), of("large", "idle"), of("small", "web"));
+    for tenant in [&busy, &busy, &idle, &quiet, &quiet] {
+        queue.started(tenant);
+    }
+    for _ in 0..4 {
+        for tenant in [&busy, &idle, &quiet] {
+            queue.push(tenant, None, "");
+        }
+    }
+    let mut order = Vec::new();
+    for _ in 0..6 {
+        let tenant = queue.next(|_| true, |_| true).unwrap().clone();
+        queue.pop(&tenant);
+        queue.started(&tenant);
+        order.push(tenant);
+    }
+    assert_eq!(
+        order,
+        [&quiet, &idle, &quiet, &busy, &quiet, &idle].map(Clone::clone)
+    );
+    // A place that is free again counts at once.
+    for _ in 0..2 {
+        queue.ended(&busy);
+    }
+    assert_eq!(queue.next(|_| true, |_| true), Some(&busy));
 }

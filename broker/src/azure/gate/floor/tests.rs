@@ -1,6 +1,7 @@
 //! Any pattern of arrivals and ends, against the promises: budgets, shares, order, and nothing left behind.
 
 mod memory;
+mod shares;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
