@@ -91,12 +91,13 @@ async fn let_in(wire: WireFormat, admitted: Admitted, mut request: Request, next
         return response;
     }
     // The call was not reached: the wire's own decoder has refused the message, in words of its own.
-    let Some(error) = grpc::refused_by_decoder(&response) else {
-        return response;
-    };
-    record.fail(&error);
+    let refused = grpc::undecoded(&response);
+    record.fail(&refused.error);
     record.write().await;
-    refusal(wire, &error)
+    if refused.keeps_its_answer {
+        return response;
+    }
+    refusal(wire, &refused.error)
 }
 
 fn wire_of(headers: &HeaderMap) -> WireFormat {

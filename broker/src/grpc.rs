@@ -128,19 +128,32 @@ impl From<&CredentialError> for Status {
     }
 }
 
-/// Why tonic's decoder has refused a message, in the words of the catalogue: it calls a caller's mistake a fault of ours.
-pub fn refused_by_decoder<B>(response: &http::Response<B>) -> Option<CredentialError> {
-    let code = Status::from_header_map(response.headers())?.code();
-    if code == Code::OutOfRange {
-        return Some(CredentialError::titled(Reason::RequestTooLarge));
-    }
-    // Compression, which is not offered: clients know this code and send the message again without.
-    (code != Code::Unimplemented).then(|| {
-        CredentialError::new(
+/// Why a message has been refused before the call saw it.
+pub struct Undecoded {
+    /// In the words of the catalogue: tonic's decoder calls a caller's mistake a fault of ours.
+    pub error: CredentialError,
+    /// The answer is what a client must hear, as it is.
+    pub keeps_its_answer: bool,
+}
+
+/// What `response` says of a message that has not reached its call.
+pub fn undecoded<B>(response: &http::Response<B>) -> Undecoded {
+    let code = Status::from_header_map(response.headers()).map(|status| status.code());
+    let error = match code {
+        Some(Code::OutOfRange) => CredentialError::titled(Reason::RequestTooLarge),
+        Some(Code::Unimplemented) => {
+            CredentialError::new(Reason::InvalidRequest, "compression is not offered")
+        }
+        _ => CredentialError::new(
             Reason::InvalidRequest,
             "the message is incomplete, or not the one that this method takes",
-        )
-    })
+        ),
+    };
+    Undecoded {
+        error,
+        // Clients know the code for compression and send the message again without.
+        keeps_its_answer: matches!(code, None | Some(Code::Unimplemented)),
+    }
 }
 
 /// `grpc-timeout`: up to eight digits and a unit (gRPC over HTTP/2, "Requests").

@@ -207,7 +207,12 @@ fn permitted(
     live: &Arc<Snapshot>,
 ) -> Result<Permit, CredentialError> {
     // What was allowed by another configuration is not allowed by this one yet.
-    admitted.record.note(|facts| facts.permission = None);
+    admitted.record.note(|facts| {
+        facts.permission = None;
+        facts.subject = None;
+        facts.tenant = None;
+        facts.identity = None;
+    });
     let (caller, role) = admitted.again_by(live)?;
     let span = tracing::Span::current();
     span.record("acrpull.binding.namespace", request.namespace.as_str());
@@ -215,14 +220,22 @@ fn permitted(
     span.record("acrpull.registry.server", request.registry.as_str());
     let subject = match &request.identity {
         RequestedIdentity::Federated { subject_token, .. } => {
-            Some(live.authenticator.subject(subject_token.expose(), &caller)?)
+            let subject = live.authenticator.subject(subject_token.expose(), &caller)?;
+            let verified = Arc::clone(&subject.subject);
+            admitted.record.note(|facts| facts.subject = Some(verified));
+            Some(subject)
         }
         RequestedIdentity::BrokerOwned(_) => None,
     };
     if role == Role::Workload {
         own_account::check(&caller, subject.as_ref(), request)?;
     }
-    let permit = authz::permit(&caller, subject.as_ref(), request, &live.clouds, &live.policy)?;
+    let Snapshot { clouds, policy, .. } = &**live;
+    let permit = authz::permit(&caller, subject.as_ref(), request, clouds, policy).inspect_err(|denied| {
+        let asked = authz::asked(&caller, subject.as_ref(), request, clouds, policy);
+        let identity = asked.as_ref().ok().map(|asked| &asked.identity);
+        admitted.record.deny(denied, identity);
+    })?;
     match permit.decision() {
         Decision::NotNeeded => {}
         Decision::Granted(grant) => {
@@ -233,7 +246,7 @@ fn permitted(
             admitted.record.report_missing_grant(&caller.cluster.config.name);
         }
     }
-    admitted.record.permit(subject.as_ref(), &permit);
+    admitted.record.permit(&permit);
     Ok(permit)
 }
 

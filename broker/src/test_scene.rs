@@ -180,6 +180,11 @@ impl Scene {
         self.audit.sum_up_now().await;
     }
 
+    /// The audit log, to change it under way.
+    pub(crate) fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
     /// Where the audit log is written.
     pub(crate) fn log(&self) -> &TestLog {
         &self.log

@@ -34,6 +34,8 @@ pub(super) struct Ended<'a> {
     pub(super) outcome: Outcome,
     pub(super) at: SystemTime,
     pub(super) took: Duration,
+    /// Fingerprint of the caller's token, if that has no id of its own.
+    pub(super) caller_token: Option<String>,
     pub(super) fingerprint_key: &'a str,
 }
 
@@ -187,7 +189,7 @@ pub(super) fn line(ended: &Ended<'_>, facts: &Facts) -> Vec<u8> {
         method: ended.call.as_str(),
         peer: facts.address,
         client_certificate: certificate.as_deref().map(Text),
-        caller: facts.caller.as_ref().map(|caller| who(caller, facts)),
+        caller: facts.caller.as_ref().map(|caller| who(caller, facts, ended)),
         request: facts.request.as_ref().map(|request| what(request, facts)),
         invalidate: facts
             .dropped
@@ -219,8 +221,8 @@ fn verdict(outcome: Outcome, is_permitted: bool) -> (&'static str, &'static str)
         Outcome::Answered => ("allow", "answered"),
         Outcome::Cancelled => (undecided, "cancelled"),
         Outcome::Failed(Reason::DeadlineExceeded) => (undecided, "deadline"),
-        // Nobody can be told apart from anybody without keys.
-        Outcome::Failed(Reason::ClusterKeysUnavailable) => ("deny", "refused"),
+        // Nobody can be told apart from anybody without keys, and who asks too often is let in no more than a stranger.
+        Outcome::Failed(Reason::ClusterKeysUnavailable | Reason::CallerThrottled) => ("deny", "refused"),
         Outcome::Failed(reason) => match reason.retry_class() {
             RetryClass::Denied | RetryClass::Caller => ("deny", "refused"),
             RetryClass::Waiting | RetryClass::Permanent | RetryClass::Throttled | RetryClass::Transient => {
@@ -230,7 +232,7 @@ fn verdict(outcome: Outcome, is_permitted: bool) -> (&'static str, &'static str)
     }
 }
 
-fn who<'a>(caller: &'a Caller, facts: &'a Facts) -> CallerPart<'a> {
+fn who<'a>(caller: &'a Caller, facts: &Facts, ended: &'a Ended<'_>) -> CallerPart<'a> {
     let evidence = &caller.evidence;
     CallerPart {
         cluster: &caller.cluster.config.name,
@@ -239,7 +241,7 @@ fn who<'a>(caller: &'a Caller, facts: &'a Facts) -> CallerPart<'a> {
         key_id: evidence.key_id.as_deref().map(Text),
         key_thumbprint: &evidence.key_thumbprint,
         token_id: evidence.token_id.as_deref().map(Text),
-        token_fingerprint: facts.token_fingerprint.as_deref(),
+        token_fingerprint: ended.caller_token.as_deref(),
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::{
     fingerprint::FingerprintKey,
+    strangers::Suppressed,
     text::{Time, to_line},
 };
 
@@ -42,6 +43,8 @@ struct Strangers {
     time: Time,
     suppressed: u64,
     reasons: Map<String, Value>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    clusters: Map<String, Value>,
 }
 
 /// The first line of a process.
@@ -82,16 +85,32 @@ pub(super) fn lost(now: SystemTime, records: u64) -> Vec<u8> {
     })
 }
 
-/// So many strangers were turned away since the last such line without a record of their own.
-pub(super) fn strangers(now: SystemTime, suppressed: &[(Reason, u64)]) -> Vec<u8> {
-    to_line(&Strangers {
+/// So many refusals since the last such line have no record of their own: of strangers, and by cluster of its callers.
+pub(super) fn strangers(now: SystemTime, suppressed: &Suppressed) -> Vec<u8> {
+    let mut summary = Strangers {
         audit: FORM,
         event: "strangers",
         time: Time(now),
-        suppressed: suppressed.iter().map(|(_reason, times)| times).sum(),
-        reasons: suppressed
-            .iter()
-            .map(|(reason, times)| (reason.as_wire().to_owned(), Value::from(*times)))
-            .collect(),
-    })
+        suppressed: 0,
+        reasons: Map::new(),
+        clusters: Map::new(),
+    };
+    for (source, reasons) in suppressed {
+        summary.suppressed += reasons.iter().map(|(_reason, times)| times).sum::<u64>();
+        match source {
+            None => summary.reasons = by_reason(reasons),
+            Some(cluster) => {
+                let reasons = Value::Object(by_reason(reasons));
+                summary.clusters.insert(cluster.to_string(), reasons);
+            }
+        }
+    }
+    to_line(&summary)
+}
+
+fn by_reason(reasons: &[(Reason, u64)]) -> Map<String, Value> {
+    reasons
+        .iter()
+        .map(|(reason, times)| (reason.as_wire().to_owned(), Value::from(*times)))
+        .collect()
 }

@@ -7,6 +7,7 @@ use proto::{
     Fingerprint,
     types::{ScopeSet, TenantId},
 };
+use runtime::Secret;
 
 use crate::{
     access::Role, authn::Caller, channel::Peer, credentials::Invalidation, error::CredentialError,
@@ -26,15 +27,15 @@ pub struct Facts {
     pub caller: Option<Caller>,
     /// In which of its roles it makes this call; absent where it has none that counts.
     pub role: Option<Role>,
-    /// Of the caller's token, if that has no id of its own.
-    pub token_fingerprint: Option<String>,
+    /// The caller's token, if that has no id of its own: its fingerprint is made once it is sure that there is a record.
+    pub bearer: Option<Secret>,
     /// For what.
     pub request: Option<Arc<DockerConfigRequest>>,
     /// The verified `sub` that a federated request acts for.
     pub subject: Option<Arc<str>>,
     /// The tenant that a federated request comes to, the cluster's default included.
     pub tenant: Option<TenantId>,
-    /// The declared identity that a broker-owned request comes to.
+    /// The declared identity that a broker-owned request comes to, granted or not.
     pub identity: Option<Arc<str>>,
     /// By what it is allowed, once it is.
     pub permission: Option<Permission>,

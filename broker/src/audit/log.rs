@@ -1,4 +1,4 @@
-//! The log where there is one: which records are made, by which settings, and what becomes of those that find no room.
+//! The log where there is one: by which settings records are made, and what becomes of those that find no room.
 
 use std::{
     sync::{
@@ -12,24 +12,20 @@ use arc_swap::ArcSwap;
 use runtime::Clock;
 
 use super::{
-    EndedCall, Line, Unrecorded,
+    Begun, EndedCall, Line, Unrecorded,
     decision::{self, Ended},
     event,
     facts::Facts,
     queue::{Blocked, Queue},
     settings::Settings,
-    strangers::Strangers,
+    strangers::Suppressed,
     trouble::Trouble,
 };
-use crate::{
-    config::{AuditConfig, AuditSink, OnBlocked},
-    metrics::Outcome,
-};
+use crate::config::{AuditConfig, AuditSink, OnBlocked};
 
 pub(super) struct Log {
     queue: Queue,
     settings: ArcSwap<Settings>,
-    strangers: Strangers,
     trouble: Arc<Trouble>,
     clock: Arc<dyn Clock>,
     sink: AuditSink,
@@ -59,7 +55,6 @@ impl Log {
         let log = Self {
             queue,
             settings: ArcSwap::from_pointee(settings),
-            strangers: Strangers::default(),
             trouble,
             clock,
             sink,
@@ -87,44 +82,41 @@ impl Log {
         }
     }
 
-    pub(super) fn next_call(&self) -> u64 {
-        self.calls.fetch_add(1, Ordering::Relaxed)
-    }
-
-    pub(super) fn fingerprint(&self, secret: &str) -> String {
-        self.settings.load().key.fingerprint(secret)
-    }
-
-    /// None for one stranger of too many.
-    pub(super) fn line(&self, ended: &EndedCall, facts: &Facts) -> Option<Line> {
-        let settings = self.settings.load();
-        if let (None, Outcome::Failed(reason)) = (&facts.caller, ended.outcome) {
-            let now = self.clock.monotonic();
-            if !self
-                .strangers
-                .may_be_recorded(now, settings.strangers_per_second, reason)
-            {
-                self.trouble.suppressed();
-                return None;
-            }
+    pub(super) fn begin_call(&self) -> Begun {
+        Begun {
+            number: self.calls.fetch_add(1, Ordering::Relaxed),
+            settings: Some(self.settings.load_full()),
         }
+    }
+
+    /// One refusal of too many.
+    pub(super) fn suppressed(&self) {
+        self.trouble.suppressed();
+    }
+
+    /// None for a call that began without a log.
+    pub(super) fn line(&self, begun: &Begun, ended: &EndedCall, facts: &Facts) -> Option<Line> {
+        let settings = begun.settings.as_ref()?;
         let ended = Ended {
-            id: format!("{}-{}", self.instance, ended.number),
+            id: format!("{}-{}", self.instance, begun.number),
             wire: ended.wire,
             call: ended.call,
             outcome: ended.outcome,
             at: self.clock.now(),
             took: ended.took,
+            caller_token: facts
+                .bearer
+                .as_ref()
+                .map(|bearer| settings.key.fingerprint(bearer.expose())),
             fingerprint_key: settings.key.id(),
         };
         Some(Line(decision::line(&ended, facts)))
     }
 
-    pub(super) async fn sum_up(&self) {
-        let suppressed = self.strangers.take_suppressed();
+    pub(super) async fn sum_up(&self, suppressed: &Suppressed) {
         if !suppressed.is_empty() {
-            self.put(Line(event::strangers(self.clock.now(), &suppressed)))
-                .await;
+            let mut line = Line(event::strangers(self.clock.now(), suppressed));
+            self.put(&mut line).await;
         }
     }
 
@@ -132,15 +124,15 @@ impl Log {
         self.note(self.queue.put_now(line.0));
     }
 
-    pub(super) async fn put(&self, line: Line) {
-        let put = self.queue.put(line.0).await;
+    pub(super) async fn put(&self, line: &mut Line) {
+        let put = self.queue.put(&mut line.0).await;
         self.note(put);
     }
 
-    pub(super) async fn put_before_answer(&self, line: Line) -> Result<(), Unrecorded> {
+    pub(super) async fn put_before_answer(&self, mut line: Line) -> Result<(), Unrecorded> {
         let on_blocked = self.settings.load().on_blocked;
         match on_blocked {
-            OnBlocked::Continue => self.put(line).await,
+            OnBlocked::Continue => self.put(&mut line).await,
             OnBlocked::Refuse => {
                 self.queue.put_and_confirm(line.0).await.map_err(|Blocked| {
                     self.trouble.unconfirmed();
@@ -158,9 +150,9 @@ impl Log {
     }
 
     /// Writes the last words, if the sink takes them within `patience`.
-    pub(super) async fn close(&self, patience: Duration) {
+    pub(super) async fn close(&self, suppressed: &Suppressed, patience: Duration) {
         let last_words = async {
-            self.sum_up().await;
+            self.sum_up(suppressed).await;
             self.written().await
         };
         if tokio::time::timeout(patience, last_words).await != Ok(Ok(())) {

@@ -1,6 +1,6 @@
 //! Lines on their way to the writer: bounded in bytes, and nobody waits for long to put one in.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
@@ -52,13 +52,14 @@ impl Queue {
         self.send(line, None, Some(room))
     }
 
-    /// Puts a line in, and waits for room.
+    /// Puts a line in, and waits for room. Leaves nothing of it behind, whether there was room or not.
     ///
     /// # Cancel safety
-    /// Cancel safe: the line is in once this returns, and not before.
-    pub(super) async fn put(&self, line: Vec<u8>) -> Result<(), Blocked> {
-        let room = self.room_for(&line);
-        let room = timeout(MAX_WAIT, room).await.map_err(|_elapsed| Blocked)??;
+    /// Cancel safe: the line is where it was until this returns.
+    pub(super) async fn put(&self, line: &mut Vec<u8>) -> Result<(), Blocked> {
+        let room = timeout(MAX_WAIT, self.room_for(line)).await;
+        let line = mem::take(line);
+        let room = room.map_err(|_elapsed| Blocked)??;
         self.send(line, None, Some(room))
     }
 
@@ -130,14 +131,25 @@ mod tests {
         let (queue, mut items) = queue();
         assert_eq!(fill(&queue) * LINE, MAX_QUEUED_BYTES);
         let begun = Instant::now();
-        assert_eq!(queue.put(b"one more".to_vec()).await, Err(Blocked));
+        assert_eq!(queue.put(&mut b"one more".to_vec()).await, Err(Blocked));
         assert_eq!(begun.elapsed(), MAX_WAIT);
         assert_eq!(queue.put_and_confirm(b"one more".to_vec()).await, Err(Blocked));
         assert_eq!(begun.elapsed(), MAX_WAIT * 2);
         // What is written makes room.
         drop(items.recv().await);
-        queue.put(b"one more".to_vec()).await.unwrap();
+        queue.put(&mut b"one more".to_vec()).await.unwrap();
         assert_eq!(begun.elapsed(), MAX_WAIT * 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn o1_line_that_nobody_waits_to_put_in_any_more_is_where_it_was() {
+        let (queue, _items) = queue();
+        fill(&queue);
+        let mut line = b"line".to_vec();
+        assert!(timeout(MAX_WAIT / 2, queue.put(&mut line)).await.is_err());
+        assert_eq!(line, b"line");
+        assert_eq!(queue.put(&mut line).await, Err(Blocked));
+        assert!(line.is_empty(), "it is given up");
     }
 
     #[tokio::test(start_paused = true)]
@@ -158,7 +170,7 @@ mod tests {
     async fn o1_writer_that_is_gone_is_a_blocked_log_and_no_hang() {
         let (queue, items) = queue();
         drop(items);
-        assert_eq!(queue.put(b"x".to_vec()).await, Err(Blocked));
+        assert_eq!(queue.put(&mut b"x".to_vec()).await, Err(Blocked));
         assert_eq!(queue.put_and_confirm(b"x".to_vec()).await, Err(Blocked));
         assert_eq!(queue.written().await, Err(Blocked));
     }

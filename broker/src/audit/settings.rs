@@ -12,7 +12,6 @@ pub(super) struct Settings {
     pub(super) key: Arc<FingerprintKey>,
     pub(super) is_random: bool,
     pub(super) on_blocked: OnBlocked,
-    pub(super) strangers_per_second: u32,
 }
 
 impl Settings {
@@ -25,7 +24,7 @@ impl Settings {
             sink: _for_the_next_start,
             on_blocked,
             key,
-            strangers_per_second,
+            strangers_per_second: _for_all_callers,
         } = config;
         let (key, is_random) = match (key, before) {
             (Some(key), _) => (Arc::new(key), false),
@@ -36,7 +35,6 @@ impl Settings {
             key,
             is_random,
             on_blocked,
-            strangers_per_second,
         })
     }
 }

@@ -2,11 +2,11 @@
 //! writer's own thread calls it.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, Metadata, OpenOptions},
     io::{self, Write as _},
     os::{
         fd::AsFd as _,
-        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+        unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _},
     },
     path::PathBuf,
 };
@@ -41,7 +41,17 @@ impl Stdout {
 }
 
 impl Appended {
+    /// Opens the file, or makes it.
+    ///
+    /// # Errors
+    /// It cannot be opened, or is something else than a file: to open a pipe would block until somebody reads it.
     pub(super) fn open(path: PathBuf) -> io::Result<Self> {
+        match std::fs::metadata(&path) {
+            Ok(found) if !found.is_file() => return Err(not_a_file(&found)),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
         let file = OpenOptions::new()
             .append(true)
             .create(true)
@@ -54,6 +64,21 @@ impl Appended {
             file,
         })
     }
+}
+
+fn not_a_file(found: &Metadata) -> io::Error {
+    let kind = found.file_type();
+    let what = if kind.is_fifo() {
+        "a named pipe"
+    } else if kind.is_dir() {
+        "a folder"
+    } else {
+        "a special file"
+    };
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        format!("it is {what} and must be a regular file; records for another program go to standard output"),
+    )
 }
 
 impl Sink for Stdout {
@@ -107,5 +132,29 @@ mod tests {
         let mut again = Appended::open(path.clone()).unwrap();
         assert_eq!(again.write(b"three\n").unwrap(), 6);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "two\nthree\n");
+    }
+
+    #[test]
+    fn sink_that_is_a_pipe_or_another_special_file_is_refused_and_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mkfifoat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        )
+        .unwrap();
+        for (path, what) in [
+            (pipe, "a named pipe"),
+            (PathBuf::from("/dev/null"), "a special file"),
+            (folder.path().to_owned(), "a folder"),
+        ] {
+            let error = Appended::open(path).err().unwrap();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            assert!(
+                error.to_string().starts_with(&format!("it is {what} ")),
+                "{error}"
+            );
+        }
     }
 }

@@ -85,11 +85,11 @@ impl Sink for TestLog {
 impl Audit {
     /// Waits until all that has been recorded is written.
     pub(crate) async fn written(&self) {
-        self.0.as_ref().unwrap().written().await.unwrap();
+        self.0.log.as_ref().unwrap().written().await.unwrap();
     }
 
     /// What [`Audit::follow`] does from time to time.
     pub(crate) async fn sum_up_now(&self) {
-        self.0.as_ref().unwrap().sum_up().await;
+        self.sum_up().await;
     }
 }

@@ -64,7 +64,7 @@ impl Trouble {
         self.metrics.count(AuditOutcome::Written, records);
     }
 
-    /// Records that strangers did not get.
+    /// A record that a refusal did not get.
     pub(super) fn suppressed(&self) {
         self.metrics.count(AuditOutcome::Suppressed, 1);
     }

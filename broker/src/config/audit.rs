@@ -16,7 +16,8 @@ pub struct AuditConfig {
     pub on_blocked: OnBlocked,
     /// What fingerprints are made with; without it, a key that dies with the process.
     pub key: Option<FingerprintKey>,
-    /// Refusals of callers whom nobody knows that get a record of their own, per second.
+    /// Refusals before anything was asked that get a record of their own, per second: of callers whom nobody knows, and of
+    /// each cluster's.
     pub strangers_per_second: u32,
 }
 

@@ -19,7 +19,7 @@ pub enum AuditOutcome {
     Lost,
     /// It was not written in time, and the call was refused.
     Unconfirmed,
-    /// One of too many strangers, who are summed up.
+    /// One of too many refusals of strangers or of one cluster's callers, which are summed up.
     Suppressed,
 }
 

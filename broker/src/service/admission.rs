@@ -20,7 +20,7 @@ use crate::{
     throttle::{Taken, Throttle},
 };
 
-/// A call that the gate has let through: who makes it, and the configuration that it is answered by from here on.
+/// A call that the gate has let through: who makes it, and the configuration that let it through.
 #[derive(Clone)]
 pub struct Admitted {
     pub(super) caller: Caller,
@@ -34,7 +34,7 @@ pub struct Admitted {
     peer: Option<Arc<Peer>>,
     /// Those that the call admits.
     roles: &'static [Role],
-    pub(super) live: Arc<Snapshot>,
+    live: Arc<Snapshot>,
     /// From when the headers were there; the body takes of it.
     pub(super) deadline: Instant,
     pub(super) record: Record,
@@ -54,20 +54,21 @@ impl Admitted {
         throttle: &Throttle,
         record: Record,
     ) -> Result<Self, CredentialError> {
-        let bearer = bearer_token(headers)
+        let bearer: Secret = bearer_token(headers)
+            .map(|token| token.to_owned().into())
             .map_err(|error| AuthnError::Caller(error).into())
             .inspect_err(|error| record.turn_away(error))?;
-        let caller = authenticated(&live, bearer).inspect_err(|error| record.turn_away(error))?;
-        record.recognise(&caller, bearer);
-        // A token that is good and comes from elsewhere may be stolen: that is no stranger's business, and goes on record.
-        of_its_cluster(&caller, peer.map(Arc::as_ref)).inspect_err(|error| record.fail(error))?;
-        let role = role_of(&caller, roles).inspect_err(|error| record.fail(error))?;
+        let caller = authenticated(&live, bearer.expose()).inspect_err(|error| record.turn_away(error))?;
+        record.recognise(&caller, &bearer);
+        // A token that is good and comes from elsewhere may be stolen: the record says whose it is.
+        of_its_cluster(&caller, peer.map(Arc::as_ref)).inspect_err(|error| record.turn_away(error))?;
+        let role = role_of(&caller, roles).inspect_err(|error| record.turn_away(error))?;
         record.note(|facts| facts.role = Some(role));
         let now = Instant::now();
         let taken = throttle
             .admit(&caller, now)
             .map_err(CredentialError::from)
-            .inspect_err(|error| record.fail(error))?;
+            .inspect_err(|error| record.turn_away(error))?;
         let asked = match wire {
             WireFormat::Grpc => grpc::deadline(headers),
             WireFormat::Http => None,
@@ -76,7 +77,7 @@ impl Admitted {
             caller,
             role,
             taken,
-            bearer: bearer.to_owned().into(),
+            bearer,
             peer: peer.cloned(),
             roles,
             live,
@@ -85,7 +86,8 @@ impl Admitted {
         })
     }
 
-    /// Who makes the call and in which role, by the configuration `live`: another one than that of then admits it anew.
+    /// Who makes the call and in which role, by the configuration `live`: another one than that of then admits it anew, which
+    /// is noted.
     ///
     /// # Errors
     /// It is not admitted any more.
@@ -94,8 +96,10 @@ impl Admitted {
             return Ok((self.caller.clone(), self.role));
         }
         let caller = authenticated(live, self.bearer.expose())?;
+        self.record.recognise(&caller, &self.bearer);
         of_its_cluster(&caller, self.peer.as_deref())?;
         let role = role_of(&caller, self.roles)?;
+        self.record.note(|facts| facts.role = Some(role));
         Ok((caller, role))
     }
 

@@ -1,4 +1,5 @@
-//! The calls that hand out no credential: to explain, to list, to drop.
+//! The calls that hand out no credential: to explain, to list, to drop. Each is decided by the configuration of the moment
+//! in which its body is there (guarantee A6).
 
 use std::sync::Arc;
 
@@ -33,17 +34,16 @@ impl Service {
         message: ExplainRequest,
     ) -> Result<ExplainResponse, CredentialError> {
         let ExplainRequest { request, cluster } = message;
-        let Admitted {
-            caller, role, live, ..
-        } = &admitted;
+        let live = self.0.live.current();
+        let (caller, role) = admitted.again_by(&live)?;
         let request = request.ok_or_else(|| InvalidField::new("request", "must be set"))?;
         let asked = DockerConfigRequest::parse(request.clone(), SubjectToken::Optional);
         admitted.record.note(|facts| {
             facts.request = asked.ok().map(Arc::new);
             facts.permission = Some(Permission::Role);
         });
-        let as_of = on_behalf_of(caller, *role, &cluster, live)?;
-        let explanation = explain::explain(*role, caller, &as_of, request, live, |permit| {
+        let as_of = on_behalf_of(&caller, role, &cluster, &live)?;
+        let explanation = explain::explain(role, &caller, &as_of, request, &live, |permit| {
             self.0.credentials.inspect(permit)
         });
         admitted.record.explain(&explanation);
@@ -53,18 +53,20 @@ impl Service {
     /// `ListClusters`.
     ///
     /// # Errors
-    /// None; the signature is that of every call.
+    /// The caller is not admitted any more.
     #[expect(clippy::unused_async, reason = "a call like the others")]
     pub async fn list_clusters(
         self,
         admitted: Admitted,
         message: ListClustersRequest,
     ) -> Result<ListClustersResponse, CredentialError> {
+        let live = self.0.live.current();
+        admitted.again_by(&live)?;
         admitted
             .record
             .note(|facts| facts.permission = Some(Permission::Role));
         Ok(fleet::clusters(
-            admitted.live.authenticator.clusters(),
+            live.authenticator.clusters(),
             &message.page_token,
         ))
     }
@@ -72,24 +74,27 @@ impl Service {
     /// `Invalidate`.
     ///
     /// # Errors
-    /// The selection contradicts itself, selects nothing in particular, or names what there is not.
+    /// The selection contradicts itself, selects nothing in particular, or names what there is not; or the caller is not
+    /// admitted any more, and nothing is dropped.
     #[expect(clippy::unused_async, reason = "a call like the others")]
     pub async fn invalidate(
         self,
         admitted: Admitted,
         message: InvalidateRequest,
     ) -> Result<InvalidateResponse, CredentialError> {
+        let live = self.0.live.current();
+        let (caller, _operator) = admitted.again_by(&live)?;
         let selection = fleet::selection(message)?;
         let dropped = self.0.credentials.invalidate(&selection);
         if dropped == 0 {
-            fleet::check_names(&selection, &admitted.live)?;
+            fleet::check_names(&selection, &live)?;
         }
         admitted.record.note(|facts| {
             facts.permission = Some(Permission::Role);
             facts.dropped = Some((selection.clone(), dropped));
         });
         tracing::info!(
-            acrpull.caller = &*admitted.caller.subject,
+            acrpull.caller = &*caller.subject,
             ?selection,
             entries_dropped = dropped,
             "cached tokens dropped"

@@ -10,15 +10,19 @@ use std::{
 };
 
 use proto::{Reason, v1::ExplainResponse};
+use runtime::Secret;
 
 use crate::{
     access::Call,
     audit::{
-        Audit, EndedCall, Line,
+        Audit, Begun, EndedCall, Line,
         facts::{Explained, Facts, Handed, Permission},
     },
-    authn::{Caller, Subject},
-    authz::{Permit, TokenSource, grants::Decision},
+    authn::Caller,
+    authz::{
+        Denied, Permit, TokenSource,
+        grants::{AskedIdentity, Decision},
+    },
     credentials::{Credential, Payload},
     error::CredentialError,
     metrics::{Metrics, Outcome, WireFormat},
@@ -32,14 +36,21 @@ pub struct Record(Arc<Entry>);
 struct Entry {
     metrics: Metrics,
     audit: Audit,
-    number: u64,
+    begun: Begun,
     wire: WireFormat,
     call: Call,
     outcome: OnceLock<Outcome>,
     facts: Mutex<Facts>,
+    /// Its record is made, or it is not to have one.
     is_recorded: AtomicBool,
     is_reported: AtomicBool,
     started_at: Instant,
+}
+
+/// A record that somebody waits to put in. If nobody waits any more, it goes in only if there is room at that moment.
+struct Unwritten<'a> {
+    audit: &'a Audit,
+    line: Option<Line>,
 }
 
 impl Record {
@@ -47,7 +58,7 @@ impl Record {
     pub fn open(metrics: Metrics, audit: Audit, wire: WireFormat, call: Call, facts: Facts) -> Self {
         Self(Arc::new(Entry {
             metrics,
-            number: audit.next_call(),
+            begun: audit.begin_call(),
             audit,
             wire,
             call,
@@ -65,21 +76,29 @@ impl Record {
     }
 
     /// Notes who calls, and by which token.
-    pub(super) fn recognise(&self, caller: &Caller, bearer: &str) {
-        let token_fingerprint = match caller.evidence.token_id {
-            Some(_) => None,
-            None => self.0.audit.fingerprint(bearer),
-        };
+    pub(super) fn recognise(&self, caller: &Caller, bearer: &Secret) {
         self.note(|facts| {
             facts.caller = Some(caller.clone());
-            facts.token_fingerprint = token_fingerprint;
+            facts.role = None;
+            facts.bearer = caller.evidence.token_id.is_none().then(|| bearer.clone());
         });
     }
 
-    /// Notes by what a request is allowed, and whom it acts for.
-    pub(super) fn permit(&self, subject: Option<&Subject>, permit: &Permit) {
+    /// Notes what a request that is denied came to, as far as it did.
+    pub(super) fn deny(&self, denied: &Denied, asked: Option<&AskedIdentity<'_>>) {
+        self.note(|facts| match (denied, asked) {
+            (Denied::TenantCeiling(tenant), _) => facts.tenant = Some(tenant.clone()),
+            (_, Some(AskedIdentity::Federated { tenant, .. })) => facts.tenant = Some((*tenant).clone()),
+            (_, Some(AskedIdentity::BrokerOwned(identity))) => {
+                facts.identity = Some(Arc::clone(&identity.name));
+            }
+            (_, None) => {}
+        });
+    }
+
+    /// Notes by what a request is allowed.
+    pub(super) fn permit(&self, permit: &Permit) {
         self.note(|facts| {
-            facts.subject = subject.map(|subject| Arc::clone(&subject.subject));
             match permit.source() {
                 TokenSource::Federated { tenant, .. } => facts.tenant = Some(tenant.clone()),
                 TokenSource::BrokerOwned(identity) => facts.identity = Some(Arc::clone(&identity.name)),
@@ -96,7 +115,7 @@ impl Record {
     pub(super) fn hand_out(&self, credential: &Credential) {
         let token = credential.payload.as_ref().map(Payload::token);
         let handed = Handed {
-            token_fingerprint: token.and_then(|token| self.0.audit.fingerprint(token.expose())),
+            token_fingerprint: token.and_then(|token| self.0.begun.fingerprint(token.expose())),
             payload_fingerprint: credential.fingerprint,
             expires_at: credential.expires_at,
             granted: credential.granted.clone(),
@@ -144,10 +163,25 @@ impl Record {
         Ok(())
     }
 
-    /// Settles a call of somebody whom the broker does not know, or who asks too often. Below the level of other refusals:
-    /// nobody must be able to fill the log. Metrics count it, and the answer says why.
+    /// Settles a call that is refused before anything was asked: of somebody whom the broker does not know, who may not make
+    /// it, or who asks too often. Nobody must be able to fill the logs, so only so many a second are recorded, and of those
+    /// only who is known and not allowed is warned of. Metrics count all of them, and each answer says why.
     pub fn turn_away(&self, error: &CredentialError) {
-        self.settle_error(error);
+        if !self.settle_error(error) {
+            return;
+        }
+        let cluster = self
+            .facts()
+            .caller
+            .as_ref()
+            .map(|caller| Arc::clone(&caller.cluster.config.name));
+        let is_to_be_recorded = self.0.audit.may_be_recorded(cluster.as_ref(), error.reason);
+        if !is_to_be_recorded {
+            self.0.is_recorded.store(true, Ordering::Relaxed);
+        }
+        if is_to_be_recorded && cluster.is_some() && error.reason != Reason::CallerThrottled {
+            return self.warn(error);
+        }
         tracing::debug!(
             call = self.0.call.as_str(),
             reason = error.reason.as_str(),
@@ -155,13 +189,17 @@ impl Record {
         );
     }
 
-    /// The same for a refusal or a failure of a caller's request, and the one place where it is logged. Who asked for what is in the fields
-    /// of the span.
+    /// The same for a refusal or a failure of what a caller asked for.
     pub fn fail(&self, error: &CredentialError) {
         if error.reason == Reason::CallerThrottled {
             return self.turn_away(error);
         }
         self.settle_error(error);
+        self.warn(error);
+    }
+
+    /// The one place where that is logged. Who asked for what is in the fields of the span.
+    fn warn(&self, error: &CredentialError) {
         tracing::warn!(
             call = self.0.call.as_str(),
             reason = error.reason.as_str(),
@@ -172,12 +210,15 @@ impl Record {
     }
 
     /// Notes that the call needs a grant, has none, and goes on all the same. Once for each call, however often the policy is
-    /// asked on its way.
+    /// asked on its way. Each is counted and has its record; only so many a second are warned of.
     pub fn report_missing_grant(&self, cluster: &Arc<str>) {
         if self.0.is_reported.swap(true, Ordering::Relaxed) {
             return;
         }
         self.0.metrics.policy().count_reported(cluster);
+        if !self.0.audit.may_be_warned_of(cluster) {
+            return;
+        }
         tracing::warn!(
             call = self.0.call.as_str(),
             "no grant allows this, and it goes on: the grants of its cluster are only reported"
@@ -190,26 +231,31 @@ impl Record {
         let Some(outcome) = self.0.outcome.get() else {
             return;
         };
-        if self.0.is_recorded.load(Ordering::Relaxed) {
+        if self.0.is_recorded.swap(true, Ordering::Relaxed) {
             return;
         }
-        let line = self.line(*outcome);
-        if let Some(line) = line {
+        let mut unwritten = Unwritten {
+            audit: &self.0.audit,
+            line: self.line(*outcome),
+        };
+        if let Some(line) = &mut unwritten.line {
             self.0.audit.put(line).await;
         }
-        self.0.is_recorded.store(true, Ordering::Relaxed);
+        unwritten.line = None;
     }
 
-    fn settle_error(&self, error: &CredentialError) {
-        if self.0.settle(Outcome::Failed(error.reason)) {
+    /// Whether this is how the call ended.
+    fn settle_error(&self, error: &CredentialError) -> bool {
+        let is_first = self.0.settle(Outcome::Failed(error.reason));
+        if is_first {
             self.facts().error = Some(error.clone());
         }
+        is_first
     }
 
     fn line(&self, outcome: Outcome) -> Option<Line> {
-        self.0
-            .audit
-            .line(&self.0.ended(outcome, self.0.started_at.elapsed()), &self.facts())
+        let ended = self.0.ended(outcome, self.0.started_at.elapsed());
+        self.0.audit.line(&self.0.begun, &ended, &self.facts())
     }
 
     fn facts(&self) -> MutexGuard<'_, Facts> {
@@ -225,7 +271,6 @@ impl Entry {
 
     fn ended(&self, outcome: Outcome, took: Duration) -> EndedCall {
         EndedCall {
-            number: self.number,
             wire: self.wire,
             call: self.call,
             outcome,
@@ -241,7 +286,7 @@ impl Entry {
         let outcome = self.outcome.get().copied().unwrap_or(Outcome::Cancelled);
         let ended = self.ended(outcome, self.started_at.elapsed());
         let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(line) = self.audit.line(&ended, &facts) {
+        if let Some(line) = self.audit.line(&self.begun, &ended, &facts) {
             self.audit.put_now(line);
         }
     }
@@ -257,5 +302,13 @@ impl Drop for Entry {
             outcome,
             self.started_at.elapsed().as_secs_f64(),
         );
+    }
+}
+
+impl Drop for Unwritten<'_> {
+    fn drop(&mut self) {
+        if let Some(line) = self.line.take() {
+            self.audit.put_now(line);
+        }
     }
 }

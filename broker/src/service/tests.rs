@@ -2,5 +2,6 @@
 
 mod deadline;
 mod forged;
+mod record;
 mod reload;
 mod workload;

@@ -74,6 +74,7 @@ fn ended(outcome: Outcome) -> Ended<'static> {
         outcome,
         at: UNIX_EPOCH + Duration::from_secs(1_795_000_000),
         took: Duration::from_micros(412),
+        caller_token: None,
         fingerprint_key: "1a2b3c4d",
     }
 }
@@ -166,8 +167,8 @@ fn o1_record_of_a_failure_says_what_azure_calls_it_and_hands_out_nothing() {
 #[test]
 fn o1_verdict_tells_denied_from_failed_and_from_undecided() {
     use Reason::{
-        AuditUnavailable, ClusterKeysUnavailable, DeadlineExceeded, EntraUnreachable, InvalidRequest,
-        PolicyDenied, SubjectTokenRejected,
+        AuditUnavailable, CallerThrottled, ClusterKeysUnavailable, DeadlineExceeded, EntraUnreachable,
+        InvalidRequest, PolicyDenied, SubjectTokenRejected,
     };
     for (outcome, is_permitted, expected) in [
         (Outcome::Answered, true, ("allow", "answered")),
@@ -182,6 +183,7 @@ fn o1_verdict_tells_denied_from_failed_and_from_undecided() {
             false,
             ("deny", "refused"),
         ),
+        (Outcome::Failed(CallerThrottled), false, ("deny", "refused")),
         (Outcome::Failed(DeadlineExceeded), false, ("none", "deadline")),
         (Outcome::Failed(DeadlineExceeded), true, ("allow", "deadline")),
         (Outcome::Failed(EntraUnreachable), true, ("allow", "failed")),

@@ -3,7 +3,10 @@
 use axum::http::StatusCode;
 
 use super::*;
-use crate::test_scene::{NOBODY, OPERATOR, REGISTRY, SYNCER, granted_request};
+use crate::test_scene::{
+    CLIENT, NOBODY, OPERATOR, REGISTRY, SYNCER, federated_request, granted_request, subject_token,
+    wire::status,
+};
 
 fn key() -> FingerprintKey {
     FingerprintKey::new(&[7; 32]).unwrap()
@@ -131,6 +134,57 @@ async fn o1_message_that_does_not_decode_is_recorded_once() {
         .insert("content-type", "text/plain".parse().unwrap());
     assert_eq!(scene.send(form).await.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     assert_record(&only_record(&scene).await, &expected);
+}
+
+#[tokio::test]
+async fn o1_message_that_is_compressed_is_refused_and_not_cancelled() {
+    let scene = scene().await;
+    let mut compressed = request(
+        WireFormat::Grpc,
+        Call::GetDockerConfig,
+        &token(SYNCER),
+        &granted_request(),
+    );
+    compressed
+        .headers_mut()
+        .insert("grpc-encoding", "gzip".parse().unwrap());
+    let answer = scene.send(compressed).await;
+    assert_eq!(status(&answer).code(), tonic::Code::Unimplemented);
+    assert_record(
+        &only_record(&scene).await,
+        &json!({
+            "/decision": "deny", "/outcome": "refused", "/reason": "INVALID_REQUEST",
+            "/detail": "compression is not offered",
+        }),
+    );
+}
+
+#[tokio::test]
+async fn o1_denials_say_whom_and_what_the_request_came_to() {
+    let account = "system:serviceaccount:web:app";
+    let mut elsewhere = federated_request(&subject_token("east", account));
+    elsewhere["binding"]["namespace"] = json!("other");
+    let mut no_tenant = federated_request(&subject_token("east", account));
+    no_tenant["federated"].as_object_mut().unwrap().remove("tenantId");
+    let mut no_grant = granted_request();
+    no_grant["binding"]["namespace"] = json!("other");
+    for wire in BOTH {
+        for (message, reason, subject, name) in [
+            (&elsewhere, "SUBJECT_TOKEN_REJECTED", json!(account), Value::Null),
+            (&no_tenant, "INVALID_REQUEST", json!(account), Value::Null),
+            (&no_grant, "POLICY_DENIED", Value::Null, json!("team-web")),
+        ] {
+            let scene = scene().await;
+            ask(&scene, wire, Call::GetDockerConfig, SYNCER, message).await;
+            assert_record(
+                &only_record(&scene).await,
+                &json!({
+                    "/decision": "deny", "/reason": reason, "/request/identity/client_id": CLIENT,
+                    "/request/identity/subject": subject, "/request/identity/name": name,
+                }),
+            );
+        }
+    }
 }
 
 #[tokio::test]
@@ -271,6 +325,6 @@ async fn o1_log_that_is_off_records_nothing_and_stops_nothing() {
     };
     let metrics = AuditMetrics::register(&mut prometheus_client::registry::Registry::default());
     let (audit, _end) = Audit::start(config, Arc::new(runtime::SystemClock), metrics).unwrap();
-    assert!(audit.fingerprint("token").is_none());
+    assert!(audit.begin_call().fingerprint("token").is_none());
     audit.close().await;
 }

@@ -158,5 +158,5 @@ async fn o1_writer_that_dies_is_noticed() {
     let rig = rig(vec![Step::Panic]);
     rig.queue.put_now(b"x\n".to_vec()).unwrap();
     assert!(rig.ended.await.is_err(), "the process ends by it");
-    assert!(rig.queue.put(b"y\n".to_vec()).await.is_err());
+    assert!(rig.queue.put(&mut b"y\n".to_vec()).await.is_err());
 }
