@@ -11,9 +11,12 @@ use log_writer::LogWriter;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use prometheus_client::registry::Registry;
-use tracing::level_filters::LevelFilter;
+use tracing::{Metadata, level_filters::LevelFilter};
 use tracing_subscriber::{
-    Layer as _, filter::Targets, layer::SubscriberExt as _, registry::Registry as Spans,
+    Layer as _,
+    filter::{FilterFn, filter_fn},
+    layer::SubscriberExt as _,
+    registry::Registry as Spans,
     util::SubscriberInitExt as _,
 };
 
@@ -79,11 +82,21 @@ impl LogLevel {
     }
 }
 
-fn targets(ours: LevelFilter) -> Targets {
-    Targets::new()
-        .with_default(OTHERS.min(ours))
-        .with_targets(OURS.map(|name| (name, ours)))
-        .with_targets(SILENCED.map(|name| (name, LevelFilter::OFF)))
+/// Asked once for each place in the code that logs, not for each line.
+fn capped(ours: LevelFilter) -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {
+    filter_fn(move |metadata| *metadata.level() <= cap(metadata.target(), ours)).with_max_level_hint(ours)
+}
+
+/// The most that a target may log. Crates are told by their whole name: the beginning of a name is anybody's.
+fn cap(target: &str, ours: LevelFilter) -> LevelFilter {
+    let name = target.split("::").next().unwrap_or_default();
+    if OURS.contains(&name) {
+        ours
+    } else if SILENCED.contains(&name) {
+        LevelFilter::OFF
+    } else {
+        OTHERS.min(ours)
+    }
 }
 
 /// Starts logs and traces for `service` (`acrpull-broker`, `acrpull-syncer`). Call it inside the async runtime.
@@ -92,7 +105,7 @@ fn targets(ours: LevelFilter) -> Targets {
 /// The `OTEL_*` variables ask for an exporter that cannot be built.
 pub fn init(service: &'static str, args: &TelemetryArgs) -> Result<Telemetry, Failure> {
     propagation::install();
-    let filter = targets(args.log_level.filter());
+    let filter = capped(args.log_level.filter());
     let (lines, writer) = LogWriter::start();
     let format = tracing_subscriber::fmt::layer::<Spans>()
         .with_writer(lines)
@@ -111,7 +124,7 @@ pub fn init(service: &'static str, args: &TelemetryArgs) -> Result<Telemetry, Fa
     let spans = traces.as_ref().map(|provider| {
         tracing_opentelemetry::layer()
             .with_tracer(provider.tracer(service))
-            .with_filter(targets(LevelFilter::INFO))
+            .with_filter(capped(LevelFilter::INFO))
     });
     tracing_subscriber::registry()
         .with(logs)
@@ -142,14 +155,19 @@ impl Drop for Telemetry {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex, PoisonError};
+
     use tracing::Level;
 
     use super::*;
 
     #[test]
     fn l1_third_party_targets_stay_capped_at_trace() {
-        let filter = targets(LevelFilter::TRACE);
-        assert!(filter.would_enable("broker::authn", &Level::TRACE));
+        let is_enabled = |target: &str, level| level <= cap(target, LevelFilter::TRACE);
+        for own in ["broker::authn", "broker", "proto::catalogue", "client"] {
+            assert!(is_enabled(own, Level::TRACE), "{own}");
+        }
         for library in [
             "hyper::proto",
             "h2::codec",
@@ -163,9 +181,13 @@ mod tests {
             "log",
             // Ours are whole names and not beginnings of names.
             "hyper_util::client::legacy::client",
+            "protox::x",
+            "client_foo",
+            "broker:x",
+            "",
         ] {
-            assert!(filter.would_enable(library, &Level::WARN), "{library}");
-            assert!(!filter.would_enable(library, &Level::INFO), "{library}");
+            assert!(is_enabled(library, Level::WARN), "{library}");
+            assert!(!is_enabled(library, Level::INFO), "{library}");
         }
         for library in [
             "kube_client::client",
@@ -174,7 +196,40 @@ mod tests {
             "moka::notification::notifier",
             "tower_http::catch_panic",
         ] {
-            assert!(!filter.would_enable(library, &Level::ERROR), "{library}");
+            assert!(!is_enabled(library, Level::ERROR), "{library}");
+        }
+    }
+
+    #[test]
+    fn cap_holds_for_what_is_logged() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let layer = tracing_subscriber::fmt::layer::<Spans>()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .with_filter(capped(LevelFilter::TRACE));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            tracing::trace!(target: "proto::x", "ours");
+            tracing::trace!(target: "protox::x", "near ours");
+            tracing::info!(target: "client_foo", "also near ours");
+            tracing::warn!(target: "client_foo", "theirs");
+            tracing::error!(target: "kube_client::client", "silenced");
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let said: Vec<_> = text.lines().filter_map(|line| line.rsplit(": ").next()).collect();
+        assert_eq!(said, ["ours", "theirs"]);
+    }
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
         }
     }
 }

@@ -78,8 +78,9 @@ mod tests {
 
     impl io::Write for Blocked {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            drop(self.0.recv());
-            Ok(bytes.len())
+            self.0
+                .recv()
+                .map_or_else(|_ended| Ok(bytes.len()), |()| Ok(bytes.len()))
         }
 
         fn flush(&mut self) -> io::Result<()> {

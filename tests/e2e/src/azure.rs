@@ -244,6 +244,14 @@ impl Azure {
     pub async fn issued(&self) -> anyhow::Result<Vec<IssuedSecret>> {
         Ok(self.admin.issued().await?)
     }
+
+    /// Everything secret that came to Entra to be exchanged, such as the tokens that the syncer mints.
+    ///
+    /// # Errors
+    /// The simulator does not answer.
+    pub async fn assertions(&self) -> anyhow::Result<Vec<String>> {
+        Ok(self.admin.assertions().await?)
+    }
 }
 
 async fn spawn(

@@ -7,7 +7,7 @@ mod install;
 mod values;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -20,6 +20,7 @@ use syncer::binding::Defaults;
 pub use install::chart;
 
 use crate::kubelet::Node;
+use crate::rig::Trap;
 use crate::{
     Azure, Binaries, ClientAuthority, Collector, Images, Pod, ServerCertificate, SimulatorKind, TENANT, Team,
     VmIdentity,
@@ -71,6 +72,8 @@ pub struct StackOptions {
     pub workloads: Vec<String>,
     /// Domains of registries that the syncer's chart lets bindings name.
     pub registry_domains: Vec<String>,
+    /// Hosts, as `hostOverrides` names them, for which the broker is sent into the trap.
+    pub trapped_hosts: Vec<String>,
     /// `--log-level` of both processes.
     pub log_level: String,
     /// What bindings of `v1beta1` leave out.
@@ -91,9 +94,11 @@ pub struct Stack {
     images: Images,
     azure: Azure,
     collector: Collector,
+    trap: Trap,
     certificate: ServerCertificate,
     clients: ClientAuthority,
     broker_ca_file: PathBuf,
+    minted: Mutex<Vec<String>>,
     plane: Arc<ControlPlane>,
 }
 
@@ -109,6 +114,7 @@ impl Default for StackOptions {
             more_clusters: Vec::new(),
             workloads: Vec::new(),
             registry_domains: vec!["azurecr.io".to_owned()],
+            trapped_hosts: Vec::new(),
             log_level: "info".to_owned(),
             v1beta1_defaults: Defaults::default(),
             workers: 16,
@@ -155,6 +161,7 @@ impl Stack {
         )
         .await?;
         let collector = Collector::start().await?;
+        let trap = Trap::start().await?;
         let certificate = ServerCertificate::issue(&BROKER_NAMES)?;
         let broker_ca_file = plane.directory().join("broker-ca.pem");
         std::fs::write(&broker_ca_file, &certificate.ca_pem).context("failed to write the broker's CA")?;
@@ -179,11 +186,12 @@ impl Stack {
             jwks: plane.jwks(),
             azure: &azure,
             otel_endpoint: &otel_endpoint,
+            trap: trap.address(),
         };
         install::release(&plane, BROKER, values::broker(&options, &around)).await?;
         let broker = Pod::run(&node, NAMESPACE, BROKER).await?;
         let address = format!("https://localhost:{}", broker.address("grpc-https")?.port());
-        install::release(&plane, SYNCER, values::syncer(&options, &address, &otel_endpoint)).await?;
+        install::release(&plane, SYNCER, values::syncer(&options, &address, &around)).await?;
         // A new kind: a garbage collector that has not heard of it leaves the Secrets of a deleted binding.
         plane.restart_controller_manager().await?;
         let syncer = Pod::run(&node, NAMESPACE, SYNCER).await?;
@@ -194,9 +202,11 @@ impl Stack {
             images,
             azure,
             collector,
+            trap,
             certificate,
             clients,
             broker_ca_file,
+            minted: Mutex::default(),
             plane,
         })
     }
@@ -227,6 +237,11 @@ impl Stack {
     /// The spans of both processes.
     pub fn collector(&self) -> &Collector {
         &self.collector
+    }
+
+    /// Where nobody must come: the broker's way to [`StackOptions::trapped_hosts`], and the syncer's proxy.
+    pub fn trap(&self) -> &Trap {
+        &self.trap
     }
 
     /// The broker's process. Its ports are `grpc-https` and `admin`.
@@ -289,9 +304,18 @@ impl Stack {
         audience: &str,
         lifetime: Duration,
     ) -> anyhow::Result<String> {
-        self.plane
+        let token = self
+            .plane
             .service_account_token(namespace, account, &[audience], lifetime)
-            .await
+            .await?;
+        let mut minted = self.minted.lock().unwrap_or_else(PoisonError::into_inner);
+        minted.push(token.clone());
+        Ok(token)
+    }
+
+    /// Every token of [`Self::mint_token`]: secrets of the run.
+    pub fn minted_tokens(&self) -> Vec<String> {
+        self.minted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A new team: a namespace whose name begins with `prefix`, and a registry of the same name.

@@ -88,6 +88,7 @@ pub(crate) fn router(world: Arc<World>) -> Router {
         .route("/_sim/log", get(log))
         .route("/_sim/counters", get(counters))
         .route("/_sim/issued", get(issued))
+        .route("/_sim/assertions", get(assertions))
         .route("/_sim/sa-token", post(sa_token))
         .route("/_sim/issuer-jwks", get(issuer_jwks))
         .route("/_sim/acr-jwks", get(acr_jwks))
@@ -144,6 +145,10 @@ async fn counters(Shared(world): Shared<Arc<World>>) -> Json<Counters> {
 
 async fn issued(Shared(world): Shared<Arc<World>>) -> Json<Vec<IssuedSecret>> {
     Json(world.observation.secrets())
+}
+
+async fn assertions(Shared(world): Shared<Arc<World>>) -> Json<Vec<String>> {
+    Json(world.observation.assertions())
 }
 
 async fn sa_token(Shared(world): Shared<Arc<World>>, body: String) -> Result<Json<Value>, Refused> {

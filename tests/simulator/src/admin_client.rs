@@ -156,6 +156,14 @@ impl AdminClient {
         self.json(self.request(Method::GET, "issued")).await
     }
 
+    /// Every assertion that came to Entra, good or bad.
+    ///
+    /// # Errors
+    /// As [`AdminClient::state`].
+    pub async fn assertions(&self) -> Result<Vec<String>, AdminError> {
+        self.json(self.request(Method::GET, "assertions")).await
+    }
+
     /// Mints a ServiceAccount token of a simulated issuer.
     ///
     /// # Errors

@@ -52,6 +52,7 @@ Admin API (http):
   GET      /_sim/log?since=SEQ    every call with the checks that were made; secrets as SHA-256 and claims
   GET      /_sim/counters         calls by service, operation, status, client ID, host, fault; most in flight
   GET      /_sim/issued           every secret handed out, to search for leaks
+  GET      /_sim/assertions       every assertion that came to Entra, to search for leaks
   POST     /_sim/sa-token         a ServiceAccount token of a simulated issuer
   GET      /_sim/issuer-jwks?issuer=URL, /_sim/acr-jwks, /_sim/ca.pem
   POST     /_sim/reset            everything as it was at the start

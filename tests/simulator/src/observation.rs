@@ -1,6 +1,6 @@
 //! What can be known about a run afterwards: a log of every call with the decision behind it, counters, and
-//! every secret that was handed out. No secret is ever in the log; the list of issued secrets exists so that
-//! tests can look for leaks.
+//! every secret that was handed out or came as an assertion. No secret is ever in the log; the lists of secrets
+//! exist so that tests can look for leaks.
 
 use std::{
     collections::VecDeque,
@@ -29,6 +29,9 @@ const LOG_ENTRIES: usize = 100_000;
 /// Issued secrets kept.
 const ISSUED_SECRETS: usize = 100_000;
 
+/// Assertions kept; the oldest go first.
+const ASSERTIONS: usize = 10_000;
+
 /// A secret that was handed out. For tests only: this is how they find leaks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IssuedSecret {
@@ -55,6 +58,7 @@ struct Collected {
     log: VecDeque<LogEntry>,
     counters: Counters,
     issued: VecDeque<IssuedSecret>,
+    assertions: VecDeque<String>,
 }
 
 impl Observation {
@@ -92,6 +96,12 @@ impl Observation {
             .push_back(LogEntry::new(seq, request, connection, sim, real));
         if collected.log.len() > LOG_ENTRIES {
             collected.log.pop_front();
+        }
+        if let Some(assertion) = request.form.get("client_assertion") {
+            collected.assertions.push_back(assertion.to_owned());
+            if collected.assertions.len() > ASSERTIONS {
+                collected.assertions.pop_front();
+            }
         }
         let id = CallId {
             seq,
@@ -141,11 +151,17 @@ impl Observation {
         self.lock().issued.iter().cloned().collect()
     }
 
+    /// Every assertion that came, good or bad.
+    pub(crate) fn assertions(&self) -> Vec<String> {
+        self.lock().assertions.iter().cloned().collect()
+    }
+
     /// Forgets everything, except that sequence numbers go on and calls in flight stay in flight.
     pub(crate) fn reset(&self) {
         let mut collected = self.lock();
         collected.log.clear();
         collected.issued.clear();
+        collected.assertions.clear();
         collected.counters.reset();
     }
 
@@ -233,6 +249,19 @@ mod tests {
             1
         );
         assert_eq!(begin(&observation).1, 1);
+    }
+
+    #[test]
+    fn assertions_are_kept_until_reset() {
+        let observation = observation();
+        let url = "https://login/t1/oauth2/v2.0/token";
+        let request = Request::sample(Service::Entra, url, &[("client_assertion", "hush")]);
+        let now = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
+        drop(observation.begin(&request, 1, 10, now));
+        drop(begin(&observation));
+        assert_eq!(observation.assertions(), ["hush"]);
+        observation.reset();
+        assert!(observation.assertions().is_empty());
     }
 
     #[test]

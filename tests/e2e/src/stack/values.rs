@@ -1,5 +1,8 @@
 //! The values that the charts are installed with: what a user would write for this cluster and this Azure. Pure.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 
 use super::{
@@ -21,6 +24,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) jwks: &'a str,
     pub(super) azure: &'a Azure,
     pub(super) otel_endpoint: &'a str,
+    pub(super) trap: SocketAddr,
 }
 
 /// Values of `acrpull-broker`.
@@ -44,6 +48,17 @@ pub(super) fn broker(options: &StackOptions, around: &Surroundings<'_>) -> Strin
     let clusters: Vec<&Value> = std::iter::once(&cluster).chain(&options.more_clusters).collect();
     let identities: Vec<Value> = options.identities.iter().map(identity).collect();
     let addresses = around.azure.addresses();
+    let trapped = options
+        .trapped_hosts
+        .iter()
+        .map(|host| (host.as_str(), around.trap));
+    let overrides: BTreeMap<&str, SocketAddr> = [
+        ("login.microsoftonline.com", addresses.entra),
+        ("*.azurecr.io", addresses.acr),
+    ]
+    .into_iter()
+    .chain(trapped)
+    .collect();
     let values = json!({
         "replicaCount": 1,
         "tls": {"existingSecret": TLS_SECRET, "clientCA": {"secret": client_secret}},
@@ -53,7 +68,7 @@ pub(super) fn broker(options: &StackOptions, around: &Surroundings<'_>) -> Strin
             "grants": options.grants,
             "limits": options.limits,
             "egress": {
-                "hostOverrides": {"login.microsoftonline.com": addresses.entra, "*.azurecr.io": addresses.acr},
+                "hostOverrides": overrides,
                 "imdsEndpoint": format!("http://{}", addresses.imds),
             },
         },
@@ -66,7 +81,7 @@ pub(super) fn broker(options: &StackOptions, around: &Surroundings<'_>) -> Strin
 }
 
 /// Values of `acrpull-syncer`.
-pub(super) fn syncer(options: &StackOptions, broker_address: &str, otel_endpoint: &str) -> String {
+pub(super) fn syncer(options: &StackOptions, broker_address: &str, around: &Surroundings<'_>) -> String {
     let defaults = &options.v1beta1_defaults;
     let values = json!({
         "broker": {
@@ -82,8 +97,8 @@ pub(super) fn syncer(options: &StackOptions, broker_address: &str, otel_endpoint
         "workers": options.workers,
         "allowedRegistryDomains": options.registry_domains,
         "log": {"level": options.log_level},
-        "otel": {"endpoint": otel_endpoint},
-        "extraEnv": [span_delay(), loud_libraries()],
+        "otel": {"endpoint": around.otel_endpoint},
+        "extraEnv": [span_delay(), loud_libraries(), trap_as_proxy(around.trap)],
     });
     values.to_string()
 }
@@ -110,4 +125,10 @@ fn loud_libraries() -> Value {
 
 fn span_delay() -> Value {
     json!({"name": "OTEL_BSP_SCHEDULE_DELAY", "value": SPAN_DELAY_MS})
+}
+
+/// Where HTTP clients go that heed the environment. A syncer has none: it talks to its API server and its broker, directly.
+/// `HTTPS_PROXY` cannot say so here, because the Kubernetes client reads it with a kubeconfig, which in a Pod there is not.
+fn trap_as_proxy(trap: SocketAddr) -> Value {
+    json!({"name": "ALL_PROXY", "value": format!("http://{trap}")})
 }

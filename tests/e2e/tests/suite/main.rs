@@ -22,6 +22,6 @@ mod refresh;
 mod secrets;
 mod shared;
 mod traces;
-mod whole_run;
 mod wire;
 mod workloads;
+mod zz_whole_run;

@@ -1,10 +1,11 @@
 //! One stack for all tests of this binary, and what its broker's configuration must know before any of them starts.
 //!
 //! Tests run side by side, each as a team with a namespace, a registry and identities of its own. A test that stops a
-//! process or looks at all that happens takes the stack [`alone`]. Rust drops no statics: the stack ends with the process,
+//! process or looks at all that happens takes the stack [`alone`], and one takes it [`last`]. Rust drops no statics: the stack ends with the process,
 //! by its watchdogs.
 
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -19,6 +20,15 @@ use crate::cluster_tokens::NEIGHBOUR;
 
 /// No test may hang the run.
 const TIME_LIMIT: Duration = Duration::from_secs(180);
+
+/// How often the last test looks whether others have ended.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Tests that have begun and not ended, those that wait for the stack included.
+static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether the last test has begun.
+static IS_OVER: AtomicBool = AtomicBool::new(false);
 
 /// One runtime for all, because clients and collectors work in the runtime that they were made in.
 static RUNTIME: LazyLock<Result<Runtime, String>> =
@@ -76,6 +86,23 @@ pub(crate) const V1BETA1_DEFAULT: Granted = Granted {
 /// Beginning of the names of namespaces whose ServiceAccounts may ask for themselves.
 pub(crate) const WORKLOADS: &str = "itself";
 
+/// A registry that the broker may ask and nobody serves: the way to it leads into the stack's trap.
+pub(crate) const LURE: &str = "lure.azurecr.io";
+
+/// Hosts that nobody may be sent to, as a broker's configuration names hosts. Bindings of tests ask for them.
+const TRAPPED: [&str; 7] = [
+    LURE,
+    "thief.example",
+    "*.thief.example",
+    "*.azurecr.us",
+    "*.azurecr.cn",
+    "*.azurecr.airgap.example",
+    "localhost",
+];
+
+/// One test of the stack, as long as it runs.
+struct UnderWay;
+
 const ALL: [Granted; 6] = [
     BY_CLIENT_ID,
     BY_RESOURCE_ID,
@@ -84,6 +111,24 @@ const ALL: [Granted; 6] = [
     EITHER_API,
     V1BETA1_DEFAULT,
 ];
+
+impl UnderWay {
+    fn begin() -> anyhow::Result<Self> {
+        UNDER_WAY.fetch_add(1, Ordering::SeqCst);
+        let begun = Self;
+        anyhow::ensure!(
+            !IS_OVER.load(Ordering::SeqCst),
+            "this test runs after the search of the whole run: do not shuffle, and name its module to sort before zz_"
+        );
+        Ok(begun)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        UNDER_WAY.fetch_sub(1, Ordering::SeqCst);
+    }
+}
 
 impl Granted {
     /// The identity.
@@ -122,6 +167,19 @@ pub(crate) fn alone(test: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>) -> any
     })
 }
 
+/// Runs the one test that looks at what all others have done. It waits for those that have begun, and those that begin
+/// later fail: nobody would look at what they do.
+pub(crate) fn last(test: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    run(async |stack| {
+        while UNDER_WAY.load(Ordering::SeqCst) > 1 {
+            tokio::time::sleep(LOOK).await;
+        }
+        let stack = stack.write().await;
+        IS_OVER.store(true, Ordering::SeqCst);
+        in_time(&stack, test).await
+    })
+}
+
 async fn in_time(stack: &Stack, test: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let result = tokio::time::timeout(TIME_LIMIT, test(stack)).await;
     let result = result.unwrap_or_else(|_elapsed| Err(anyhow!("the test did not end within {TIME_LIMIT:?}")));
@@ -129,6 +187,7 @@ async fn in_time(stack: &Stack, test: impl AsyncFnOnce(&Stack) -> anyhow::Result
 }
 
 fn run(test: impl AsyncFnOnce(&'static RwLock<Stack>) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let _under_way = UnderWay::begin()?;
     let runtime = RUNTIME.as_ref().map_err(|error| anyhow!("{error}"))?;
     runtime.block_on(async {
         let stack = STACK.get_or_init(async || {
@@ -162,6 +221,7 @@ fn options() -> StackOptions {
             managed_identity_client_id: String::new(),
             managed_identity_resource_id: V1BETA1_DEFAULT.identity().resource_id,
         },
+        trapped_hosts: TRAPPED.map(str::to_owned).into(),
         // The most that they ever log, because all of it is searched for secrets.
         log_level: "trace".to_owned(),
         ..StackOptions::default()

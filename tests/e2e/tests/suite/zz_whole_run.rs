@@ -1,4 +1,5 @@
-//! What must hold of everything that has happened. The name of the module makes it the last to be run.
+//! What must hold of everything that has happened. Tests are run in the order of their names, and the name of this module
+//! sorts last. The search waits for all that still run, and any test of the stack that begins after it fails.
 
 mod artefacts;
 mod mistakes;
@@ -9,12 +10,16 @@ use azure_simulator::{Action, BodyVariant, Fault, Operation, Service};
 use e2e::{BROKER_AUDIENCE, Canaries, FEDERATION_AUDIENCE, NAMESPACE, Stack, Team, binding};
 use serde_json::json;
 
-use crate::shared::alone;
-use artefacts::{Artefact, artefacts};
+use crate::shared::{alone, last};
+use artefacts::{Artefact, TRACES, artefacts};
 use mistakes::Mistakes;
 
-/// What every JWT and every dockerconfigjson in base64 begins with: `{"`. The syncer mints tokens of which nobody has a
-/// copy; they would show by this.
+/// The search, which nothing may come after.
+const SEARCH: &str = "zz_whole_run::l1_no_secret_is_in_any_artefact_of_the_whole_run";
+/// Spans are on their way for 200 ms.
+const SPANS_ARRIVE: Duration = Duration::from_millis(600);
+/// What every JWT and every dockerconfigjson in base64 begins with: `{"`. Tokens of which nobody has a copy would show by
+/// this.
 const ENCODED_JSON: &[u8] = b"eyJ";
 /// What faults make up as tokens is shorter.
 const LEAST_TOKEN: usize = 40;
@@ -24,8 +29,19 @@ const TEN_MINUTES: Duration = Duration::from_mins(10);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
+fn every_other_test_is_named_to_run_before_the_search() -> anyhow::Result<()> {
+    let listed = std::process::Command::new(std::env::current_exe()?)
+        .args(["--list", "--format", "terse"])
+        .output()?;
+    let listed = String::from_utf8(listed.stdout)?;
+    let tests = listed.lines().filter_map(|line| line.strip_suffix(": test"));
+    assert_eq!(tests.max(), Some(SEARCH));
+    Ok(())
+}
+
+#[test]
 fn l1_no_secret_is_in_any_artefact_of_the_whole_run() -> anyhow::Result<()> {
-    alone(async |stack| {
+    last(async |stack| {
         let mut canaries = Canaries::default();
         let team = stack.team("leak").await?;
         spoil(stack, &team, &mut canaries).await?;
@@ -33,7 +49,11 @@ fn l1_no_secret_is_in_any_artefact_of_the_whole_run() -> anyhow::Result<()> {
         let answers = mistakes.make_all(&mut canaries).await?;
         collect(stack, &mut canaries).await?;
 
+        tokio::time::sleep(SPANS_ARRIVE).await;
         let mut artefacts = artefacts(stack).await?;
+        let traces = artefacts.iter().find(|artefact| artefact.name == TRACES);
+        let traces = String::from_utf8_lossy(&traces.unwrap().content);
+        assert!(traces.contains("events: [Event {"), "no span has an event");
         artefacts.extend(answers);
         let control = canaries.plant("the control");
         for Artefact {
@@ -177,6 +197,14 @@ async fn collect(stack: &Stack, canaries: &mut Canaries) -> anyhow::Result<()> {
     assert!(issued.len() > 3, "nothing was handed out");
     for issued in issued.iter().filter(|issued| issued.secret.len() >= LEAST_TOKEN) {
         canaries.add_token(&issued.kind, &issued.secret);
+    }
+    let assertions = stack.azure().assertions().await?;
+    assert!(!assertions.is_empty(), "nothing was exchanged");
+    for assertion in assertions.iter().filter(|token| token.len() >= LEAST_TOKEN) {
+        canaries.add_token("an assertion", assertion);
+    }
+    for token in stack.minted_tokens() {
+        canaries.add_token("a minted token", &token);
     }
     let own = std::fs::read_to_string(stack.syncer_token_file()?)?;
     canaries.add_token("the syncer's own token", &own);

@@ -11,8 +11,8 @@ use reqwest::{Client, Method, RequestBuilder};
 use tonic::Status;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
+use super::artefacts::Artefact;
 use super::{PATIENCE, SCOPE};
-use crate::whole_run::artefacts::Artefact;
 use crate::wire::{broker_owned, federated};
 
 /// A caller with a good token who does everything wrong.
