@@ -12,6 +12,7 @@ mod decision;
 mod event;
 pub mod facts;
 mod fingerprint;
+mod foreign;
 mod log;
 mod queue;
 mod settings;

@@ -5,16 +5,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use proto::{
-    Reason,
-    catalogue::RetryClass,
-    types::{RegistryHost, Scope, ScopeSet},
-};
-use serde::{Serialize, Serializer};
+use proto::{Reason, catalogue::RetryClass, types::RegistryHost};
+use serde::Serialize;
 
 use super::{
     event::FORM,
     facts::{Explained, Facts, Handed, Permission},
+    foreign::{self, Scopes},
     text::{Text, Time, to_line},
 };
 use crate::{
@@ -105,9 +102,9 @@ struct RequestPart<'a> {
     registry: &'a str,
     scopes: Scopes<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    cloud: Option<Text<'a>>,
+    cloud: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    authority_host: Option<Text<'a>>,
+    authority_host: Option<String>,
     #[serde(skip_serializing_if = "is_false")]
     force: bool,
 }
@@ -163,9 +160,6 @@ struct CredentialPart<'a> {
     #[serde(skip_serializing_if = "is_false")]
     degraded: bool,
 }
-
-/// In their canonical form.
-struct Scopes<'a>(&'a ScopeSet);
 
 /// The line.
 pub(super) fn line(ended: &Ended<'_>, facts: &Facts) -> Vec<u8> {
@@ -246,7 +240,6 @@ fn who<'a>(caller: &'a Caller, facts: &Facts, ended: &'a Ended<'_>) -> CallerPar
 }
 
 fn what<'a>(request: &'a DockerConfigRequest, facts: &'a Facts) -> RequestPart<'a> {
-    let named = |text: &'a str| (!text.is_empty()).then_some(Text(text));
     RequestPart {
         namespace: &request.namespace,
         binding: &request.binding,
@@ -271,8 +264,10 @@ fn what<'a>(request: &'a DockerConfigRequest, facts: &'a Facts) -> RequestPart<'
         },
         registry: request.registry.as_str(),
         scopes: Scopes(&request.scopes),
-        cloud: named(&request.cloud.name),
-        authority_host: named(&request.cloud.authority_host),
+        cloud: Some(foreign::cloud(&request.cloud.name)).filter(|name| !name.is_empty()),
+        authority_host: Some(&request.cloud.authority_host)
+            .filter(|host| !host.is_empty())
+            .map(|host| foreign::authority(host)),
         force: request.wish.force,
     }
 }
@@ -320,12 +315,6 @@ impl Permission {
             Self::Grant(name) => Some(name),
             Self::NotNeeded | Self::ReportOnly | Self::Role => None,
         }
-    }
-}
-
-impl Serialize for Scopes<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(Scope::to_string))
     }
 }
 

@@ -103,7 +103,7 @@ async fn broker_configuration_that_is_wrong_is_named_in_one_line() -> anyhow::Re
         (
             "unknown.yaml",
             USAGE,
-            "broker: configuration unknown.yaml: line 11 column 1: unknown field `clustrs`, expected one of apiVersion, kind, clusters, clouds, identities, grants, egress; correct it; docs/configuration.md explains every field",
+            "broker: configuration unknown.yaml: line 11 column 1: unknown field `clustrs`, expected one of apiVersion, kind, clusters, clouds, identities, grants, limits, egress, audit; correct it; docs/configuration.md explains every field",
         ),
         (
             "empty.yaml",
