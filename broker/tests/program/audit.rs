@@ -14,10 +14,10 @@ use tokio::{task::JoinHandle, time::timeout};
 
 use crate::process::{Broker, PATIENCE, Setup, Signer, configuration, refused};
 
-/// With names of this length, a request and its record come close to 64 KiB.
+/// With so many scopes, each nearly as long as a record keeps it, a record has 28 KiB.
 const LONG_NAMES: usize = 60;
 /// More than the queue (4 MiB) and the pipe hold.
-const REQUESTS: usize = 90;
+const REQUESTS: usize = 190;
 
 async fn start(audit: Value, setup: Setup) -> anyhow::Result<Broker> {
     let signer = Signer::new()?;
@@ -27,7 +27,7 @@ async fn start(audit: Value, setup: Setup) -> anyhow::Result<Broker> {
 
 /// A request that no grant allows, of `scopes` long scopes.
 fn request(scopes: usize) -> Value {
-    let scope = |n| format!("repository:{}/{n}:pull", "x".repeat(900));
+    let scope = |n| format!("repository:{}/{n}:pull", "x".repeat(450));
     json!({
         "binding": {"namespace": "web", "name": "web"},
         "serviceAccounts": ["app"],

@@ -12,6 +12,7 @@ use std::{
 use client::{BrokerClient, ClientError, ClientOptions};
 use proto::Reason;
 use runtime::tasks::spawn_detached;
+use tokio::time::{sleep, timeout};
 
 use crate::{
     authority::Authority,
@@ -56,9 +57,15 @@ impl Load {
         Self { is_over, made, calls }
     }
 
+    /// Stops once there were enough calls to speak of a load, and yields how many of them failed.
     async fn failed(self) -> usize {
+        let enough = async {
+            while self.made.load(Ordering::Relaxed) <= 10 {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(PATIENCE, enough).await.expect("there is no load");
         self.is_over.store(true, Ordering::Relaxed);
-        assert!(self.made.load(Ordering::Relaxed) > 10, "there was no load");
         self.calls.await.unwrap()
     }
 }
