@@ -16,6 +16,9 @@ use super::{
 
 /// What is written at once, when there is that much: one call of the system for some hundred records.
 const BATCH_BYTES: usize = 64 * 1024;
+/// Between two writes for which nobody waits. At 2,000 calls a second a wake-up of the thread and a call of the system for
+/// each record would cost as much as all the rest of its making.
+const GATHERING: Duration = Duration::from_millis(5);
 /// Before the next try after an error, doubling; a disk that was cleared is noticed soon.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
@@ -61,7 +64,11 @@ impl<S: Sink> Writer<S> {
             }
             self.write(&batch.bytes);
             self.trouble.written(batch.records);
+            let is_awaited = batch.is_awaited();
             batch.confirm();
+            if !is_awaited {
+                wait(GATHERING);
+            }
         }
     }
 
@@ -108,6 +115,11 @@ impl Batch {
             self.records += 1;
         }
         self.items.push(item);
+    }
+
+    /// Whether a call waits for it, or for what comes next.
+    fn is_awaited(&self) -> bool {
+        self.items.iter().any(|item| item.written.is_some())
     }
 
     fn confirm(self) {
