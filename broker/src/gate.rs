@@ -20,6 +20,7 @@ use tracing::{Instrument as _, Span};
 
 use crate::{
     access::{self, Admits, Rule, Unlisted},
+    audit::facts::Facts,
     channel::Peer,
     error::CredentialError,
     grpc,
@@ -46,20 +47,22 @@ pub async fn gate(State(service): State<Service>, request: Request, next: Next) 
         return next.run(request).await;
     };
     let span = span(wire, rule);
-    propagation::continue_trace(&span, request.headers());
+    let trace_id = propagation::continue_trace(&span, request.headers());
     let authenticated = async {
-        let address = request
-            .extensions()
-            .get::<Arc<Conduct>>()
-            .and_then(|connection| connection.peer());
-        let peer = request.extensions().get::<Arc<Peer>>();
+        let connection = request.extensions().get::<Arc<Conduct>>();
+        let facts = Facts {
+            address: connection.and_then(|connection| connection.peer()),
+            peer: request.extensions().get::<Arc<Peer>>().cloned(),
+            trace_id,
+            ..Facts::default()
+        };
         match service
-            .admit(wire, rule.call, roles, request.headers(), address, peer)
+            .admit(wire, rule.call, roles, request.headers(), facts)
             .await
         {
             Ok(admitted) => {
                 // Now, and not when it is answered: that may take half a minute, in which the caller needs its seat.
-                if let Some(connection) = request.extensions().get::<Arc<Conduct>>() {
+                if let Some(connection) = connection {
                     connection.admitted(admitted.cluster());
                 }
                 let_in(wire, admitted, request, next).await
@@ -128,39 +131,36 @@ fn limited(request: Request, wire: WireFormat, rule: &Rule) -> Request {
     request.map(|body| Body::new(Limited::new(body, rule.max_message_bytes + framing)))
 }
 
+/// The span of a call, with the fields of its wire and those that the service fills in: one that is not declared here is
+/// dropped without a word.
+macro_rules! call_span {
+    ($($field:tt)*) => {
+        tracing::info_span!(
+            "call",
+            otel.kind = "server",
+            acrpull.caller = tracing::field::Empty,
+            acrpull.caller.role = tracing::field::Empty,
+            acrpull.cluster = tracing::field::Empty,
+            acrpull.binding.namespace = tracing::field::Empty,
+            acrpull.binding.name = tracing::field::Empty,
+            acrpull.registry.server = tracing::field::Empty,
+            acrpull.policy.rule = tracing::field::Empty,
+            acrpull.policy.report_only = tracing::field::Empty,
+            $($field)*
+        )
+    };
+}
+
 /// The server's span of a call, named as the semantic conventions say; the service fills in who and what.
 fn span(wire: WireFormat, rule: &Rule) -> Span {
     let method = rule.grpc.and_then(|path| path.strip_prefix('/'));
     let route = rule.http.as_ref();
     match wire {
-        WireFormat::Grpc => tracing::info_span!(
-            "call",
-            otel.name = method,
-            otel.kind = "server",
-            rpc.system.name = "grpc",
-            acrpull.caller = tracing::field::Empty,
-            acrpull.caller.role = tracing::field::Empty,
-            acrpull.cluster = tracing::field::Empty,
-            acrpull.binding.namespace = tracing::field::Empty,
-            acrpull.binding.name = tracing::field::Empty,
-            acrpull.registry.server = tracing::field::Empty,
-            acrpull.policy.rule = tracing::field::Empty,
-            acrpull.policy.report_only = tracing::field::Empty,
-        ),
-        WireFormat::Http => tracing::info_span!(
-            "call",
+        WireFormat::Grpc => call_span!(otel.name = method, rpc.system.name = "grpc"),
+        WireFormat::Http => call_span!(
             otel.name = route.map(|(method, path)| format!("{method} {path}")),
-            otel.kind = "server",
             http.request.method = route.map(|(method, _path)| method.as_str()),
-            http.route = route.map(|(_method, path)| path),
-            acrpull.caller = tracing::field::Empty,
-            acrpull.caller.role = tracing::field::Empty,
-            acrpull.cluster = tracing::field::Empty,
-            acrpull.binding.namespace = tracing::field::Empty,
-            acrpull.binding.name = tracing::field::Empty,
-            acrpull.registry.server = tracing::field::Empty,
-            acrpull.policy.rule = tracing::field::Empty,
-            acrpull.policy.report_only = tracing::field::Empty,
+            http.route = route.map(|(_method, path)| path)
         ),
     }
 }

@@ -7,7 +7,7 @@ mod answer;
 mod operations;
 mod record;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use http::HeaderMap;
 use proto::{
@@ -17,14 +17,12 @@ use proto::{
         TokenKind,
     },
 };
-use runtime::telemetry::propagation;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
     access::{Call, Role},
     audit::{Audit, facts::Facts},
     authz::{self, Permit, grants::Decision},
-    channel::Peer,
     credentials::{Credential, Credentials},
     error::CredentialError,
     live::{Live, Snapshot},
@@ -62,7 +60,8 @@ impl Service {
     }
 
     /// Authenticates the caller of a call by the headers and the certificate of its connection, checks its role and how often
-    /// it asks. The body is not needed for that. Who is refused here is in the audit log when this returns.
+    /// it asks. The body is not needed for that. `facts` are what is known of the call by then. Who is refused here is in the
+    /// audit log when this returns.
     ///
     /// # Errors
     /// The token or the connection is not accepted, the caller has no role that the call admits, or it asks too often.
@@ -72,15 +71,9 @@ impl Service {
         call: Call,
         roles: &'static [Role],
         headers: &HeaderMap,
-        address: Option<SocketAddr>,
-        peer: Option<&Arc<Peer>>,
+        facts: Facts,
     ) -> Result<Admitted, CredentialError> {
-        let facts = Facts {
-            address,
-            peer: peer.cloned(),
-            trace_id: propagation::trace_id(headers),
-            ..Facts::default()
-        };
+        let peer = facts.peer.clone();
         let Parts {
             live,
             throttle,

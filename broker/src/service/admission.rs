@@ -49,7 +49,7 @@ impl Admitted {
         wire: WireFormat,
         roles: &'static [Role],
         headers: &HeaderMap,
-        peer: Option<&Arc<Peer>>,
+        peer: Option<Arc<Peer>>,
         live: Arc<Snapshot>,
         throttle: &Throttle,
         record: Record,
@@ -61,7 +61,7 @@ impl Admitted {
         let caller = authenticated(&live, bearer.expose()).inspect_err(|error| record.turn_away(error))?;
         record.recognise(&caller, &bearer);
         // A token that is good and comes from elsewhere may be stolen: the record says whose it is.
-        of_its_cluster(&caller, peer.map(Arc::as_ref)).inspect_err(|error| record.turn_away(error))?;
+        of_its_cluster(&caller, peer.as_deref()).inspect_err(|error| record.turn_away(error))?;
         let role = role_of(&caller, roles).inspect_err(|error| record.turn_away(error))?;
         record.note(|facts| facts.role = Some(role));
         let now = Instant::now();
@@ -78,7 +78,7 @@ impl Admitted {
             role,
             taken,
             bearer,
-            peer: peer.cloned(),
+            peer,
             roles,
             live,
             deadline: now + asked.unwrap_or(MAX_DEADLINE).min(MAX_DEADLINE),

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::{
-    global,
+    Context, global,
     propagation::{Extractor, Injector},
     trace::TraceContextExt as _,
 };
@@ -17,12 +17,15 @@ pub(super) fn install() {
     global::set_text_map_propagator(TraceContextPropagator::new());
 }
 
-/// Makes `span` a child of the trace that `headers` name, if they name one. Call it before the span is entered.
-pub fn continue_trace(span: &Span, headers: &HeaderMap) {
+/// Makes `span` a child of the trace that `headers` name, if they name one. Call it before the span is entered. Yields the
+/// id of the trace that the request belongs to: the caller's, else that of `span` when traces are on.
+pub fn continue_trace(span: &Span, headers: &HeaderMap) -> Option<String> {
     let parent = global::get_text_map_propagator(|propagator| propagator.extract(&Headers(headers)));
-    if parent.span().span_context().is_valid() && span.set_parent(parent).is_err() {
+    let callers = trace_id_in(&parent);
+    if callers.is_some() && span.set_parent(parent).is_err() {
         tracing::debug!("traces are off: the caller's trace is not continued");
     }
+    callers.or_else(|| trace_id_in(&span.context()))
 }
 
 /// Writes the current span's trace context into `headers`.
@@ -35,19 +38,13 @@ pub fn inject_current(headers: &mut HeaderMap) {
 
 /// The trace id of the current span as 32 hexadecimal digits, when traces are on.
 pub fn current_trace_id() -> Option<String> {
-    let context = Span::current().context();
-    let trace_id = context.span().span_context().trace_id();
-    (trace_id != opentelemetry::trace::TraceId::INVALID).then(|| trace_id.to_string())
+    trace_id_in(&Span::current().context())
 }
 
-/// The trace id that a request belongs to: of the current span when traces are on, else the caller's if `headers` name one.
-pub fn trace_id(headers: &HeaderMap) -> Option<String> {
-    current_trace_id().or_else(|| {
-        let parent = global::get_text_map_propagator(|propagator| propagator.extract(&Headers(headers)));
-        let span = parent.span();
-        let context = span.span_context();
-        context.is_valid().then(|| context.trace_id().to_string())
-    })
+fn trace_id_in(context: &Context) -> Option<String> {
+    let span = context.span();
+    let span = span.span_context();
+    span.is_valid().then(|| span.trace_id().to_string())
 }
 
 impl Extractor for Headers<'_> {

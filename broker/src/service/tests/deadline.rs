@@ -29,8 +29,7 @@ async fn deadline_includes_the_time_in_which_the_body_came() {
             Call::ListClusters,
             &[Role::Operator],
             &headers,
-            None,
-            None,
+            Facts::default(),
         )
         .await
         .unwrap();
