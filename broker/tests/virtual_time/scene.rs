@@ -75,14 +75,7 @@ pub(crate) fn azure_with(n: usize, registries: &[&str]) -> State {
         let app = Principal::app(TENANT, &client(n), &object(n)).federated(ISSUER, &subject, AUDIENCE);
         state = state.with_principal(app);
     }
-    for host in registries {
-        let mut registry = Registry::new(host, TENANT);
-        for n in 0..n {
-            registry.grant(&object(n), Role::AcrPull, None);
-        }
-        state = state.with_registry(registry);
-    }
-    state
+    open_to(state, n, registries)
 }
 
 /// An Azure whose virtual machine has the first `n` identities, which may pull everywhere.
@@ -92,12 +85,16 @@ pub(crate) fn azure_with_owned(n: usize, registries: &[&str]) -> State {
         let identity = Principal::user_assigned(TENANT, &client(n), &object(n), &resource(n));
         state = state.with_vm_identity(identity);
     }
-    for host in registries {
+    open_to(state, n, registries)
+}
+
+/// With these registries, from which the first `n` identities may pull.
+fn open_to(state: State, n: usize, registries: &[&str]) -> State {
+    registries.iter().fold(state, |state, host| {
         let mut registry = Registry::new(host, TENANT);
         for n in 0..n {
             registry.grant(&object(n), Role::AcrPull, None);
         }
-        state = state.with_registry(registry);
-    }
-    state
+        state.with_registry(registry)
+    })
 }
