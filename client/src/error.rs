@@ -1,6 +1,6 @@
 //! What a caller learns when the broker does not answer with a credential.
 
-use std::time::Duration;
+use std::{error::Error as _, time::Duration};
 
 use proto::Reason;
 use runtime::tls::TlsError;
@@ -78,13 +78,12 @@ impl BrokerError {
                     .and_then(|mut info| info.metadata.remove(AZURE_REQUEST_ID)),
             };
         }
-        // Not an answer of the broker: the transport's own text names addresses and changes from try to try.
-        let reason = if status.code() == Code::Unauthenticated {
-            Reason::CallerUnauthenticated
-        } else if matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled) {
-            Reason::DeadlineExceeded
-        } else {
-            Reason::BrokerUnreachable
+        // Not an answer of the broker: the transport's own text names addresses and changes from try to try. A stream that
+        // breaks has a source, and may call itself cancelled: a replica that dies resets its streams so.
+        let reason = match status.code() {
+            Code::Unauthenticated => Reason::CallerUnauthenticated,
+            Code::DeadlineExceeded | Code::Cancelled if status.source().is_none() => Reason::DeadlineExceeded,
+            _ => Reason::BrokerUnreachable,
         };
         Self {
             reason,
@@ -134,6 +133,17 @@ mod tests {
         assert_eq!(error.azure_request_id.as_deref(), Some("request-1"));
         assert_eq!(error.to_string(), "no", "the text stays the same each time");
         assert_eq!(said("mesh.example").azure_request_id, None);
+    }
+
+    #[test]
+    fn error_of_a_stream_that_a_dying_replica_resets_is_no_deadline() {
+        let mut reset = Status::cancelled("h2 protocol error: stream error received: stream no longer needed");
+        assert_eq!(BrokerError::from_status(&reset).reason, Reason::DeadlineExceeded);
+        reset.set_source(std::sync::Arc::new(std::io::Error::other("reset")));
+        assert_eq!(
+            BrokerError::from_status(&reset).reason,
+            Reason::BrokerUnreachable
+        );
     }
 
     #[test]
