@@ -42,8 +42,8 @@ pub fn notices(before: &AcrPullBindingStatus, after: &AcrPullBindingStatus) -> V
         action,
         note: note.to_owned(),
     };
-    if let Some(partly) = condition(&after.conditions, CREDENTIAL_ISSUED)
-        .filter(|issued| issued.reason == PARTLY_GRANTED)
+    if let Some(partly) =
+        condition(&after.conditions, CREDENTIAL_ISSUED).filter(|issued| issued.reason == PARTLY_GRANTED)
         && condition(&before.conditions, CREDENTIAL_ISSUED)
             .is_none_or(|earlier| earlier.message != partly.message)
     {

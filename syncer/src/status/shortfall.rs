@@ -55,8 +55,14 @@ mod tests {
     fn b20_shortfall_names_what_is_missing_and_not_what_was_granted() {
         let two = "repository:team/web:pull repository:team/app:pull,push";
         let said = |granted| shortfall(two, Some(granted));
-        assert_eq!(said("repository:team/app:pull,push repository:team/web:pull"), None);
-        assert_eq!(said("repository:team/app:* repository:team/web:pull,delete"), None);
+        assert_eq!(
+            said("repository:team/app:pull,push repository:team/web:pull"),
+            None
+        );
+        assert_eq!(
+            said("repository:team/app:* repository:team/web:pull,delete"),
+            None
+        );
         assert_eq!(
             said("repository:team/app:pull repository:team/web:pull").as_deref(),
             Some("the registry did not grant repository:team/app:push")
@@ -69,7 +75,9 @@ mod tests {
 
     #[test]
     fn b20_shortfall_of_many_is_short() {
-        let asked: Vec<String> = (1..=9).map(|number| format!("repository:r{number}:pull")).collect();
+        let asked: Vec<String> = (1..=9)
+            .map(|number| format!("repository:r{number}:pull"))
+            .collect();
         assert_eq!(
             shortfall(&asked.join(" "), Some("repository:r1:pull")).as_deref(),
             Some(

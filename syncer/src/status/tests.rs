@@ -314,7 +314,10 @@ fn b20_status_of_a_token_for_less_than_was_asked_for_says_what_is_missing_and_wa
     // What was granted can be pulled.
     assert_eq!(verdict(&partly, "Ready"), ("True", "PartlyGranted"));
     assert_eq!(verdict(&partly, "CredentialIssued"), ("True", "PartlyGranted"));
-    let ready = partly.conditions.iter().find(|condition| condition.type_ == "Ready");
+    let ready = partly
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == "Ready");
     assert_eq!(
         ready.map(|ready| ready.message.as_str()),
         Some("the registry did not grant repository:b:pull")

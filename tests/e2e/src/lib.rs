@@ -12,6 +12,7 @@
 //! `tests`; the demo and the benchmarks start the same stack.
 
 mod azure;
+mod balancer;
 mod binaries;
 pub mod binding;
 mod canary;
@@ -26,6 +27,7 @@ mod team;
 mod wait;
 
 pub use azure::{Application, Azure, SUBSCRIPTION, SimulatorKind, TENANT, VmIdentity};
+pub use balancer::Balancer;
 pub use binaries::Binaries;
 pub use binding::condition;
 pub use canary::{Canaries, Leak};
@@ -36,8 +38,8 @@ pub use kubelet::Pod;
 pub use pull_secret::{PullSecret, RegistryLogin};
 pub use rig::{Broker, Rig, Site};
 pub use stack::{
-    BROKER_AUDIENCE, CLUSTER, FEDERATION_AUDIENCE, NAMESPACE, SYNCER_CERTIFICATE_NAME, SYNCER_SUBJECT, Stack,
-    StackOptions, chart,
+    BROKER_AUDIENCE, CLUSTER, ExtraCloud, FEDERATION_AUDIENCE, NAMESPACE, SYNCER_CERTIFICATE_NAME,
+    SYNCER_SUBJECT, Stack, StackOptions, chart,
 };
 pub use team::Team;
 pub use wait::{poll, wait_for};

@@ -1,12 +1,11 @@
-//! What goes wrong for one binding is not felt by another, and the link waits for nobody.
+//! What goes wrong for one binding is not felt by another.
 
 use std::time::Duration;
 
 use azure_simulator::{Action, Fault, HangAt, Operation, Service};
 use e2e::binding::{self, condition};
-use e2e::{Stack, Team, wait_for};
+use e2e::{Team, wait_for};
 use futures::future::try_join_all;
-use rustix::process::Signal;
 use tokio::time::Instant;
 
 use crate::shared::alone;
@@ -18,7 +17,7 @@ const ALL_READY: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
-fn bindings_beside_a_registry_that_never_answers_are_ready_within_ten_seconds() -> anyhow::Result<()> {
+fn b3_bindings_beside_a_registry_that_never_answers_are_ready_within_ten_seconds() -> anyhow::Result<()> {
     alone(async |stack| {
         let (bad, good) = (stack.team("hanging").await?, stack.team("beside").await?);
         for team in [&bad, &good] {
@@ -47,6 +46,7 @@ fn bindings_beside_a_registry_that_never_answers_are_ready_within_ten_seconds() 
             good.ready(&format!("b{number}")).await?;
         }
         let took = started.elapsed();
+        println!("{GOOD} bindings were Ready after {took:?}, beside {HANGING} on a silent registry");
         assert!(took <= ALL_READY, "{GOOD} bindings took {took:?}");
         assert!(bad.pull_secret("b0").await?.is_none());
         let linked = bad.links("web").await?.len();
@@ -63,32 +63,6 @@ fn bindings_beside_a_registry_that_never_answers_are_ready_within_ten_seconds() 
         good.ready("late").await?;
         Ok(())
     })
-}
-
-#[test]
-fn link_is_there_before_the_first_azure_call() -> anyhow::Result<()> {
-    alone(async |stack| {
-        let team = stack.team("link-first").await?;
-        let application = team.federated_account("web").await?;
-        // A broker that stands still asks nobody for anything.
-        stack.broker().signal(Signal::STOP);
-        let linked = link_without_azure(stack, &team, &application.client_id).await;
-        stack.broker().signal(Signal::CONT);
-        linked?;
-        team.ready("web").await?;
-        Ok(())
-    })
-}
-
-async fn link_without_azure(stack: &Stack, team: &Team<'_>, client_id: &str) -> anyhow::Result<()> {
-    let scope = "repository:team/web:pull";
-    team.create(&binding::workload_identity("web", "web", team.registry(), scope))
-        .await?;
-    team.wait_links("web", &["acr-pull-web"]).await?;
-    assert!(team.pull_secret("web").await?.is_none());
-    let calls = stack.azure().calls().await?;
-    assert!(calls.clone().client_id(client_id).is_empty() && calls.host(team.registry()).is_empty());
-    Ok(())
 }
 
 async fn create_many(team: &Team<'_>, count: usize) -> anyhow::Result<()> {

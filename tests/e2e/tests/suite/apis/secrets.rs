@@ -108,3 +108,64 @@ fn b14_secret_with_another_payload_or_none_is_repaired() -> anyhow::Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn b6_secret_with_the_label_of_another_binding_gets_its_own_back() -> anyhow::Result<()> {
+    in_both_apis(async |_stack, side| {
+        let (secrets, name) = ready(side).await?;
+        let relabel = json!({"metadata": {"labels": {"acr.microsoft.com/binding": "another"}}});
+        edit(&secrets, &name, &relabel).await?;
+        side.wait_secret("one", "has its label", |secret| {
+            label(secret, "acr.microsoft.com/binding").is_some_and(|value| value == "one")
+        })
+        .await?;
+        side.ready("one").await?;
+        Ok(())
+    })
+}
+
+#[test]
+fn secret_that_is_immutable_is_a_conflict_until_somebody_deletes_it() -> anyhow::Result<()> {
+    in_both_apis(async |_stack, side| {
+        let (secrets, name) = ready(side).await?;
+        edit(&secrets, &name, &json!({"immutable": true})).await?;
+        let other = side.spec(ACCOUNT, "repository:team/other:pull");
+        side.patch("one", &json!({ "spec": other })).await?;
+        side.refused("one", "SecretSynced", "SecretConflict").await?;
+        side.refused("one", "Ready", "SecretConflict").await?;
+        assert!(side.secret("one").await?.login(EITHER_API.registry).is_ok());
+        secrets.delete(&name, &kube::api::DeleteParams::default()).await?;
+        side.ready("one").await?;
+        Ok(())
+    })
+}
+
+#[test]
+fn secret_of_a_wrong_type_is_a_conflict_until_somebody_deletes_it() -> anyhow::Result<()> {
+    in_both_apis(async |_stack, side| {
+        // With our label it counts as one of ours, and its type cannot be changed.
+        let wrong = json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {
+                "name": side.secret_name("one"),
+                "labels": {"acr.microsoft.com/binding": "one"},
+            },
+            "type": "Opaque",
+            "stringData": {"password": "of somebody"},
+        });
+        let wrong: Secret = serde_json::from_value(wrong)?;
+        let secrets = side.team.api::<Secret>();
+        let wrong = secrets.create(&PostParams::default(), &wrong).await?;
+        side.create("one", &side.spec(ACCOUNT, SCOPE)).await?;
+        side.condition("one", "SecretSynced", "False").await?;
+        let after = secrets.get(&wrong.name_any()).await?;
+        assert_eq!(after.data, wrong.data, "it was overwritten");
+        secrets
+            .delete(&wrong.name_any(), &kube::api::DeleteParams::default())
+            .await?;
+        side.ready("one").await?;
+        assert!(side.secret("one").await?.login(EITHER_API.registry).is_ok());
+        Ok(())
+    })
+}
