@@ -1,19 +1,23 @@
-//! What goes wrong for one binding is not felt by another.
+//! What goes wrong for one binding is not felt by another, and the link waits for nobody.
 
 use std::time::Duration;
 
 use azure_simulator::{Action, Fault, HangAt, Operation, Service};
 use e2e::binding::{self, condition};
-use e2e::{Team, wait_for};
+use e2e::{Stack, Team, wait_for};
 use futures::future::try_join_all;
+use rustix::process::Signal;
 use tokio::time::Instant;
 
 use crate::shared::alone;
+use crate::side::{ACCOUNT, OWN, SCOPE, Side, in_both_apis_alone};
 
 const GOOD: usize = 50;
 const HANGING: usize = 200;
 /// The promise: all good ones within this time.
 const ALL_READY: Duration = Duration::from_secs(10);
+/// The promise: a link within this time.
+const LINKED: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
@@ -63,6 +67,36 @@ fn b3_bindings_beside_a_registry_that_never_answers_are_ready_within_ten_seconds
         good.ready("late").await?;
         Ok(())
     })
+}
+
+#[test]
+fn b15_link_is_there_within_a_second_while_azure_is_dark() -> anyhow::Result<()> {
+    in_both_apis_alone(async |stack, side| {
+        // A broker that stands still asks nobody for anything: it is as dark as it gets.
+        stack.broker().signal(Signal::STOP);
+        let linked = linked_in_the_dark(stack, side).await;
+        stack.broker().signal(Signal::CONT);
+        let took = linked?;
+        println!("{}: linked after {took:?} with Azure dark", side.api.as_str());
+        assert!(took <= LINKED, "it took {took:?}");
+        side.ready("one").await?;
+        Ok(())
+    })
+}
+
+async fn linked_in_the_dark(stack: &Stack, side: &Side<'_>) -> anyhow::Result<Duration> {
+    let calls = stack.azure().calls().await?.count();
+    let from = Instant::now();
+    side.create("one", &side.spec(ACCOUNT, SCOPE)).await?;
+    let links = [OWN, &side.secret_name("one")];
+    side.team.wait_links(ACCOUNT, &links).await?;
+    let took = from.elapsed();
+    assert!(
+        side.secret("one").await.is_err(),
+        "there is a Secret although nobody was asked"
+    );
+    assert_eq!(stack.azure().calls().await?.count(), calls, "Azure was asked");
+    Ok(took)
 }
 
 async fn create_many(team: &Team<'_>, count: usize) -> anyhow::Result<()> {

@@ -7,6 +7,7 @@ use e2e::{Stack, wait_for};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::Api;
 use kube::api::DeleteParams;
+use serde::Deserialize;
 use syncer::binding::ApiVersion;
 
 use super::{ACCOUNT, OWN, SCOPE, Side, in_both_apis};
@@ -17,6 +18,13 @@ use crate::side::{PATIENCE, in_both_apis_alone};
 const FEW: usize = 10;
 /// What would go round in circles would have been round several times.
 const QUIET: Duration = Duration::from_secs(1);
+
+/// A line of a process's log.
+#[derive(Deserialize)]
+struct Line {
+    level: String,
+    message: String,
+}
 
 #[test]
 fn b12_binding_that_is_deleted_while_the_syncer_is_down_leaves_no_link() -> anyhow::Result<()> {
@@ -111,14 +119,11 @@ fn complaints(stack: &Stack, namespace: &str) -> anyhow::Result<BTreeMap<String,
         if !line.contains(namespace) {
             continue;
         }
-        let Ok(line) = serde_json::from_str::<serde_json::Value>(line) else {
+        let Ok(Line { level, message }) = serde_json::from_str(line) else {
             continue;
         };
-        if ["WARN", "ERROR"].contains(&line["level"].as_str().unwrap_or_default()) {
-            let message = line["fields"]["message"].as_str().or(line["message"].as_str());
-            *complaints
-                .entry(message.unwrap_or_default().to_owned())
-                .or_default() += 1;
+        if ["WARN", "ERROR"].contains(&&*level) {
+            *complaints.entry(message).or_default() += 1;
         }
     }
     Ok(complaints)

@@ -1,7 +1,7 @@
 //! Guarantee S8 on real Secrets: replicas share nothing and have tokens of their own, and a binding is asked for at one
 //! of them and then at another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -19,7 +19,7 @@ use crate::shared::{ELSEWHERE, SHORT_LIFE_S, SHORT_LIVED, beside_others};
 use crate::side::{ACCOUNT, OWN, SCOPE, Side};
 
 /// Bindings that share a token at each replica.
-const BINDINGS: usize = 12;
+const BINDINGS: u32 = 12;
 /// Their refreshes come at different times: the first of them finds a token that others have renewed long ago.
 const APART: Duration = Duration::from_millis(900);
 /// How often another replica is the one that is asked.
@@ -51,8 +51,7 @@ fn s8_secret_is_written_once_a_refresh_period_while_any_replica_may_be_asked() -
             let mut ticks = interval(TURN);
             loop {
                 ticks.tick().await;
-                let choice = Uuid::new_v4().as_u128() % addresses.len() as u128;
-                if let Some(address) = addresses.get(choice as usize) {
+                if let Some(address) = addresses.iter().max_by_key(|_address| Uuid::new_v4()) {
                     balancer.turn_to(*address);
                 }
             }
@@ -65,7 +64,12 @@ fn s8_secret_is_written_once_a_refresh_period_while_any_replica_may_be_asked() -
         for replica in &others {
             assert!(answered(replica).await? > 0, "{} was not asked", replica.name());
         }
-        judge(&written);
+        let counts: Vec<usize> = written.values().map(Vec::len).collect();
+        println!("writes to each Secret within {:?}: {counts:?}", window());
+        assert_eq!(written.len(), BINDINGS as usize);
+        for (name, writes) in &written {
+            judge(name, writes);
+        }
         syncer.stop().await;
         Ok(())
     })
@@ -87,7 +91,7 @@ async fn syncer_of(stack: &Stack, balancer: &Balancer) -> anyhow::Result<Pod> {
 async fn written(side: &Side<'_>) -> anyhow::Result<BTreeMap<String, Vec<Written>>> {
     let secrets = side.team.api::<Secret>();
     let params = WatchParams::default().labels("acr.microsoft.com/binding");
-    let window = APART * BINDINGS as u32 + Duration::from_secs(PERIOD_S.1 * PERIODS);
+    let window = window();
     let changes = secrets.watch(&params, "0").await?;
     let changes = changes.take_until(tokio::time::sleep(window));
     let watching = changes.try_fold(
@@ -122,31 +126,28 @@ async fn written(side: &Side<'_>) -> anyhow::Result<BTreeMap<String, Vec<Written
     Ok(written?)
 }
 
-fn judge(written: &BTreeMap<String, Vec<Written>>) {
-    assert_eq!(written.len(), BINDINGS);
-    let counts: Vec<usize> = written.values().map(Vec::len).collect();
-    println!(
-        "writes to each Secret in {PERIODS} refresh periods and a bit, the first one included: {counts:?}"
+/// Long enough for two periods of the slowest binding.
+fn window() -> Duration {
+    APART * BINDINGS + Duration::from_secs(PERIOD_S.1 * PERIODS)
+}
+
+fn judge(name: &str, writes: &[Written]) {
+    let tokens: Vec<Timestamp> = writes.iter().map(|(_payload, expiry)| *expiry).collect();
+    assert!(
+        tokens.is_sorted(),
+        "{name} got a token that expires earlier: {tokens:?}"
     );
-    for (name, writes) in written {
-        let tokens: Vec<Timestamp> = writes.iter().map(|(_payload, expiry)| *expiry).collect();
-        assert!(
-            tokens.is_sorted(),
-            "{name} got a token that expires earlier: {tokens:?}"
-        );
-        // The window holds the periods of the slowest, so one more of the fastest.
-        let window = APART * BINDINGS as u32 + Duration::from_secs(PERIOD_S.1 * PERIODS);
-        let most = 1 + window.as_secs() / PERIOD_S.0;
-        assert!(
-            writes.len() as u64 <= most,
-            "{name} was written {} times: {tokens:?}",
-            writes.len()
-        );
-        assert!(
-            writes.len() as u64 > PERIODS,
-            "{name} was renewed too seldom: {tokens:?}"
-        );
-    }
+    let payloads: BTreeSet<&str> = writes.iter().map(|(payload, _expiry)| &**payload).collect();
+    assert_eq!(
+        payloads.len(),
+        writes.len(),
+        "{name} was written without need: {tokens:?}"
+    );
+    // The first token, and as many more as the fastest binding has periods in that time.
+    let most = 1 + window().as_secs() / PERIOD_S.0;
+    let count = writes.len() as u64;
+    assert!(count <= most, "{name} was written {count} times: {tokens:?}");
+    assert!(count > PERIODS, "{name} was renewed too seldom: {tokens:?}");
 }
 
 /// How many requests a replica has answered.

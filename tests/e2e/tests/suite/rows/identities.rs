@@ -26,7 +26,7 @@ async fn subjects(stack: &Stack, namespace: &str) -> anyhow::Result<Vec<String>>
     for assertion in stack.azure().assertions().await? {
         let payload = assertion.split('.').nth(1).context("an assertion is no JWT")?;
         let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload)?)?;
-        let subject = claims["sub"].as_str().unwrap_or_default();
+        let subject = claims.get("sub").and_then(Value::as_str).unwrap_or_default();
         if subject.starts_with(&format!("system:serviceaccount:{namespace}:")) {
             subjects.push(subject.to_owned());
         }

@@ -112,7 +112,13 @@ fn merged(secrets: &[PullSecret]) -> anyhow::Result<String> {
     let mut auths = Map::new();
     for secret in secrets {
         let payload: Value = serde_json::from_str(&secret.docker_config)?;
-        auths.extend(payload["auths"].as_object().cloned().unwrap_or_default());
+        auths.extend(
+            payload
+                .get("auths")
+                .and_then(Value::as_object)
+                .cloned()
+                .unwrap_or_default(),
+        );
     }
     Ok(json!({"auths": auths}).to_string())
 }
