@@ -6,6 +6,7 @@
 //! - [`Azure`] sets the simulated Azure up and knows what was asked of it; [`Images`] puts real registries behind it.
 //! - [`Collector`] receives the spans of both processes.
 //! - [`Canaries`] finds secrets where they must not be.
+//! - [`Pod::another`] and [`Balancer`] make several replicas of what the stack has one of, behind one address.
 //! - [`Rig`] starts brokers alone, for what Kubernetes has no part in.
 //!
 //! It decides nothing that the product decides, and has no way into it but those that a user has. The tests are in
