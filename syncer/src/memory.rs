@@ -7,6 +7,7 @@ use std::{
 };
 
 use k8s_openapi::jiff::Timestamp;
+use proto::Reason;
 
 use crate::{binding::BindingRef, crd::AcrPullBindingStatus, pull_secret::PullSecret, schedule::FailureRun};
 
@@ -122,6 +123,14 @@ impl Memory {
         self.entries().insert(key, memory);
     }
 
+    /// The Secret under a binding's name is gone, and with it what stood in the way: the next attempt need not wait.
+    pub fn conflict_is_over(&self, key: &BindingRef) {
+        if let Some(memory) = self.entries().get_mut(key) {
+            let conflict = |run: &FailureRun| run.problem.reason == Reason::SecretConflict;
+            memory.failures = memory.failures.take().filter(|run| !conflict(run));
+        }
+    }
+
     /// Whether the Secret of a binding may be linked by whoever works on the ServiceAccount.
     pub fn allow_link(&self, key: &BindingRef, allowed: bool) {
         let mut linkable = self.linkable();
@@ -165,6 +174,7 @@ mod tests {
     use super::*;
     use crate::{
         binding::ApiVersion,
+        problem::Problem,
         pull_secret::{self, SecretState},
         samples::{binding, key, now, owner, workload_identity_spec},
         snapshot,
@@ -229,6 +239,20 @@ mod tests {
         memory.forget(&older);
         assert!(memory.of(&current, "one", now()).degraded);
         assert!(memory.allows_link(&current));
+    }
+
+    #[test]
+    fn memory_of_a_conflict_ends_with_the_secret_and_that_of_other_failures_does_not() {
+        let memory = Memory::default();
+        let key = key(ApiVersion::V1Beta2, "web");
+        for (reason, is_over) in [(Reason::SecretConflict, true), (Reason::PolicyDenied, false)] {
+            let mut known = memory.of(&key, "one", now());
+            let problem = Problem::new(reason, "no");
+            known.failures = Some(FailureRun::after(None, "inputs", problem, now(), 0.0));
+            memory.keep(key.clone(), known);
+            memory.conflict_is_over(&key);
+            assert_eq!(memory.of(&key, "one", now()).failures.is_none(), is_over);
+        }
     }
 
     #[test]

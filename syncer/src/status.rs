@@ -6,6 +6,7 @@
 
 mod conditions;
 mod notices;
+mod shortfall;
 
 use std::time::Duration;
 
@@ -51,6 +52,8 @@ pub struct Observation<'a> {
     pub attempts: u32,
     /// The broker renewed nothing although it was due.
     pub degraded: bool,
+    /// What the binding asks for, as it is written there.
+    pub asked_scope: &'a str,
     /// What the registry granted, if this process knows.
     pub granted_scope: Option<&'a str>,
     /// The trace of this pass.
@@ -75,26 +78,28 @@ impl Observation<'_> {
 /// The status after a pass.
 pub fn next(before: &AcrPullBindingStatus, seen: &Observation<'_>) -> AcrPullBindingStatus {
     let time = |at: Timestamp| Time(Timestamp::from_second(at.as_second()).unwrap_or(at));
+    let granted_scope = match seen.fitting() {
+        // After a restart the last answer is not known, and the status still tells what it was.
+        Some(_held) => seen
+            .granted_scope
+            .map(str::to_owned)
+            .or_else(|| before.granted_scope.clone())
+            // A token for a whole registry has none.
+            .filter(|scope| !scope.is_empty()),
+        None => None,
+    };
+    let shortfall = shortfall::shortfall(seen.asked_scope, granted_scope.as_deref());
     AcrPullBindingStatus {
         last_token_refresh_time: seen.credential.map(|held| time(held.refreshed_at)),
         token_expiration_time: seen.credential.map(|held| time(held.expires_at)),
         error: seen.problem.map(|problem| problem.message.clone()),
-        conditions: conditions::next(&before.conditions, seen, &time(seen.now)),
+        conditions: conditions::next(&before.conditions, seen, shortfall.as_deref(), &time(seen.now)),
         observed_generation: seen.generation,
         pull_secret_name: Some(seen.secret_name.to_owned()),
         next_refresh_time: seen.fitting().map(|held| time(held.refresh_at)),
         consecutive_failures: (seen.attempts > 0).then_some(i64::from(seen.attempts)),
         last_failure: last_failure(before, seen, time(seen.now)),
-        granted_scope: match seen.fitting() {
-            // After a restart the last answer is not known, and the status still tells what it was.
-            Some(_held) => seen
-                .granted_scope
-                .map(str::to_owned)
-                .or_else(|| before.granted_scope.clone())
-                // A token for a whole registry has none.
-                .filter(|scope| !scope.is_empty()),
-            None => None,
-        },
+        granted_scope,
     }
 }
 

@@ -75,6 +75,7 @@ impl Pass<'_> {
                 problem: problem.as_ref(),
                 attempts: memory.failures.as_ref().map_or(0, |run| run.attempts),
                 degraded: memory.degraded,
+                asked_scope: &binding.spec.acr.scope,
                 granted_scope: memory.granted_scope.as_deref(),
                 trace_id: trace_id.as_deref(),
                 now,

@@ -13,6 +13,9 @@ pub(super) const SECRET_SYNCED: &str = "SecretSynced";
 pub(super) const SERVICE_ACCOUNT_LINKED: &str = "ServiceAccountLinked";
 pub(super) const REFRESH_DEGRADED: &str = "RefreshDegraded";
 
+/// The reason of a token for less than was asked for.
+pub(super) const PARTLY_GRANTED: &str = "PartlyGranted";
+
 pub(super) const TRUE: &str = "True";
 const FALSE: &str = "False";
 const UNKNOWN: &str = "Unknown";
@@ -60,9 +63,14 @@ impl Verdict {
 }
 
 /// Ours, computed anew, and those of others as they are.
-pub(super) fn next(before: &[Condition], seen: &Observation<'_>, now: &Time) -> Vec<Condition> {
+pub(super) fn next(
+    before: &[Condition],
+    seen: &Observation<'_>,
+    shortfall: Option<&str>,
+    now: &Time,
+) -> Vec<Condition> {
     let (issued, synced, linked) = (
-        credential_issued(seen),
+        credential_issued(seen, shortfall),
         secret_synced(seen),
         service_account_linked(seen),
     );
@@ -70,7 +78,11 @@ pub(super) fn next(before: &[Condition], seen: &Observation<'_>, now: &Time) -> 
         .into_iter()
         .find(|part| part.status != TRUE)
         .map_or_else(
-            || Verdict::yes("CredentialCurrent", "the Secret holds a valid token"),
+            || match shortfall {
+                // The token works for what was granted: it is as ready as it gets, and says what will fail.
+                Some(shortfall) => Verdict::yes(PARTLY_GRANTED, shortfall),
+                None => Verdict::yes("CredentialCurrent", "the Secret holds a valid token"),
+            },
             Verdict::copy,
         );
     let ours = [
@@ -107,8 +119,11 @@ pub(super) fn next(before: &[Condition], seen: &Observation<'_>, now: &Time) -> 
     ours.chain(theirs).collect()
 }
 
-fn credential_issued(seen: &Observation<'_>) -> Verdict {
+fn credential_issued(seen: &Observation<'_>, shortfall: Option<&str>) -> Verdict {
     if seen.is_valid() {
+        if let Some(shortfall) = shortfall {
+            return Verdict::yes(PARTLY_GRANTED, shortfall);
+        }
         return Verdict::yes("Issued", "the token is valid and was issued for this spec");
     }
     match seen.problem {

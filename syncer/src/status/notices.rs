@@ -2,7 +2,7 @@
 
 use super::{
     condition,
-    conditions::{CREDENTIAL_ISSUED, SERVICE_ACCOUNT_LINKED, TRUE},
+    conditions::{CREDENTIAL_ISSUED, PARTLY_GRANTED, SERVICE_ACCOUNT_LINKED, TRUE},
 };
 use crate::crd::AcrPullBindingStatus;
 
@@ -42,6 +42,13 @@ pub fn notices(before: &AcrPullBindingStatus, after: &AcrPullBindingStatus) -> V
         action,
         note: note.to_owned(),
     };
+    if let Some(partly) =
+        condition(&after.conditions, CREDENTIAL_ISSUED).filter(|issued| issued.reason == PARTLY_GRANTED)
+        && condition(&before.conditions, CREDENTIAL_ISSUED)
+            .is_none_or(|earlier| earlier.message != partly.message)
+    {
+        notices.push(warn(PARTLY_GRANTED, "Issue", &partly.message));
+    }
     // Told again only when it is another failure, or the same one after a recovery.
     if let Some(failure) = after
         .last_failure

@@ -128,10 +128,11 @@ impl Router {
             Change::Gone(metadata) => *metadata,
             Change::Resynced => return self.all_of(&ApiVersion::ALL),
         };
-        pull_secret::binding_of(metadata)
-            .map(Wake::Binding)
-            .into_iter()
-            .collect()
+        let binding = pull_secret::binding_of(metadata);
+        if let (Some(binding), Change::Gone(_)) = (&binding, change) {
+            self.memory.conflict_is_over(binding);
+        }
+        binding.map(Wake::Binding).into_iter().collect()
     }
 
     /// ServiceAccounts that record a link to the binding's Secret and should not, or no longer; all but `target`.

@@ -85,6 +85,7 @@ fn fuzz_pass_over_any_objects_keeps_the_rules() {
             problem: first.problem.as_ref(),
             attempts: 0,
             degraded: false,
+            asked_scope: &binding.spec.acr.scope,
             granted_scope: None,
             trace_id: None,
             now,

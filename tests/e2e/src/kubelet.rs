@@ -20,6 +20,8 @@
 //!   container finds it, and the Service address of the API server, do not exist here;
 //! - the command is looked up among the binaries of this build; the image is not looked at.
 //!
+//! One Pod stands for all replicas; a test that needs more, or one with other arguments, runs [`Pod::another`].
+//!
 //! What it does not do: no Pod object, so tokens are not bound to one; no restarts, no liveness, no resources, no
 //! security context, no network policy; one container, no init containers. What it cannot do it refuses.
 

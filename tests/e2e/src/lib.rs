@@ -6,12 +6,14 @@
 //! - [`Azure`] sets the simulated Azure up and knows what was asked of it; [`Images`] puts real registries behind it.
 //! - [`Collector`] receives the spans of both processes.
 //! - [`Canaries`] finds secrets where they must not be.
+//! - [`Pod::another`] and [`Balancer`] make several replicas of what the stack has one of, behind one address.
 //! - [`Rig`] starts brokers alone, for what Kubernetes has no part in.
 //!
 //! It decides nothing that the product decides, and has no way into it but those that a user has. The tests are in
 //! `tests`; the demo and the benchmarks start the same stack.
 
 mod azure;
+mod balancer;
 mod binaries;
 pub mod binding;
 mod canary;
@@ -26,6 +28,7 @@ mod team;
 mod wait;
 
 pub use azure::{Application, Azure, SUBSCRIPTION, SimulatorKind, TENANT, VmIdentity};
+pub use balancer::Balancer;
 pub use binaries::Binaries;
 pub use binding::condition;
 pub use canary::{Canaries, Leak};
@@ -36,8 +39,8 @@ pub use kubelet::Pod;
 pub use pull_secret::{PullSecret, RegistryLogin};
 pub use rig::{Broker, Rig, Site};
 pub use stack::{
-    BROKER_AUDIENCE, CLUSTER, FEDERATION_AUDIENCE, NAMESPACE, SYNCER_CERTIFICATE_NAME, SYNCER_SUBJECT, Stack,
-    StackOptions, chart,
+    BROKER_AUDIENCE, CLUSTER, ExtraCloud, FEDERATION_AUDIENCE, NAMESPACE, SYNCER_CERTIFICATE_NAME,
+    SYNCER_SUBJECT, Stack, StackOptions, chart,
 };
 pub use team::Team;
 pub use wait::{poll, wait_for};

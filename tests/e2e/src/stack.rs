@@ -72,18 +72,33 @@ pub struct StackOptions {
     pub workloads: Vec<String>,
     /// Domains of registries that the syncer's chart lets bindings name.
     pub registry_domains: Vec<String>,
+    /// Clouds besides the built-in ones, which the simulator has to know as well.
+    pub clouds: Vec<ExtraCloud>,
     /// Hosts, as `hostOverrides` names them, for which the broker is sent into the trap.
     pub trapped_hosts: Vec<String>,
     /// `--log-level` of both processes.
     pub log_level: String,
     /// What bindings of `v1beta1` leave out.
     pub v1beta1_defaults: Defaults,
+    /// `--label-selector` of the syncer; empty means all bindings.
+    pub label_selector: String,
     /// `--workers` of the syncer.
     pub workers: u16,
     /// Whether the broker requires certificates of its callers, and [`CLUSTER`] is bound to the syncer's.
     pub mutual_tls: bool,
     /// Whether both processes send their spans to the collector. A benchmark would measure the sending.
     pub traces: bool,
+}
+
+/// A cloud that only the broker's configuration knows.
+#[derive(Debug, Clone)]
+pub struct ExtraCloud {
+    /// What the configuration calls it.
+    pub name: &'static str,
+    /// Host of its Entra authority.
+    pub authority: &'static str,
+    /// The domain of its registries.
+    pub registry_suffix: &'static str,
 }
 
 /// All of it, running. Dropping it ends everything.
@@ -114,9 +129,11 @@ impl Default for StackOptions {
             more_clusters: Vec::new(),
             workloads: Vec::new(),
             registry_domains: vec!["azurecr.io".to_owned()],
+            clouds: Vec::new(),
             trapped_hosts: Vec::new(),
             log_level: "info".to_owned(),
             v1beta1_defaults: Defaults::default(),
+            label_selector: String::new(),
             workers: 16,
             mutual_tls: false,
             traces: true,

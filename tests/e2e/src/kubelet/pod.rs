@@ -30,6 +30,9 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A Pod. Dropping it kills its process.
 pub struct Pod {
     name: String,
+    /// Of the Deployment.
+    namespace: String,
+    deployment: String,
     node: Node,
     program: Program,
     places: Places,
@@ -52,11 +55,29 @@ impl Pod {
     /// The template asks for what is not supported here, something it refers to does not exist, or the process ends or
     /// does not become ready in time (with its last log lines).
     pub async fn run(node: &Node, namespace: &str, deployment: &str) -> anyhow::Result<Self> {
-        let prepared = Prepared::of(node, namespace, deployment)
+        Self::run_as(node, namespace, deployment, &format!("{deployment}-0"), &[]).await
+    }
+
+    /// Runs one more Pod of the same Deployment beside this one, under another name, with ports and volumes of its own.
+    /// Each of `arguments` (`--flag=value`) takes the place of the template's argument with that flag.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn another(&self, name: &str, arguments: &[String]) -> anyhow::Result<Self> {
+        Self::run_as(&self.node, &self.namespace, &self.deployment, name, arguments).await
+    }
+
+    async fn run_as(
+        node: &Node,
+        namespace: &str,
+        deployment: &str,
+        name: &str,
+        arguments: &[String],
+    ) -> anyhow::Result<Self> {
+        let prepared = Prepared::of(node, namespace, deployment, name, arguments)
             .await
             .with_context(|| format!("failed to prepare a Pod of Deployment {namespace}/{deployment}"))?;
         let Prepared {
-            name,
             program,
             places,
             ports,
@@ -70,7 +91,9 @@ impl Pod {
         let volume_sync = keep_current(node.clone(), namespace.to_owned(), service_account, volumes)?;
         let pod = Self {
             log_path: node.plane.logs_dir().join(format!("{name}.log")),
-            name,
+            name: name.to_owned(),
+            namespace: namespace.to_owned(),
+            deployment: deployment.to_owned(),
             node: node.clone(),
             program,
             places,

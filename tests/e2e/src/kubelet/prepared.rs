@@ -15,7 +15,6 @@ use super::{Node, environment};
 
 /// A Pod that can be started.
 pub(super) struct Prepared {
-    pub(super) name: String,
     pub(super) program: Program,
     pub(super) places: Places,
     /// Container ports by name.
@@ -29,12 +28,18 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Prepares the Pod that stands for all replicas of a Deployment.
-    pub(super) async fn of(node: &Node, namespace: &str, deployment: &str) -> anyhow::Result<Self> {
+    /// Prepares a Pod of a Deployment, with some arguments replaced.
+    pub(super) async fn of(
+        node: &Node,
+        namespace: &str,
+        deployment: &str,
+        name: &str,
+        arguments: &[String],
+    ) -> anyhow::Result<Self> {
         let client = node.plane.client()?;
-        let name = format!("{deployment}-0");
-        let template = Template::read(pod_object(&client, namespace, deployment, &name).await?)?;
-        let directory = node.plane.directory().join("pods").join(namespace).join(&name);
+        let mut template = Template::read(pod_object(&client, namespace, deployment, name).await?)?;
+        template.replace_arguments(arguments);
+        let directory = node.plane.directory().join("pods").join(namespace).join(name);
         let owner = Owner {
             node,
             client: &client,
@@ -66,7 +71,6 @@ impl Prepared {
             ..
         } = template;
         Ok(Self {
-            name,
             program,
             places,
             ports,

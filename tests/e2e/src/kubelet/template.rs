@@ -104,6 +104,18 @@ impl Template {
         })
     }
 
+    /// Puts arguments in the place of those with the same flag, or behind all others.
+    pub(super) fn replace_arguments(&mut self, arguments: &[String]) {
+        for argument in arguments {
+            let (flag, _value) = value_of(argument);
+            let same = |own: &&mut String| !flag.is_empty() && value_of(own).0 == flag;
+            match self.arguments.iter_mut().find(same) {
+                Some(own) => own.clone_from(argument),
+                None => self.arguments.push(argument.clone()),
+            }
+        }
+    }
+
     /// The ports that an argument listens on.
     pub(super) fn listening_ports(&self) -> anyhow::Result<Vec<u16>> {
         let listening = self
@@ -207,6 +219,19 @@ mod tests {
             assert_eq!(places().argument(argument).unwrap(), expected);
         }
         assert!(places().argument("--admin-address=0.0.0.0:1").is_err());
+    }
+
+    #[test]
+    fn argument_takes_the_place_of_the_one_with_its_flag() {
+        let pod = serde_json::json!({"spec": {"containers": [
+            {"name": "a", "command": ["a"], "args": ["run", "--workers=16", "--log-level=info"]},
+        ]}});
+        let mut template = Template::read(serde_json::from_value(pod).unwrap()).unwrap();
+        template.replace_arguments(&["--workers=1", "--label-selector=a=b"].map(str::to_owned));
+        assert_eq!(
+            template.arguments,
+            ["run", "--workers=1", "--log-level=info", "--label-selector=a=b"]
+        );
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use super::{
-    BROKER_AUDIENCE, CLUSTER, FEDERATION_AUDIENCE, SYNCER_CERTIFICATE_NAME, SYNCER_SUBJECT, StackOptions,
+    BROKER_AUDIENCE, CLUSTER, ExtraCloud, FEDERATION_AUDIENCE, SYNCER_CERTIFICATE_NAME, SYNCER_SUBJECT,
+    StackOptions,
 };
 use crate::{Azure, TENANT, VmIdentity};
 
@@ -48,15 +49,22 @@ pub(super) fn broker(options: &StackOptions, around: &Surroundings<'_>) -> Strin
     let clusters: Vec<&Value> = std::iter::once(&cluster).chain(&options.more_clusters).collect();
     let identities: Vec<Value> = options.identities.iter().map(identity).collect();
     let addresses = around.azure.addresses();
+    let of_clouds = options.clouds.iter().flat_map(|cloud| {
+        [
+            (cloud.authority.to_owned(), addresses.entra),
+            (format!("*.{}", cloud.registry_suffix), addresses.acr),
+        ]
+    });
     let trapped = options
         .trapped_hosts
         .iter()
-        .map(|host| (host.as_str(), around.trap));
-    let overrides: BTreeMap<&str, SocketAddr> = [
-        ("login.microsoftonline.com", addresses.entra),
-        ("*.azurecr.io", addresses.acr),
+        .map(|host| (host.clone(), around.trap));
+    let overrides: BTreeMap<String, SocketAddr> = [
+        ("login.microsoftonline.com".to_owned(), addresses.entra),
+        ("*.azurecr.io".to_owned(), addresses.acr),
     ]
     .into_iter()
+    .chain(of_clouds)
     .chain(trapped)
     .collect();
     let values = json!({
@@ -64,6 +72,7 @@ pub(super) fn broker(options: &StackOptions, around: &Surroundings<'_>) -> Strin
         "tls": {"existingSecret": TLS_SECRET, "clientCA": {"secret": client_secret}},
         "config": {
             "clusters": clusters,
+            "clouds": options.clouds.iter().map(cloud).collect::<Vec<_>>(),
             "identities": identities,
             "grants": options.grants,
             "limits": options.limits,
@@ -94,6 +103,7 @@ pub(super) fn syncer(options: &StackOptions, broker_address: &str, around: &Surr
             "managedIdentityClientID": defaults.managed_identity_client_id,
             "managedIdentityResourceID": defaults.managed_identity_resource_id,
         },
+        "labelSelector": options.label_selector,
         "workers": options.workers,
         "allowedRegistryDomains": options.registry_domains,
         "log": {"level": options.log_level},
@@ -106,6 +116,14 @@ pub(super) fn syncer(options: &StackOptions, broker_address: &str, around: &Surr
 /// None where it is empty.
 fn client_secret(options: &StackOptions) -> &'static str {
     if options.mutual_tls { CLIENT_SECRET } else { "" }
+}
+
+fn cloud(cloud: &ExtraCloud) -> Value {
+    json!({
+        "name": cloud.name,
+        "authority": format!("https://{}", cloud.authority),
+        "registrySuffixes": [cloud.registry_suffix],
+    })
 }
 
 fn identity(identity: &VmIdentity) -> Value {

@@ -69,7 +69,7 @@ fn workload_identity_binding_gets_secret_link_and_status() -> anyhow::Result<()>
 }
 
 #[test]
-fn workload_identity_two_bindings_on_one_account_cost_one_entra_call() -> anyhow::Result<()> {
+fn b23_workload_identity_two_bindings_on_one_account_cost_one_entra_call() -> anyhow::Result<()> {
     beside_others(async |stack| {
         let team = stack.team("wi-two").await?;
         let application = team.federated_account("web").await?;
@@ -120,7 +120,7 @@ fn workload_identity_two_bindings_on_one_account_cost_one_entra_call() -> anyhow
 }
 
 #[test]
-fn workload_identity_late_role_grant_recovers_by_itself() -> anyhow::Result<()> {
+fn b1a_workload_identity_late_role_grant_recovers_by_itself() -> anyhow::Result<()> {
     beside_others(async |stack| {
         let team = stack.team("wi-late").await?;
         let application = team.application("web").await?;

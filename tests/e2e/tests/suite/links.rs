@@ -6,7 +6,7 @@ use e2e::{binding, wait_for};
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
 
-use crate::shared::{alone, beside_others};
+use crate::shared::beside_others;
 
 const SCOPE: &str = "repository:team/web:pull";
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -87,35 +87,6 @@ fn link_moves_when_the_binding_names_another_account() -> anyhow::Result<()> {
             .await?;
         team.wait_links("green", &["own", "acr-pull-web"]).await?;
         team.wait_links("blue", &["own"]).await?;
-        Ok(())
-    })
-}
-
-#[test]
-fn link_survives_a_syncer_restart_unless_its_binding_went_meanwhile() -> anyhow::Result<()> {
-    alone(async |stack| {
-        let team = stack.team("link-restart").await?;
-        team.federated_account("helper").await?;
-        team.create_account("web", &["own"], &[]).await?;
-        for name in ["gone", "kept"] {
-            team.create(&helped(name, "web", team.registry())).await?;
-            team.ready(name).await?;
-        }
-        let kept = team.secret("kept").await?.version();
-
-        stack.syncer().stop().await;
-        team.delete("gone").await?;
-        assert_eq!(
-            team.links("web").await?,
-            ["own", "acr-pull-gone", "acr-pull-kept"]
-        );
-        stack.syncer().start().await?;
-        team.wait_links("web", &["own", "acr-pull-kept"]).await?;
-        assert_eq!(
-            team.secret("kept").await?.version(),
-            kept,
-            "what is fresh is not written"
-        );
         Ok(())
     })
 }

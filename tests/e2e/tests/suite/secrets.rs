@@ -53,7 +53,7 @@ fn secret_without_an_owner_but_with_our_label_is_adopted_in_place() -> anyhow::R
 }
 
 #[test]
-fn secret_of_somebody_else_stays_untouched_and_costs_no_azure_call() -> anyhow::Result<()> {
+fn b6_secret_of_somebody_else_stays_untouched_and_costs_no_azure_call() -> anyhow::Result<()> {
     beside_others(async |stack| {
         let team = stack.team("link-foreign").await?;
         let application = team.federated_account("web").await?;

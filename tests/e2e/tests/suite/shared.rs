@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use azure_simulator::{Registry, Role, State};
-use e2e::{Stack, StackOptions, TENANT, VmIdentity};
+use azure_simulator::{ArmPolicy, Cloud, Registry, Role, State};
+use e2e::{ExtraCloud, Stack, StackOptions, TENANT, VmIdentity};
 use serde_json::{Value, json};
 use syncer::binding::Defaults;
 use tokio::runtime::Runtime;
@@ -83,6 +83,52 @@ pub(crate) const V1BETA1_DEFAULT: Granted = Granted {
     number: 17,
 };
 
+/// For bindings that change over from [`EITHER_API`]: its namespaces have that grant as well.
+pub(crate) const EITHER_API_NEXT: Granted = Granted {
+    prefix: "either-api-next",
+    registry: "either-api-next.azurecr.io",
+    number: 64,
+};
+/// For a registry that takes no tokens for Azure Resource Manager.
+pub(crate) const NO_ARM: Granted = Granted {
+    prefix: "no-arm",
+    registry: "no-arm.azurecr.io",
+    number: 65,
+};
+/// For an identity whose role on the registry comes late: a test assigns it.
+pub(crate) const LATE_ROLE: Granted = Granted {
+    prefix: "late-role",
+    registry: "late-role.azurecr.io",
+    number: 66,
+};
+/// For a registry whose tokens live for [`SHORT_LIFE_S`].
+pub(crate) const SHORT_LIVED: Granted = Granted {
+    prefix: "short-lived",
+    registry: "short-lived.azurecr.io",
+    number: 67,
+};
+
+/// The same, and a test makes the registry fail.
+pub(crate) const FAILING: Granted = Granted {
+    prefix: "failing",
+    registry: "failing.azurecr.io",
+    number: 68,
+};
+
+/// Seconds. A token is handed out until 60 s before its end: this one is due for renewal after half of its life or a little more.
+pub(crate) const SHORT_LIFE_S: u64 = 64;
+
+/// A binding with this label is left alone by the stack's syncer: the test runs one of its own for it.
+pub(crate) const ELSEWHERE: &str = "e2e.example/elsewhere";
+
+/// A cloud that the broker's configuration adds, and its one tenant.
+pub(crate) const PRIVATE_CLOUD: ExtraCloud = ExtraCloud {
+    name: "private",
+    authority: "login.private.example",
+    registry_suffix: "azurecr.private.example",
+};
+pub(crate) const PRIVATE_TENANT: &str = "66666666-6666-6666-6666-666666666666";
+
 /// Beginning of the names of namespaces whose ServiceAccounts may ask for themselves.
 pub(crate) const WORKLOADS: &str = "itself";
 
@@ -103,13 +149,18 @@ const TRAPPED: [&str; 7] = [
 /// One test of the stack, as long as it runs.
 struct UnderWay;
 
-const ALL: [Granted; 6] = [
+const ALL: [Granted; 11] = [
     BY_CLIENT_ID,
     BY_RESOURCE_ID,
     NARROW,
     REGISTRY_WIDE,
     EITHER_API,
     V1BETA1_DEFAULT,
+    EITHER_API_NEXT,
+    NO_ARM,
+    LATE_ROLE,
+    SHORT_LIVED,
+    FAILING,
 ];
 
 impl UnderWay {
@@ -134,6 +185,24 @@ impl Granted {
     /// The identity.
     pub(crate) fn identity(&self) -> VmIdentity {
         VmIdentity::numbered(self.prefix, self.number)
+    }
+
+    /// The registry, on which the identity may pull.
+    fn simulated(&self) -> Registry {
+        let registry = Registry::new(self.registry, TENANT);
+        let object_id = self.identity().object_id;
+        match self.prefix {
+            prefix if prefix == LATE_ROLE.prefix => registry,
+            prefix if prefix == NO_ARM.prefix => Registry {
+                arm_policy: ArmPolicy::Disabled,
+                ..registry.with_role(&object_id, Role::AcrPull)
+            },
+            prefix if [SHORT_LIVED.prefix, FAILING.prefix].contains(&prefix) => Registry {
+                access_ttl_s: SHORT_LIFE_S,
+                ..registry.with_role(&object_id, Role::AcrPull)
+            },
+            _ => registry.with_role(&object_id, Role::AcrPull),
+        }
     }
 
     fn grant(&self) -> Value {
@@ -201,10 +270,16 @@ fn run(test: impl AsyncFnOnce(&'static RwLock<Stack>) -> anyhow::Result<()>) -> 
 }
 
 fn options() -> StackOptions {
-    let azure = ALL.iter().fold(State::default(), |state, granted| {
-        let registry = Registry::new(granted.registry, TENANT);
-        state.with_registry(registry.with_role(&granted.identity().object_id, Role::AcrPull))
-    });
+    let ExtraCloud {
+        name,
+        authority,
+        registry_suffix,
+    } = PRIVATE_CLOUD;
+    let azure = State::default()
+        .with_cloud(Cloud::named(name, authority, registry_suffix))
+        .with_tenant_in(PRIVATE_TENANT, name);
+    let registries = ALL.iter().map(Granted::simulated);
+    let azure = registries.fold(azure, State::with_registry);
     StackOptions {
         name: "e2e".to_owned(),
         azure,
@@ -213,9 +288,17 @@ fn options() -> StackOptions {
         // The same issuer and another key: two clusters of a fleet.
         more_clusters: vec![NEIGHBOUR.cluster(controlplane::DEFAULT_ISSUER)],
         workloads: vec![format!("{WORKLOADS}-*")],
-        registry_domains: ["azurecr.io", "azurecr.us", "azurecr.cn", "azurecr.airgap.example"]
-            .map(str::to_owned)
-            .into(),
+        registry_domains: [
+            "azurecr.io",
+            "azurecr.us",
+            "azurecr.cn",
+            "azurecr.airgap.example",
+            PRIVATE_CLOUD.registry_suffix,
+        ]
+        .map(str::to_owned)
+        .into(),
+        clouds: vec![PRIVATE_CLOUD],
+        label_selector: format!("!{ELSEWHERE}"),
         v1beta1_defaults: Defaults {
             acr_server: V1BETA1_DEFAULT.registry.to_owned(),
             managed_identity_client_id: String::new(),

@@ -1,13 +1,19 @@
 //! What others do to the Secret of a binding.
 
+use std::time::Duration;
+
 use e2e::PullSecret;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{ACCOUNT, OWN, SCOPE, Side, in_both_apis};
 use crate::shared::EITHER_API;
+
+/// What stood in the way is gone: long before the next attempt would be due.
+const SOON: Duration = Duration::from_secs(5);
 
 /// As a person does it, with `kubectl`.
 async fn edit(secrets: &Api<Secret>, name: &str, change: &Value) -> anyhow::Result<()> {
@@ -99,7 +105,7 @@ fn b14_secret_with_another_payload_or_none_is_repaired() -> anyhow::Result<()> {
             })
             .await?;
 
-        secrets.delete(&name, &kube::api::DeleteParams::default()).await?;
+        secrets.delete(&name, &DeleteParams::default()).await?;
         side.wait_secret("one", "is there again", |secret| {
             secret.object.uid() != repaired.object.uid() && secret.login(EITHER_API.registry).is_ok()
         })
@@ -107,4 +113,73 @@ fn b14_secret_with_another_payload_or_none_is_repaired() -> anyhow::Result<()> {
         side.ready("one").await?;
         Ok(())
     })
+}
+
+#[test]
+fn b6_secret_with_the_label_of_another_binding_gets_its_own_back() -> anyhow::Result<()> {
+    in_both_apis(async |_stack, side| {
+        let (secrets, name) = ready(side).await?;
+        let relabel = json!({"metadata": {"labels": {"acr.microsoft.com/binding": "another"}}});
+        edit(&secrets, &name, &relabel).await?;
+        side.wait_secret("one", "has its label", |secret| {
+            label(secret, "acr.microsoft.com/binding").is_some_and(|value| value == "one")
+        })
+        .await?;
+        side.ready("one").await?;
+        Ok(())
+    })
+}
+
+#[test]
+fn secret_that_is_immutable_is_a_conflict_until_somebody_deletes_it() -> anyhow::Result<()> {
+    in_both_apis(async |_stack, side| {
+        let (secrets, name) = ready(side).await?;
+        edit(&secrets, &name, &json!({"immutable": true})).await?;
+        let other = side.spec(ACCOUNT, "repository:team/other:pull");
+        side.patch("one", &json!({ "spec": other })).await?;
+        side.refused("one", "SecretSynced", "SecretConflict").await?;
+        side.refused("one", "Ready", "SecretConflict").await?;
+        assert!(side.secret("one").await?.login(EITHER_API.registry).is_ok());
+        secrets.delete(&name, &DeleteParams::default()).await?;
+        side.ready("one").await?;
+        Ok(())
+    })
+}
+
+#[test]
+fn secret_of_a_wrong_type_is_a_conflict_until_somebody_deletes_it() -> anyhow::Result<()> {
+    in_both_apis(async |_stack, side| {
+        // With our label it counts as one of ours, and its type cannot be changed.
+        let wrong = json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {
+                "name": side.secret_name("one"),
+                "labels": {"acr.microsoft.com/binding": "one"},
+            },
+            "type": "Opaque",
+            "stringData": {"password": "of somebody"},
+        });
+        let wrong: Secret = serde_json::from_value(wrong)?;
+        let secrets = side.team.api::<Secret>();
+        let wrong = secrets.create(&PostParams::default(), &wrong).await?;
+        side.create("one", &side.spec(ACCOUNT, SCOPE)).await?;
+        side.condition("one", "SecretSynced", "False").await?;
+        let after = secrets.get(&wrong.name_any()).await?;
+        assert_eq!(after.data, wrong.data, "it was overwritten");
+        deleted(side, &secrets).await?;
+        assert!(side.secret("one").await?.login(EITHER_API.registry).is_ok());
+        Ok(())
+    })
+}
+
+/// Deletes the Secret that is in the way, and waits until the binding has its own.
+async fn deleted(side: &Side<'_>, secrets: &Api<Secret>) -> anyhow::Result<()> {
+    let name = side.secret_name("one");
+    secrets.delete(&name, &DeleteParams::default()).await?;
+    let deleted = Instant::now();
+    side.ready("one").await?;
+    let took = deleted.elapsed();
+    assert!(took <= SOON, "it took {took:?}");
+    Ok(())
 }

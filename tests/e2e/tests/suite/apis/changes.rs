@@ -1,0 +1,76 @@
+//! A spec that changes: another token soon, or the old one until there is another.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{ACCOUNT, SCOPE, in_both_apis};
+use crate::shared::{EITHER_API, EITHER_API_NEXT, beside_others};
+use crate::side::in_each_api;
+
+/// The promise: a new token within this.
+const SOON: Duration = Duration::from_secs(5);
+/// Allowed by no grant.
+const DENIED: &str = "repository:other/web:pull";
+
+#[test]
+fn b10_binding_with_another_registry_and_identity_gets_another_token_within_five_seconds()
+-> anyhow::Result<()> {
+    beside_others(async |stack| {
+        in_each_api(stack, &EITHER_API_NEXT, &async |_stack, side| {
+            side.create("one", &side.spec(ACCOUNT, SCOPE)).await?;
+            side.ready("one").await?;
+            let before = side.secret("one").await?;
+            let changed = Instant::now();
+            side.patch(
+                "one",
+                &json!({"spec": side.spec_for(&EITHER_API_NEXT, ACCOUNT, SCOPE)}),
+            )
+            .await?;
+            let after = side
+                .wait_secret("one", "is for the other registry", |secret| {
+                    secret.login(EITHER_API_NEXT.registry).is_ok()
+                })
+                .await?;
+            let took = changed.elapsed();
+            println!("{}: another token {took:?} after the change", side.api.as_str());
+            assert!(took <= SOON, "it took {took:?}");
+            assert!(
+                after.login(EITHER_API.registry).is_err(),
+                "the old one is still there"
+            );
+            assert_eq!(after.version().1, before.version().1, "the Secret was replaced");
+            side.ready("one").await?;
+            Ok(())
+        })
+        .await
+    })
+}
+
+#[test]
+fn binding_whose_change_is_denied_keeps_its_secret_and_is_not_ready() -> anyhow::Result<()> {
+    in_both_apis(async |_stack, side| {
+        side.create("one", &side.spec(ACCOUNT, SCOPE)).await?;
+        side.ready("one").await?;
+        let before = side.secret("one").await?;
+        side.patch("one", &json!({"spec": side.spec(ACCOUNT, DENIED)}))
+            .await?;
+        let status = side.refused("one", "Ready", "PolicyDenied").await?;
+        assert_eq!(status.granted_scope, None);
+        let kept = side.secret("one").await?;
+        assert_eq!(kept.version(), before.version(), "what still works was touched");
+        // An identity that is not the team's is denied as well.
+        let spec = side.spec_for(&EITHER_API_NEXT, ACCOUNT, SCOPE);
+        side.patch("one", &json!({"spec": spec})).await?;
+        side.refused("one", "Ready", "PolicyDenied").await?;
+        assert_eq!(side.secret("one").await?.version(), before.version());
+
+        // What it holds is good for the spec that it had.
+        side.patch("one", &json!({"spec": side.spec(ACCOUNT, SCOPE)}))
+            .await?;
+        side.ready("one").await?;
+        assert_eq!(side.secret("one").await?.docker_config, before.docker_config);
+        Ok(())
+    })
+}
