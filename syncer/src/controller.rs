@@ -1,5 +1,6 @@
-//! The loops: passes over the bindings of each API, and links of ServiceAccounts. All take what the watches wake them
-//! for, one pass at a time per object, as many objects at a time as there are.
+//! The loops: passes over the bindings of each API, links of ServiceAccounts, and bindings that are being deleted and
+//! carry the peer's finalizer. All take what the watches wake them for, one pass at a time per object, as many objects at
+//! a time as there are.
 //!
 //! The number of passes is not bounded here, on purpose: a pass that waits costs a task and no worker (see
 //! [`crate::context::Limits`]), while a bound would let a few hundred bindings of a silent registry use it up.
@@ -23,6 +24,7 @@ use tracing::Instrument as _;
 use crate::{
     binding::{ApiVersion, Binding, BindingRef, PerApi},
     context::Context,
+    finalizer::leaving,
     metrics::PassResult,
     reconcile,
     watches::{Stores, Wakes},
@@ -49,6 +51,7 @@ pub async fn run(context: Arc<Context>, stores: Stores, wakes: Wakes) {
             reconcile_bindings(&context, bindings.of(ApiVersion::V1Beta2).clone(), v1beta2),
             reconcile_bindings(&context, bindings.of(ApiVersion::V1Beta1).clone(), v1beta1),
             settle_links(&context, accounts, wakes.accounts),
+            leaving::run(&context, wakes.leavers),
         );
     }
 }

@@ -3,7 +3,7 @@ use std::collections::HashSet;
 use super::*;
 use crate::{
     binding::Defaults,
-    crd::v1beta1,
+    crd::{AcrPullBindingSpec, v1beta1},
     samples::{
         account, annotated_account, binding, managed_identity_spec, older_binding, older_spec,
         workload_identity_spec,

@@ -97,6 +97,19 @@ fn router_binding_whose_status_changed_wakes_nobody() {
 }
 
 #[test]
+fn router_binding_that_the_peer_takes_back_wakes_itself() {
+    let before = binding("one", workload_identity_spec());
+    let mut after = before.clone();
+    after.metadata.finalizers = Some(vec![finalizer::PEERS.to_owned()]);
+    for (before, after) in [(&before, &after), (&after, &before)] {
+        assert_eq!(
+            woken(router().binding(ApiVersion::V1Beta2, &applied(Some(before.clone()), after))),
+            ["account/old", "binding/one"]
+        );
+    }
+}
+
+#[test]
 fn router_account_that_appears_or_goes_wakes_its_bindings() {
     let web = account("web");
     assert_eq!(
