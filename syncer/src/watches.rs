@@ -14,7 +14,7 @@ mod watch;
 
 use std::{fmt::Debug, sync::Arc};
 
-use futures::{SinkExt as _, Stream, TryStreamExt as _, channel::mpsc};
+use futures::{Stream, TryStreamExt as _, channel::mpsc};
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::{
     Api, Client, Resource, ResourceExt as _,
@@ -37,7 +37,7 @@ use crate::{
     binding::{AccountRef, ApiVersion, Binding, BindingRef, Bindings, Defaults, PerApi},
     context::Context,
     crd,
-    finalizer::leaving::Leaver,
+    finalizer::leaving::{self, Leaver},
     links, pull_secret,
 };
 
@@ -238,20 +238,7 @@ where
         binding.meta_mut().managed_fields = None;
         binding.annotations_mut().remove(LAST_APPLIED);
     });
-    let events = events.and_then(move |event| {
-        let leaver = match &event {
-            Event::Apply(binding) | Event::InitApply(binding) => Leaver::of(api, binding.meta()),
-            Event::Delete(_) | Event::Init | Event::InitDone => None,
-        };
-        let mut leavers = leavers.clone();
-        async move {
-            if let Some(leaver) = leaver {
-                // Nobody takes them when the process ends.
-                let _sent = leavers.send(leaver).await;
-            }
-            Ok(event)
-        }
-    });
+    let events = leaving::noticed(events, api, leavers);
     let mut sieve = Sieve::default();
     absent::as_empty(events, api.as_str()).try_filter_map(move |event| {
         let delivery = sieve.sift(event).map(|delivery| delivery.map(&understand));

@@ -6,11 +6,14 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use futures::{Stream, StreamExt as _, stream::FuturesUnordered};
+use futures::{
+    SinkExt as _, Stream, StreamExt as _, TryStreamExt as _, channel::mpsc, stream::FuturesUnordered,
+};
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
-    Api,
+    Api, Resource,
     api::{ApiResource, DynamicObject, ListParams},
+    runtime::watcher::{self, Event},
 };
 use runtime::error_chain::ErrorChain;
 
@@ -56,6 +59,29 @@ impl Leaver {
     fn uid(&self) -> String {
         self.metadata.uid.clone().unwrap_or_default()
     }
+}
+
+/// The events as they are. Bindings among them that are to be let go are handed to `leavers` first, whether they decode
+/// or not.
+pub fn noticed<K: Resource>(
+    events: impl Stream<Item = watcher::Result<Event<K>>>,
+    api: ApiVersion,
+    leavers: mpsc::Sender<Leaver>,
+) -> impl Stream<Item = watcher::Result<Event<K>>> {
+    events.and_then(move |event| {
+        let leaver = match &event {
+            Event::Apply(binding) | Event::InitApply(binding) => Leaver::of(api, binding.meta()),
+            Event::Delete(_) | Event::Init | Event::InitDone => None,
+        };
+        let mut leavers = leavers.clone();
+        async move {
+            if let Some(leaver) = leaver {
+                // Nobody takes them when the process ends.
+                let _sent = leavers.send(leaver).await;
+            }
+            Ok(event)
+        }
+    })
 }
 
 /// Lets go of every binding that comes, until they end. The ServiceAccounts must be known by then.
@@ -177,8 +203,16 @@ async fn live(context: &Context, leaver: &Leaver) -> Result<Option<Leaver>, Kube
 mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+    use futures::stream;
+    use kube::core::DeserializeGuard;
+    use serde_json::json;
+
     use super::*;
-    use crate::{finalizer::tests::seen, samples::now};
+    use crate::{
+        crd::AcrPullBinding,
+        finalizer::{PEERS, tests::seen},
+        samples::{manifest, now, workload_identity_spec},
+    };
 
     #[test]
     fn leaver_is_being_deleted_and_carries_the_peers_finalizer() {
@@ -193,5 +227,33 @@ mod tests {
         assert_eq!((leaver.namespace.as_str(), leaver.name.as_str()), ("shop", "web"));
         assert_eq!(leaver.uid(), "uid-of-web");
         assert_eq!(leaver.metadata.resource_version.as_deref(), Some("100"));
+    }
+
+    #[tokio::test]
+    async fn leaver_that_does_not_decode_is_noticed_in_a_list_and_in_a_change() {
+        let object = |name: &str, environment: &str| {
+            let mut object = serde_json::to_value(manifest(name, workload_identity_spec())).unwrap();
+            object["metadata"]["finalizers"] = json!([PEERS]);
+            object["metadata"]["deletionTimestamp"] = json!("2026-11-21T12:00:00Z");
+            object["spec"]["acr"]["environment"] = json!(environment);
+            serde_json::from_value::<DeserializeGuard<AcrPullBinding>>(object).unwrap()
+        };
+        let stays = manifest("stays", workload_identity_spec());
+        let events = vec![
+            Ok(Event::Init),
+            Ok(Event::InitApply(object("listed", "MoonCloud"))),
+            Ok(Event::InitDone),
+            Ok(Event::Apply(object("changed", "MoonCloud"))),
+            Ok(Event::Apply(object("decodes", "PublicCloud"))),
+            Ok(Event::Apply(DeserializeGuard(Ok(stays)))),
+            Ok(Event::Delete(object("gone", "PublicCloud"))),
+        ];
+        let (count, (tx, rx)) = (events.len(), mpsc::channel(8));
+        let passed: Vec<_> = noticed(stream::iter(events), ApiVersion::V1Beta2, tx)
+            .collect()
+            .await;
+        assert_eq!(passed.len(), count, "every event goes on");
+        let names: Vec<_> = rx.map(|leaver| leaver.name).collect().await;
+        assert_eq!(names, ["listed", "changed", "decodes"]);
     }
 }

@@ -83,6 +83,13 @@ pub(crate) const V1BETA1_DEFAULT: Granted = Granted {
     number: 17,
 };
 
+/// For what Azure/msi-acrpull left.
+pub(crate) const HANDOVER: Granted = Granted {
+    prefix: "handover",
+    registry: "handover.azurecr.io",
+    number: 30,
+};
+
 /// Beginning of the names of namespaces whose ServiceAccounts may ask for themselves.
 pub(crate) const WORKLOADS: &str = "itself";
 
@@ -103,13 +110,14 @@ const TRAPPED: [&str; 7] = [
 /// One test of the stack, as long as it runs.
 struct UnderWay;
 
-const ALL: [Granted; 6] = [
+const ALL: [Granted; 7] = [
     BY_CLIENT_ID,
     BY_RESOURCE_ID,
     NARROW,
     REGISTRY_WIDE,
     EITHER_API,
     V1BETA1_DEFAULT,
+    HANDOVER,
 ];
 
 impl UnderWay {
