@@ -7,7 +7,7 @@
 
 use std::{convert::Infallible, fmt::Debug, hash::Hash, sync::Arc, time::Duration};
 
-use futures::{Stream, StreamExt as _, channel::mpsc};
+use futures::{Stream, StreamExt as _, channel::mpsc, stream};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{
     ResourceExt as _,
@@ -40,7 +40,9 @@ const LINK_RETRY: Duration = Duration::from_secs(15);
 /// All loops, until shutdown.
 pub async fn run(context: Arc<Context>, stores: Stores, wakes: Wakes) {
     // One waiter for all: a store wakes only the last of several that wait for it.
-    if synced(&context, &stores).await {
+    let mut leavers = wakes.leavers;
+    let (is_synced, early) = leaving::gather(&mut leavers, synced(&context, &stores)).await;
+    if is_synced {
         let Stores {
             bindings,
             accounts,
@@ -51,7 +53,7 @@ pub async fn run(context: Arc<Context>, stores: Stores, wakes: Wakes) {
             reconcile_bindings(&context, bindings.of(ApiVersion::V1Beta2).clone(), v1beta2),
             reconcile_bindings(&context, bindings.of(ApiVersion::V1Beta1).clone(), v1beta1),
             settle_links(&context, accounts, wakes.accounts),
-            leaving::run(&context, wakes.leavers),
+            leaving::run(&context, stream::iter(early).chain(leavers)),
         );
     }
 }

@@ -84,6 +84,22 @@ pub fn noticed<K: Resource>(
     })
 }
 
+/// Takes what comes until `ready` is over: a watch that could not hand over its leavers would never finish its first list,
+/// and everybody waits for that. As many as there are bindings in the stores at most.
+pub async fn gather<T>(
+    leavers: &mut mpsc::Receiver<Leaver>,
+    ready: impl Future<Output = T>,
+) -> (T, Vec<Leaver>) {
+    let mut ready = std::pin::pin!(ready);
+    let mut gathered = Vec::new();
+    loop {
+        tokio::select! {
+            ready = &mut ready => return (ready, gathered),
+            Some(leaver) = leavers.next() => gathered.push(leaver),
+        }
+    }
+}
+
 /// Lets go of every binding that comes, until they end. The ServiceAccounts must be known by then.
 pub async fn run(context: &Context, leavers: impl Stream<Item = Leaver>) {
     let mut leavers = std::pin::pin!(leavers.take_until(context.shutdown.started()).fuse());
@@ -111,6 +127,8 @@ async fn until_gone(context: &Context, mut leaver: Leaver) -> String {
         match let_go(context, &leaver).await {
             Ok(()) => break,
             Err(error) if error.is_not_found() => break,
+            // Somebody changed it at the same time, or it was gone already. The next look says.
+            Err(error) if error.is_conflict() => {}
             Err(error) => {
                 tracing::warn!(
                     acrpull.binding.namespace = leaver.namespace,
@@ -173,6 +191,7 @@ async fn let_go(context: &Context, leaver: &Leaver) -> Result<(), KubeError> {
 async fn may_unlink(context: &Context, leaver: &Leaver, secret_name: &str) -> Result<bool, KubeError> {
     let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &leaver.namespace);
     let call = secrets.get_metadata_opt(secret_name);
+    let _worker = context.limits.first_worker().await;
     match context.calls.call(Verb::Get, "secrets", call).await {
         Ok(None) => Ok(true),
         Ok(Some(secret)) => Ok(pull_secret::belongs_to(
@@ -227,6 +246,23 @@ mod tests {
         assert_eq!((leaver.namespace.as_str(), leaver.name.as_str()), ("shop", "web"));
         assert_eq!(leaver.uid(), "uid-of-web");
         assert_eq!(leaver.metadata.resource_version.as_deref(), Some("100"));
+    }
+
+    #[tokio::test]
+    async fn leavers_of_a_first_list_are_taken_while_it_is_read() {
+        let mut metadata = seen("100", true).metadata;
+        metadata.deletion_timestamp = Some(Time(now()));
+        let (mut tx, mut rx) = mpsc::channel(1);
+        let first_list = async {
+            for _binding in 0..100 {
+                let leaver = Leaver::of(ApiVersion::V1Beta2, &metadata).unwrap();
+                tx.send(leaver).await.unwrap();
+            }
+        };
+        let ((), mut taken) = gather(&mut rx, first_list).await;
+        drop(tx);
+        taken.extend(rx.collect::<Vec<_>>().await);
+        assert_eq!(taken.len(), 100);
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! Azure/msi-acrpull, as the API server sees it: full updates under the field manager `manager`, a finalizer, Secrets
 //! built anew with each write, lists that are sorted.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -153,10 +154,11 @@ impl<'a> Bound<'a> {
         self.link(self.account).await?;
         let mut binding = self.bindings.get(self.name).await?;
         let now = second(Timestamp::now());
-        binding.data["status"] = json!({
+        let status = json!({
             "lastTokenRefreshTime": now,
             "tokenExpirationTime": second(Timestamp::now() + SignedDuration::from_mins(75)),
         });
+        write(&mut binding.data, "", "status", status)?;
         self.bindings
             .replace_status(self.name, &by_the_peer(), &binding)
             .await?;
@@ -168,7 +170,7 @@ impl<'a> Bound<'a> {
         let mut binding = self.bindings.get(self.name).await?;
         binding.finalizers_mut().push(FINALIZER.to_owned());
         if self.api == ApiVersion::V1Beta1 {
-            binding.data["spec"]["managedIdentityResourceID"] = json!("");
+            write(&mut binding.data, "/spec", "managedIdentityResourceID", json!(""))?;
         }
         let claimed = self.bindings.replace(self.name, &by_the_peer(), &binding).await;
         claimed.context("failed to write the finalizer")?;
@@ -223,14 +225,14 @@ impl<'a> Bound<'a> {
         Ok(())
     }
 
-    /// Works as the peer does when it sees a change: one write per look, and a token only if the annotations say that it
-    /// takes one. How often it put the finalizer back, in `claims`; tokens it asks for are a failure.
-    pub(super) async fn watch(&self, claims: &std::sync::atomic::AtomicUsize) -> anyhow::Result<()> {
+    /// Works as the peer does when it sees a change: puts the finalizer back, which `claims` counts, and asks for a token if
+    /// the annotations say so. Nothing that the syncer does may bring it to that.
+    pub(super) async fn watch(&self, claims: &AtomicUsize) -> anyhow::Result<()> {
         loop {
             let binding = self.bindings.get(self.name).await?;
             if binding.finalizers().iter().all(|name| name != FINALIZER) {
                 self.claim().await?;
-                claims.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                claims.fetch_add(1, Ordering::SeqCst);
             }
             anyhow::ensure!(
                 !self.would_mint(&self.secret().await?)?,
@@ -303,6 +305,13 @@ impl<'a> Bound<'a> {
         )
         .await
     }
+}
+
+/// Writes a field of the object at this place.
+fn write(data: &mut Value, place: &str, field: &str, value: Value) -> anyhow::Result<()> {
+    let object = data.pointer_mut(place).and_then(Value::as_object_mut);
+    object.context("it is no object")?.insert(field.to_owned(), value);
+    Ok(())
 }
 
 /// As the program of the peer calls itself.
