@@ -1,5 +1,6 @@
 //! The command line. The only place that reads it; everything else gets typed values.
 
+mod account_ref;
 mod defaults;
 
 use std::{net::SocketAddr, num::NonZeroU16, path::PathBuf};
@@ -7,6 +8,7 @@ use std::{net::SocketAddr, num::NonZeroU16, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 use runtime::{build_info::VERSION, telemetry::TelemetryArgs};
 
+pub use account_ref::ServiceAccountRef;
 pub use defaults::DefaultArgs;
 
 /// Keeps pull Secrets and ServiceAccounts in step with AcrPullBinding objects.
@@ -73,6 +75,10 @@ pub struct RunArgs {
     /// Work only on bindings with these labels, such as team=web,stage!=test.
     #[arg(long, value_name = "SELECTOR")]
     pub label_selector: Option<String>,
+    /// Whether serviceAccountRef names the ServiceAccount whose identity is used, or spec.serviceAccountName does, as with
+    /// Azure/msi-acrpull.
+    #[arg(long, value_name = "READING", value_enum, default_value_t)]
+    pub service_account_ref: ServiceAccountRef,
     /// What bindings of the older API leave out.
     #[command(flatten)]
     pub defaults: DefaultArgs,
@@ -158,6 +164,7 @@ mod tests {
             ["--service-account-token-audience", ""],
             ["--broker-client-cert-file", "/c"],
             ["--broker-client-key-file", "/k"],
+            ["--service-account-ref", "maybe"],
             ["--default-acr-server", "https://example.azurecr.io"],
             ["--default-managed-identity-client-id", "puller"],
             ["--default-managed-identity-resource-id", "/subscriptions/x"],

@@ -4,6 +4,7 @@
 //!
 //! The spec is that of `v1beta2`, because it can say all that `v1beta1` can. Pure.
 
+mod account_ref;
 mod older;
 mod stores;
 
@@ -12,6 +13,7 @@ use std::borrow::Cow;
 use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Resource, runtime::reflector::ObjectRef};
 
+pub use account_ref::AccountRef;
 pub use older::{Defaults, account_of};
 pub use stores::{Bindings, PerApi};
 
@@ -39,6 +41,8 @@ pub struct Binding {
     pub metadata: ObjectMeta,
     /// What it asks for. The defaults of `v1beta1` are filled in.
     pub spec: AcrPullBindingSpec,
+    /// How its `serviceAccountRef` is read.
+    pub account_ref: AccountRef,
     /// What the syncer said last.
     pub status: Option<AcrPullBindingStatus>,
 }
@@ -101,6 +105,7 @@ impl From<crd::AcrPullBinding> for Binding {
             api: ApiVersion::V1Beta2,
             metadata,
             spec,
+            account_ref: AccountRef::default(),
             status,
         }
     }

@@ -1,12 +1,13 @@
-//! The loops: passes over the bindings of each API, and links of ServiceAccounts. All take what the watches wake them
-//! for, one pass at a time per object, as many objects at a time as there are.
+//! The loops: passes over the bindings of each API, links of ServiceAccounts, and bindings that are being deleted and
+//! carry the peer's finalizer. All take what the watches wake them for, one pass at a time per object, as many objects at
+//! a time as there are.
 //!
 //! The number of passes is not bounded here, on purpose: a pass that waits costs a task and no worker (see
 //! [`crate::context::Limits`]), while a bound would let a few hundred bindings of a silent registry use it up.
 
 use std::{convert::Infallible, fmt::Debug, hash::Hash, sync::Arc, time::Duration};
 
-use futures::{Stream, StreamExt as _, channel::mpsc};
+use futures::{Stream, StreamExt as _, channel::mpsc, stream};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{
     ResourceExt as _,
@@ -23,6 +24,7 @@ use tracing::Instrument as _;
 use crate::{
     binding::{ApiVersion, Binding, BindingRef, PerApi},
     context::Context,
+    finalizer::leaving,
     metrics::PassResult,
     reconcile,
     watches::{Stores, Wakes},
@@ -38,7 +40,9 @@ const LINK_RETRY: Duration = Duration::from_secs(15);
 /// All loops, until shutdown.
 pub async fn run(context: Arc<Context>, stores: Stores, wakes: Wakes) {
     // One waiter for all: a store wakes only the last of several that wait for it.
-    if synced(&context, &stores).await {
+    let mut leavers = wakes.leavers;
+    let (is_synced, early) = leaving::gather(&mut leavers, synced(&context, &stores)).await;
+    if is_synced {
         let Stores {
             bindings,
             accounts,
@@ -49,6 +53,7 @@ pub async fn run(context: Arc<Context>, stores: Stores, wakes: Wakes) {
             reconcile_bindings(&context, bindings.of(ApiVersion::V1Beta2).clone(), v1beta2),
             reconcile_bindings(&context, bindings.of(ApiVersion::V1Beta1).clone(), v1beta1),
             settle_links(&context, accounts, wakes.accounts),
+            leaving::run(&context, stream::iter(early).chain(leavers)),
         );
     }
 }

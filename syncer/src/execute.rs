@@ -1,6 +1,6 @@
 //! Writes to Kubernetes: one function per write, each idempotent and safe by itself. Decides nothing.
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, ResourceExt as _,
     api::{ApiResource, DynamicObject, Patch, PatchParams},
@@ -10,10 +10,11 @@ use serde_json::{Value, json};
 use tracing::Instrument as _;
 
 use crate::{
-    binding::Binding,
+    binding::{ApiVersion, Binding},
     context::Context,
     crd::AcrPullBindingStatus,
     credential::Answer,
+    finalizer,
     kube_calls::{KubeError, Verb},
     problem::Problem,
     pull_secret::{self, PullSecret, SecretState},
@@ -122,6 +123,30 @@ where
             format!("cannot {tried}: somebody else took it over"),
         )),
     }
+}
+
+/// Removes the peer's finalizer from a binding with this metadata, and says in which version it is gone. Somebody else's
+/// change of the binding is a conflict.
+///
+/// # Errors
+/// Kubernetes refused or failed.
+pub async fn remove_finalizer(
+    context: &Context,
+    api: ApiVersion,
+    namespace: &str,
+    name: &str,
+    metadata: &ObjectMeta,
+) -> Result<Option<String>, KubeError> {
+    let kind = ApiResource::erase::<Binding>(&api);
+    let bindings: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, &kind);
+    let params = PatchParams {
+        field_manager: Some(pull_secret::FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    let patch = Patch::Merge(finalizer::removal(metadata));
+    let call = bindings.patch_metadata(name, &params, &patch);
+    let after = context.calls.call(Verb::Patch, "acrpullbindings", call).await?;
+    Ok(after.resource_version())
 }
 
 /// Writes the status and says what Kubernetes has kept of it: an older CRD drops what it does not know. The uid keeps it

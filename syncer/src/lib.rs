@@ -15,6 +15,7 @@ pub mod crd;
 pub mod credential;
 pub mod events;
 pub mod execute;
+pub mod finalizer;
 pub mod guard_rails;
 pub mod inputs;
 pub mod kube_calls;
@@ -95,6 +96,7 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
         broker_token_file,
         service_account_token_audience,
         label_selector,
+        service_account_ref,
         defaults,
         workers,
         admin_address,
@@ -158,6 +160,7 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
         writers,
         watches::Scope {
             selector: label_selector.as_deref(),
+            account_ref: service_account_ref.into(),
             defaults: defaults.into(),
         },
     );

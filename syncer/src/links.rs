@@ -56,6 +56,20 @@ pub fn record(account: &ServiceAccount) -> BTreeSet<String> {
         .collect()
 }
 
+/// The ServiceAccount as it would be if this link, which it lists, were one of ours: for a link that the peer made.
+fn claimed(account: &ServiceAccount, secret_name: &str) -> ServiceAccount {
+    let mut names = record(account);
+    if entries(account).any(|entry| entry == secret_name) {
+        names.insert(secret_name.to_owned());
+    }
+    let mut account = account.clone();
+    let names = names.into_iter().collect::<Vec<_>>().join(",");
+    account
+        .annotations_mut()
+        .insert(RECORD_ANNOTATION.to_owned(), names);
+    account
+}
+
 /// The change that is needed, if one is: `wanted` are to be linked, `gone` to be removed if they are recorded.
 pub fn change(account: &ServiceAccount, wanted: &BTreeSet<String>, gone: &BTreeSet<String>) -> Option<Links> {
     let before = Links {

@@ -9,7 +9,10 @@ use std::{
 use k8s_openapi::jiff::Timestamp;
 use proto::Reason;
 
-use crate::{binding::BindingRef, crd::AcrPullBindingStatus, pull_secret::PullSecret, schedule::FailureRun};
+use crate::{
+    binding::BindingRef, crd::AcrPullBindingStatus, finalizer::Handover, pull_secret::PullSecret,
+    schedule::FailureRun,
+};
 
 /// One entry per binding that exists.
 #[derive(Debug, Default)]
@@ -32,6 +35,8 @@ pub struct BindingMemory {
     pub forced_request: Option<String>,
     /// The broker handed out an older credential because Azure did not renew it.
     pub degraded: bool,
+    /// What became of the peer's finalizer, if it was there.
+    pub handover: Option<Handover>,
     /// What the registry granted, as the last answer said.
     pub granted_scope: Option<String>,
     /// The Secret after our last write.
@@ -96,6 +101,7 @@ impl BindingMemory {
             failures: None,
             forced_request: None,
             degraded: false,
+            handover: None,
             granted_scope: None,
             secret: None,
             status: None,

@@ -3,7 +3,10 @@
 //!
 //! The order is the promise: the ServiceAccount is linked before the broker is asked (a kubelet tolerates a missing
 //! Secret and tries again, so a Pod of the first second works as soon as the Secret is there), and a Secret is taken
-//! over before it is written.
+//! over before it is written. What the peer left is ours, link and Secret, before its finalizer goes: it may be deleted
+//! the moment after.
+
+mod handover;
 
 use std::sync::Arc;
 
@@ -13,6 +16,7 @@ use proto::Reason;
 
 use crate::{
     binding::Binding,
+    finalizer::{self, Claim},
     links,
     memory::BindingMemory,
     problem::Problem,
@@ -58,6 +62,8 @@ pub enum Step {
     Link,
     /// Make this binding the owner of a Secret that an earlier one, or the peer, left.
     Adopt(PullSecret),
+    /// Remove the peer's finalizer.
+    Release,
     /// Ask the broker and store what it answers.
     Issue(Box<Issue>),
 }
@@ -115,7 +121,14 @@ pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
     };
     steps.extend(secret.filter(|secret| !secret.adopted).cloned().map(Step::Adopt));
 
-    let wanted = match wanted::read(binding, identity_account.as_deref()) {
+    let claim = finalizer::claim(memory.handover.as_ref(), binding, now);
+    let wanted = wanted::read(binding, identity_account.as_deref());
+    if let Claim::Contested { until } = claim {
+        let inputs = wanted.ok().map(|wanted| wanted.inputs);
+        return handover::contested(link, inputs, secret, until, now);
+    }
+    steps.extend(claim.is_removal_due().then_some(Step::Release));
+    let wanted = match wanted {
         Ok(wanted) => wanted,
         // Only a change of the binding or of a ServiceAccount helps, and both are watched.
         Err(problem) => {
@@ -145,14 +158,18 @@ pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
     let is_fresh = held
         .as_ref()
         .is_some_and(|held| now < held.refresh_at && now < held.expires_at);
-    if is_fresh && !is_requested {
-        let wake_at = held.map(|held| held.refresh_at);
+    let rest_until = match &held {
+        _ if is_requested => None,
+        Some(held) if is_fresh => Some(held.refresh_at),
+        held => handover::may_wait(claim, held.as_ref(), secret, now),
+    };
+    if rest_until.is_some() {
         return Plan {
             steps,
             link,
             inputs,
             problem: None,
-            wake_at,
+            wake_at: rest_until,
         };
     }
     let failures = memory.failures.as_ref().filter(|run| run.inputs == wanted.inputs);

@@ -4,6 +4,7 @@
 //! The syncer sees Secrets as metadata only: everything it must know about one stands in annotations.
 
 mod name;
+mod peers;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,7 @@ use kube::{Resource as _, ResourceExt as _};
 use proto::Fingerprint;
 
 pub use name::{api_of_name, name_for, name_of};
+pub use peers::PeersToken;
 
 use self::name::label_for;
 use crate::{
@@ -48,6 +50,7 @@ const PAYLOAD_KEY: &str = ".dockerconfigjson";
 
 /// A Secret under the name that belongs to a binding.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly every binding has a Secret")]
 pub enum SecretState {
     /// There is none.
     Absent,
@@ -68,6 +71,8 @@ pub struct PullSecret {
     pub adopted: bool,
     /// What our last write says about the payload; none if the payload is not the one that we wrote.
     pub credential: Option<Credential>,
+    /// The token that the peer wrote, if the payload is the peer's.
+    pub peers: Option<PeersToken>,
     /// The value of the refresh request that was last answered.
     pub answered_request: Option<String>,
 }
@@ -117,16 +122,10 @@ pub fn judge(metadata: &ObjectMeta, binding: &Binding) -> SecretState {
         .and_then(|labels| labels.get(BINDING_LABEL));
     let label_fits = label.is_some_and(|value| *value == label_for(&name));
     let owners = metadata.owner_references.as_deref().unwrap_or_default();
-    let is_ours = match owners {
-        [] => label_fits,
-        owners => owners
-            .iter()
-            .all(|owner| api_of(owner) == Some(binding.api) && owner.name == name),
-    };
     let (Some(uid), Some(resource_version)) = (&metadata.uid, &metadata.resource_version) else {
         return SecretState::Foreign;
     };
-    if !is_ours {
+    if !belongs_to(metadata, binding.api, &name) {
         return SecretState::Foreign;
     }
     let this_owner = matches!(owners, [owner]
@@ -137,21 +136,36 @@ pub fn judge(metadata: &ObjectMeta, binding: &Binding) -> SecretState {
         resource_version: resource_version.clone(),
         adopted: this_owner && label_fits,
         credential: annotations
-            .filter(|_annotations| payload_is_ours(metadata))
+            .filter(|_annotations| payload_is(metadata, is_our_apply))
             .and_then(read_credential),
+        peers: peers::read(metadata, binding),
         answered_request: annotations
             .and_then(|annotations| annotations.get(REFRESH_REQUESTED))
             .cloned(),
     })
 }
 
-/// Whether the payload is still the one that we applied: a write of somebody else takes the field from its owner.
-fn payload_is_ours(metadata: &ObjectMeta) -> bool {
+/// Whether the only owners are bindings of this API and name, or there is none and the label is that of the name.
+pub fn belongs_to(metadata: &ObjectMeta, api: ApiVersion, name: &str) -> bool {
+    match metadata.owner_references.as_deref().unwrap_or_default() {
+        [] => {
+            let labels = metadata.labels.as_ref();
+            labels.and_then(|labels| labels.get(BINDING_LABEL)) == Some(&label_for(name))
+        }
+        owners => owners
+            .iter()
+            .all(|owner| api_of(owner) == Some(api) && owner.name == name),
+    }
+}
+
+/// Whether the payload is still the one that was written like this: a write of somebody else takes the field from its
+/// owner.
+fn payload_is(metadata: &ObjectMeta, written: fn(&ManagedFieldsEntry) -> bool) -> bool {
     metadata
         .managed_fields
         .iter()
         .flatten()
-        .filter(|entry| is_our_apply(entry))
+        .filter(|entry| written(entry))
         .any(|entry| {
             let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
             let data = fields.and_then(|fields| fields.get("f:data"));
@@ -162,7 +176,7 @@ fn payload_is_ours(metadata: &ObjectMeta) -> bool {
 /// Drops from watched metadata what is never read, most of its size.
 pub fn slim(metadata: &mut ObjectMeta) {
     if let Some(entries) = &mut metadata.managed_fields {
-        entries.retain(is_our_apply);
+        entries.retain(|entry| is_our_apply(entry) || peers::is_update(entry));
     }
 }
 

@@ -4,6 +4,7 @@
 //! A pass holds a worker only while it does Kubernetes work and never while it waits for the broker or for its turn at
 //! a ServiceAccount, see [`crate::context::Limits`].
 
+mod release;
 mod report;
 mod steps;
 
@@ -12,6 +13,7 @@ use std::{sync::Arc, time::Duration};
 use kube::runtime::controller::Action;
 use runtime::error_chain::ErrorChain;
 
+use self::release::Release;
 use crate::{
     binding::Binding,
     context::Context,
@@ -36,11 +38,14 @@ struct Pass<'a> {
     link_problem: Option<Problem>,
     /// Why the Secret could not be taken over.
     adopt_problem: Option<Problem>,
+    /// What became of the peer's finalizer.
+    release: Release,
 }
 
 /// Works on `binding` and says when to look again.
 pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Action {
-    // A binding that is being deleted is done for: its Secret goes by owner reference, its link by the keeper.
+    // A binding that is being deleted is done for: its Secret goes by owner reference, its link by the keeper, and the
+    // peer's finalizer, if it has that, by `finalizer::leaving`.
     if binding.metadata.deletion_timestamp.is_some() {
         return Action::await_change();
     }
@@ -61,12 +66,16 @@ pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Action {
         snapshot,
         link_problem: None,
         adopt_problem: None,
+        release: Release::default(),
     };
     drop(worker);
     for step in first.steps {
         match step {
             Step::Link => pass.link().await,
             Step::Adopt(secret) => pass.adopt(&secret).await,
+            // What is not wholly ours yet stays the peer's.
+            Step::Release if pass.link_problem.is_some() || pass.adopt_problem.is_some() => {}
+            Step::Release => pass.release().await,
             // What could not be taken over must not be written.
             Step::Issue(_issue) if pass.adopt_problem.is_some() => {}
             Step::Issue(issue) => match pass.ask(&issue).await {

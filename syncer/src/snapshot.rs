@@ -11,6 +11,7 @@ use crate::{
     binding::Binding,
     context::Context,
     crd::AcrPullBindingStatus,
+    finalizer,
     kube_calls::{KubeError, Verb},
     links,
     memory::{BindingMemory, Echo},
@@ -24,14 +25,14 @@ use crate::{
 /// The live read failed.
 pub async fn load(context: &Context, binding: Arc<Binding>) -> Result<Snapshot, KubeError> {
     let key = binding.key();
-    let mut memory = context
-        .memory
-        .of(&key, &binding.uid().unwrap_or_default(), context.now());
+    let now = context.now();
+    let mut memory = context.memory.of(&key, &binding.uid().unwrap_or_default(), now);
+    memory.handover = finalizer::observe(memory.handover, &binding, now, rand::random());
     let namespace = binding.namespace().unwrap_or_default();
     let account = |name: &str| context.links.account(&links::account_ref(&namespace, name));
     Ok(Snapshot {
         target_account: account(&binding.spec.service_account_name),
-        identity_account: binding.spec.identity_account().and_then(account),
+        identity_account: binding.identity_account().and_then(account),
         secret: secret(context, &binding, &namespace, &mut memory).await?,
         memory,
         binding,

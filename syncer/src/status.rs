@@ -20,7 +20,7 @@ use crate::{
     crd::{AcrPullBindingStatus, LastFailure},
     plan::Link,
     problem::Problem,
-    pull_secret::Credential,
+    pull_secret::{Credential, PeersToken},
     schedule,
 };
 
@@ -46,6 +46,8 @@ pub struct Observation<'a> {
     pub inputs: Option<&'a str>,
     /// The credential in the Secret, if there is one.
     pub credential: Option<&'a Credential>,
+    /// The token in the Secret, if it is one that the peer wrote for this spec.
+    pub peers: Option<&'a PeersToken>,
     /// What stands in the way.
     pub problem: Option<&'a Problem>,
     /// Failed attempts in a row.
@@ -69,9 +71,15 @@ impl Observation<'_> {
             .filter(|held| self.inputs == Some(held.inputs.as_str()))
     }
 
-    /// The credential works.
+    /// When the token in the Secret expires, if it was issued for what is wanted now, as far as anybody knows.
+    fn fits_until(&self) -> Option<Timestamp> {
+        let ours = self.fitting().map(|held| held.expires_at);
+        ours.or_else(|| self.peers.map(|token| token.expires_at))
+    }
+
+    /// The token works.
     fn is_valid(&self) -> bool {
-        self.fitting().is_some_and(|held| held.expires_at > self.now)
+        self.fits_until().is_some_and(|at| at > self.now)
     }
 }
 
@@ -89,9 +97,11 @@ pub fn next(before: &AcrPullBindingStatus, seen: &Observation<'_>) -> AcrPullBin
         None => None,
     };
     let shortfall = shortfall::shortfall(seen.asked_scope, granted_scope.as_deref());
+    let ours = seen.credential.map(|held| (held.refreshed_at, held.expires_at));
+    let token = ours.or_else(|| seen.peers.map(|token| (token.refreshed_at, token.expires_at)));
     AcrPullBindingStatus {
-        last_token_refresh_time: seen.credential.map(|held| time(held.refreshed_at)),
-        token_expiration_time: seen.credential.map(|held| time(held.expires_at)),
+        last_token_refresh_time: token.map(|(refreshed_at, _expires_at)| time(refreshed_at)),
+        token_expiration_time: token.map(|(_refreshed_at, expires_at)| time(expires_at)),
         error: seen.problem.map(|problem| problem.message.clone()),
         conditions: conditions::next(&before.conditions, seen, shortfall.as_deref(), &time(seen.now)),
         observed_generation: seen.generation,

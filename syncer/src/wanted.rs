@@ -13,7 +13,7 @@ use proto::{
 
 use crate::{
     binding::{ApiVersion, Binding},
-    crd::{AcrPullBindingSpec, ManagedIdentityAuth, WorkloadIdentityAuth},
+    crd::{ManagedIdentityAuth, WorkloadIdentityAuth},
     inputs::{self, ResolvedIdentity},
     problem::Problem,
 };
@@ -67,16 +67,6 @@ pub enum Identity {
     },
 }
 
-impl AcrPullBindingSpec {
-    /// The ServiceAccount that says which identity to use and whose token proves it, if there is one.
-    pub fn identity_account(&self) -> Option<&str> {
-        self.auth
-            .workload_identity
-            .as_ref()
-            .map(|identity| identity.service_account_ref.as_str())
-    }
-}
-
 impl ApiVersion {
     fn fields(self) -> Fields {
         match self {
@@ -96,7 +86,7 @@ impl ApiVersion {
     }
 }
 
-/// Reads the spec. `account` is the ServiceAccount that [`AcrPullBindingSpec::identity_account`] names, if it exists.
+/// Reads the spec. `account` is the ServiceAccount that [`Binding::identity_account`] names, if it exists.
 ///
 /// # Errors
 /// The reason is `InvalidSpec`, `ServiceAccountNotFound` or `IdentityAnnotationMissing`.
@@ -128,7 +118,7 @@ pub fn read(binding: &Binding, account: Option<&ServiceAccount>) -> Result<Wante
     };
     let identity = match (&spec.auth.managed_identity, &spec.auth.workload_identity) {
         (Some(identity), None) => broker_owned(api, identity)?,
-        (None, Some(identity)) => federated(identity, account)?,
+        (None, Some(identity)) => federated(binding, identity, account)?,
         (None, None) | (Some(_), Some(_)) => {
             let rule = "spec.auth must have exactly one of managedIdentity and workloadIdentity";
             return Err(Problem::new(Reason::InvalidSpec, rule));
@@ -164,12 +154,19 @@ fn broker_owned(api: ApiVersion, identity: &ManagedIdentityAuth) -> Result<Ident
     }
 }
 
-fn federated(identity: &WorkloadIdentityAuth, account: Option<&ServiceAccount>) -> Result<Identity, Problem> {
-    let service_account = identity.service_account_ref.clone();
+fn federated(
+    binding: &Binding,
+    identity: &WorkloadIdentityAuth,
+    account: Option<&ServiceAccount>,
+) -> Result<Identity, Problem> {
+    let service_account = binding.identity_account().unwrap_or_default().to_owned();
     let Some(account) = account else {
         return Err(Problem::new(
             Reason::ServiceAccountNotFound,
-            format!("ServiceAccount {service_account} of spec.auth.workloadIdentity does not exist"),
+            format!(
+                "ServiceAccount {service_account} of {} does not exist",
+                binding.account_ref.field()
+            ),
         ));
     };
     let annotation = |key: &str| {

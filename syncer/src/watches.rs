@@ -34,9 +34,11 @@ use self::{
     watch::Watch,
 };
 use crate::{
-    binding::{ApiVersion, Binding, BindingRef, Bindings, Defaults, PerApi},
+    binding::{AccountRef, ApiVersion, Binding, BindingRef, Bindings, Defaults, PerApi},
     context::Context,
-    crd, links, pull_secret,
+    crd,
+    finalizer::leaving::{self, Leaver},
+    links, pull_secret,
 };
 
 /// Objects per page of a list, as `kubectl` has it: bounds what one answer holds in memory.
@@ -69,6 +71,8 @@ pub struct Wakes {
     pub bindings: PerApi<mpsc::Receiver<BindingRef>>,
     /// ServiceAccounts, for their links.
     pub accounts: mpsc::Receiver<ObjectRef<ServiceAccount>>,
+    /// Bindings of both APIs, also those that do not decode, that go and carry the peer's finalizer.
+    pub leavers: mpsc::Receiver<Leaver>,
 }
 
 /// Where the router's answers go.
@@ -101,6 +105,8 @@ pub fn stores() -> (Stores, Writers) {
 pub struct Scope<'a> {
     /// Only those with these labels.
     pub selector: Option<&'a str>,
+    /// How `serviceAccountRef` is read.
+    pub account_ref: AccountRef,
     /// What bindings of `v1beta1` leave out.
     pub defaults: Defaults,
 }
@@ -119,12 +125,17 @@ pub fn spawn(
         accounts,
         secrets,
     } = writers;
-    let Scope { selector, defaults } = scope;
+    let Scope {
+        selector,
+        account_ref,
+        defaults,
+    } = scope;
     let client = || context.client.clone();
     let shutdown = || context.shutdown.clone();
     let (current_tx, current_rx) = mpsc::channel(WAKES);
     let (older_tx, older_rx) = mpsc::channel(WAKES);
     let (accounts_tx, accounts_rx) = mpsc::channel(WAKES);
+    let (leavers_tx, leavers_rx) = mpsc::channel(WAKES);
     let queues = Queues {
         bindings: PerApi {
             v1beta2: current_tx,
@@ -152,13 +163,26 @@ pub fn spawn(
         shutdown: shutdown(),
     };
     let watch = binding_watch(ApiVersion::V1Beta2, "watch of v1beta2 bindings", bindings.v1beta2);
-    let deliveries =
-        read::<crd::AcrPullBinding>(ApiVersion::V1Beta2, client(), selected.clone(), Binding::from);
+    let leavers = leavers_tx.clone();
+    let deliveries = read(
+        ApiVersion::V1Beta2,
+        client(),
+        selected.clone(),
+        leavers,
+        move |binding: crd::AcrPullBinding| Binding {
+            account_ref,
+            ..Binding::from(binding)
+        },
+    );
     tasks.spawn("watch v1beta2 bindings", watch.run(deliveries));
     let watch = binding_watch(ApiVersion::V1Beta1, "watch of v1beta1 bindings", bindings.v1beta1);
-    let deliveries = read(ApiVersion::V1Beta1, client(), selected, move |binding| {
-        defaults.complete(binding)
-    });
+    let deliveries = read(
+        ApiVersion::V1Beta1,
+        client(),
+        selected,
+        leavers_tx,
+        move |binding| defaults.complete(binding),
+    );
     tasks.spawn("watch v1beta1 bindings", watch.run(deliveries));
 
     let watch = Watch {
@@ -194,14 +218,17 @@ pub fn spawn(
             v1beta1: older_rx,
         },
         accounts: accounts_rx,
+        leavers: leavers_rx,
     }
 }
 
-/// The bindings of one API, as `understand` reads them.
+/// The bindings of one API, as `understand` reads them. Those that go and carry the peer's finalizer are handed to
+/// `leavers` before they are read.
 fn read<K>(
     api: ApiVersion,
     client: Client,
     config: watcher::Config,
+    leavers: mpsc::Sender<Leaver>,
     understand: impl Fn(K) -> Binding + Send + 'static,
 ) -> impl Stream<Item = watcher::Result<Delivery<Binding>>> + Send
 where
@@ -211,6 +238,7 @@ where
         binding.meta_mut().managed_fields = None;
         binding.annotations_mut().remove(LAST_APPLIED);
     });
+    let events = leaving::noticed(events, api, leavers);
     let mut sieve = Sieve::default();
     absent::as_empty(events, api.as_str()).try_filter_map(move |event| {
         let delivery = sieve.sift(event).map(|delivery| delivery.map(&understand));

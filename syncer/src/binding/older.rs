@@ -1,6 +1,6 @@
 //! Reads a binding of `v1beta1`, as the peer reads it: what it leaves out, or leaves empty, has a default.
 
-use super::{ApiVersion, Binding};
+use super::{AccountRef, ApiVersion, Binding};
 use crate::crd::{
     AcrConfiguration, AcrPullBindingSpec, AuthenticationMethod, AzureEnvironment, ManagedIdentityAuth,
     v1beta1,
@@ -32,6 +32,7 @@ impl Defaults {
             api: ApiVersion::V1Beta1,
             metadata,
             spec: self.spec(spec),
+            account_ref: AccountRef::default(),
             status,
         }
     }

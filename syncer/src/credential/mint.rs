@@ -50,7 +50,10 @@ pub(super) async fn mint(
         if error.is_not_found() {
             Problem::new(
                 Reason::ServiceAccountNotFound,
-                format!("ServiceAccount {service_account} of spec.auth.workloadIdentity does not exist"),
+                format!(
+                    "ServiceAccount {service_account} of {} does not exist",
+                    binding.account_ref.field()
+                ),
             )
         } else {
             error.into_problem(&format!("request a token of ServiceAccount {service_account}"))

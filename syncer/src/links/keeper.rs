@@ -13,7 +13,7 @@ use kube::{
     runtime::reflector::{ObjectRef, Store},
 };
 
-use super::{change, record, standing};
+use super::{change, claimed, entries, record, standing};
 use crate::{
     binding::Bindings,
     context::Context,
@@ -87,13 +87,52 @@ impl LinkKeeper {
         account: &ObjectRef<ServiceAccount>,
         secret_name: Option<&str>,
     ) -> Result<Linked, KubeError> {
+        self.take_turn(context, account, secret_name, None).await
+    }
+
+    /// The same, and with it removes the link to this Secret, whoever made it: unless a binding stands behind it, it is a
+    /// link of the peer's whose binding is being deleted.
+    ///
+    /// # Errors
+    /// As [`Self::settle`].
+    ///
+    /// # Cancel safety
+    /// As [`Self::settle`].
+    pub async fn unlink(
+        &self,
+        context: &Context,
+        account: &ObjectRef<ServiceAccount>,
+        left: &str,
+    ) -> Result<Linked, KubeError> {
+        self.take_turn(context, account, None, Some(left)).await
+    }
+
+    /// The ServiceAccounts of a namespace that list this Secret.
+    pub fn listing(&self, namespace: &str, secret_name: &str) -> Vec<ObjectRef<ServiceAccount>> {
+        let accounts = self.accounts.state_filter(|account| {
+            account.metadata.namespace.as_deref() == Some(namespace)
+                && entries(account).any(|entry| entry == secret_name)
+        });
+        accounts
+            .iter()
+            .map(|account| ObjectRef::from_obj(account.as_ref()))
+            .collect()
+    }
+
+    async fn take_turn(
+        &self,
+        context: &Context,
+        account: &ObjectRef<ServiceAccount>,
+        secret_name: Option<&str>,
+        left: Option<&str>,
+    ) -> Result<Linked, KubeError> {
         let turn = {
             let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(turns.entry(account.clone()).or_default())
         };
         let result = {
             let _mine = turn.lock().await;
-            self.settle_in_turn(context, account, secret_name).await
+            self.settle_in_turn(context, account, secret_name, left).await
         };
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         // Two owners are the map and this pass: nobody waits for the turn.
@@ -108,6 +147,7 @@ impl LinkKeeper {
         context: &Context,
         account: &ObjectRef<ServiceAccount>,
         secret_name: Option<&str>,
+        left: Option<&str>,
     ) -> Result<Linked, KubeError> {
         let Some(mut current) = self.account(account) else {
             return Ok(Linked::NoAccount);
@@ -121,6 +161,9 @@ impl LinkKeeper {
         let mut conflict = None;
         for _attempt in 0..MAX_CONFLICTS {
             let (wanted, known) = self.wanted(account);
+            if let Some(left) = left {
+                current = Arc::new(claimed(&current, left));
+            }
             let suspects: BTreeSet<_> = record(&current).difference(&known).cloned().collect();
             let gone = if suspects.is_empty() {
                 suspects

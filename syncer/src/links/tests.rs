@@ -175,3 +175,23 @@ fn slim_account_keeps_what_decisions_need() {
     assert_eq!(account.annotations().len(), 2);
     assert_eq!(account.resource_version().as_deref(), Some("200"));
 }
+
+#[test]
+fn b12_link_of_the_peer_goes_like_one_of_ours_and_others_stay() {
+    let account = with(&["own", "acr-pull-a", "acr-pull-b"], &["acr-pull-b"]);
+    assert_eq!(
+        changed(&account, &[], &["acr-pull-a"]),
+        None,
+        "no record, no removal"
+    );
+    let claimed = claimed(&account, "acr-pull-a");
+    assert_eq!(
+        changed(&claimed, &[], &["acr-pull-a"]),
+        Some(lists(&["own", "acr-pull-b"], &["acr-pull-b"]))
+    );
+    assert_eq!(
+        super::claimed(&account, "acr-pull-c"),
+        account,
+        "what is not listed is not claimed"
+    );
+}

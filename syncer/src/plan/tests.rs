@@ -13,6 +13,7 @@ use crate::{
 };
 
 mod done;
+mod handover;
 
 /// A binding for which everything is as it should be, in the middle of its credential's life.
 fn settled() -> Snapshot {
@@ -35,6 +36,7 @@ fn settled_with(binding: Binding) -> Snapshot {
             uid: "uid-of-secret".to_owned(),
             resource_version: "7".to_owned(),
             adopted: true,
+            peers: None,
             credential: Some(Credential {
                 inputs,
                 fingerprint: Fingerprint::of(b"payload"),

@@ -44,6 +44,7 @@ fn secret_that_we_wrote_reads_back() {
                 resource_version: "7".to_owned(),
                 adopted: true,
                 credential: Some(credential()),
+                peers: None,
                 answered_request: Some("once".to_owned()),
             })
         );

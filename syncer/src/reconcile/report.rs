@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use runtime::{error_chain::ErrorChain, telemetry::propagation};
 
-use super::{Pass, RETRY};
+use super::{Pass, RETRY, release::Release};
 use crate::{
     execute,
     memory::Echo,
@@ -34,7 +34,10 @@ impl Pass<'_> {
         tracing::Span::current().record("acrpull.outcome", outcome);
         self.context.metrics.reconciled(result);
 
-        let is_behind = status_failed || self.link_problem.is_some() || self.adopt_problem.is_some();
+        let is_behind = status_failed
+            || self.link_problem.is_some()
+            || self.adopt_problem.is_some()
+            || matches!(self.release, Release::Again);
         let soon = is_behind.then(|| RETRY.mul_f64(1.0 + rand::random::<f64>()));
         let left = rest
             .steps
@@ -72,6 +75,7 @@ impl Pass<'_> {
                 account_name: &binding.spec.service_account_name,
                 inputs: rest.inputs.as_deref(),
                 credential: self.secret().and_then(|secret| secret.credential.as_ref()),
+                peers: self.secret().and_then(|secret| secret.peers.as_ref()),
                 problem: problem.as_ref(),
                 attempts: memory.failures.as_ref().map_or(0, |run| run.attempts),
                 degraded: memory.degraded,
@@ -108,11 +112,12 @@ impl Pass<'_> {
                 }
                 let memory = &mut self.snapshot.memory;
                 memory.status_not_kept = (!is_kept).then(|| after.clone());
-                memory.status = Some(Echo::after(
-                    memory.status.as_ref(),
-                    binding.resource_version(),
-                    after,
-                ));
+                let released = match &self.release {
+                    Release::Done(version) => Some(version.clone()),
+                    Release::Nothing | Release::Again => None,
+                };
+                let over = binding.resource_version().into_iter().chain(released);
+                memory.status = Some(Echo::after(memory.status.as_ref(), over, after));
                 memory.status_written_at = Some(now);
                 self.context.events.announce(&binding, notices);
                 false

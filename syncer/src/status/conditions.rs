@@ -128,7 +128,7 @@ fn credential_issued(seen: &Observation<'_>, shortfall: Option<&str>) -> Verdict
     }
     match seen.problem {
         Some(problem) => Verdict::no(problem.reason.as_str(), problem.message.clone()),
-        None if seen.fitting().is_some() => Verdict::no(
+        None if seen.fits_until().is_some() => Verdict::no(
             Reason::CredentialExpired.as_str(),
             Reason::CredentialExpired.title(),
         ),
@@ -141,7 +141,7 @@ fn secret_synced(seen: &Observation<'_>) -> Verdict {
         Some(problem) if matches!(problem.reason, Reason::SecretConflict | Reason::KubernetesDenied) => {
             Verdict::no(problem.reason.as_str(), problem.message.clone())
         }
-        Some(_) | None if seen.fitting().is_some() => {
+        Some(_) | None if seen.fits_until().is_some() => {
             Verdict::yes("Applied", format!("Secret {} is up to date", seen.secret_name))
         }
         Some(_) | None => Verdict::pending(),
@@ -173,7 +173,14 @@ fn service_account_linked(seen: &Observation<'_>) -> Verdict {
 
 fn refresh_degraded(seen: &Observation<'_>) -> Verdict {
     match seen.problem {
-        Some(problem) if seen.is_valid() => Verdict::yes("RefreshFailing", problem.message.clone()),
+        Some(problem) if seen.is_valid() => {
+            let reason = if problem.reason == Reason::DuplicateController {
+                problem.reason.as_str()
+            } else {
+                "RefreshFailing"
+            };
+            Verdict::yes(reason, problem.message.clone())
+        }
         None if seen.degraded && seen.is_valid() => Verdict::yes(
             "RefreshFailing",
             "Azure did not renew the token although it was due; it is still valid",

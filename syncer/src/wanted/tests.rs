@@ -2,8 +2,8 @@ use std::collections::HashSet;
 
 use super::*;
 use crate::{
-    binding::Defaults,
-    crd::v1beta1,
+    binding::{AccountRef, Defaults},
+    crd::{AcrPullBindingSpec, v1beta1},
     samples::{
         account, annotated_account, binding, managed_identity_spec, older_binding, older_spec,
         workload_identity_spec,
@@ -234,4 +234,27 @@ fn b10_wanted_change_of_any_older_field_changes_the_inputs() {
     ];
     let hashes = edits.map(|edit| read_older(edit).unwrap().inputs);
     assert_eq!(hashes.iter().collect::<HashSet<_>>().len(), hashes.len());
+}
+
+#[test]
+fn b9_wanted_identity_is_that_of_the_ref_or_as_the_peer_reads_it() {
+    for (account_ref, account) in [(AccountRef::Use, "puller"), (AccountRef::Ignore, "web")] {
+        let mut binding = binding("web", workload_identity_spec());
+        binding.account_ref = account_ref;
+        assert_eq!(binding.identity_account(), Some(account));
+        let wanted = read(&binding, Some(&annotated_account(account))).unwrap();
+        assert!(
+            matches!(&wanted.identity, Identity::Federated { service_account, .. } if service_account == account),
+            "{:?}",
+            wanted.identity
+        );
+        let missing = read(&binding, None).unwrap_err();
+        assert_eq!(
+            missing.message,
+            format!(
+                "ServiceAccount {account} of {} does not exist",
+                account_ref.field()
+            )
+        );
+    }
 }

@@ -17,7 +17,7 @@ use kube::{
 
 use crate::{
     binding::{ApiVersion, Binding, BindingRef, Bindings},
-    links,
+    finalizer, links,
     memory::Memory,
     pull_secret::{self, REFRESH_REQUESTED},
     wanted::{CLIENT_ID_ANNOTATION, TENANT_ID_ANNOTATION},
@@ -105,7 +105,7 @@ impl Router {
         let name = metadata.name.as_deref().unwrap_or_default();
         let concerned = self.bindings.filter(|binding| {
             binding.metadata.namespace == metadata.namespace
-                && (identity_changed && binding.spec.identity_account() == Some(name)
+                && (identity_changed && binding.identity_account() == Some(name)
                     || binding.spec.service_account_name == name
                         && (appeared_or_gone || lost.contains(&pull_secret::name_of(binding))))
         });
@@ -168,8 +168,9 @@ impl Router {
     }
 }
 
-/// What a pass depends on: the object itself, its spec, a request to refresh, its end.
-fn relevant(binding: &Binding) -> (Option<&String>, Option<i64>, Option<&String>, bool) {
+/// What a pass depends on: the object itself, its spec, a request to refresh, its end, and the peer's finalizer, which
+/// says who works on it.
+fn relevant(binding: &Binding) -> (Option<&String>, Option<i64>, Option<&String>, bool, bool) {
     let metadata = &binding.metadata;
     let request = binding.annotations().get(REFRESH_REQUESTED);
     (
@@ -177,6 +178,7 @@ fn relevant(binding: &Binding) -> (Option<&String>, Option<i64>, Option<&String>
         metadata.generation,
         request,
         metadata.deletion_timestamp.is_some(),
+        finalizer::is_on(metadata),
     )
 }
 

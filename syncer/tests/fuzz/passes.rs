@@ -22,7 +22,7 @@ use crate::objects::{account, binding, now, secret};
 fn issue(plan: &Plan) -> Option<&Issue> {
     plan.steps.iter().find_map(|step| match step {
         Step::Issue(issue) => Some(issue.as_ref()),
-        Step::Link | Step::Adopt(_) => None,
+        Step::Link | Step::Adopt(_) | Step::Release => None,
     })
 }
 
@@ -56,9 +56,9 @@ fn fuzz_pass_over_any_objects_keeps_the_rules() {
                 "a foreign Secret is not touched, nor is anything asked for it"
             );
         }
-        let credential = match &snapshot.secret {
-            SecretState::Ours(secret) => secret.credential.as_ref(),
-            SecretState::Absent | SecretState::Foreign => None,
+        let (credential, peers) = match &snapshot.secret {
+            SecretState::Ours(secret) => (secret.credential.as_ref(), secret.peers.as_ref()),
+            SecretState::Absent | SecretState::Foreign => (None, None),
         };
         if let Some(issue) = issue(&first) {
             // What goes to the broker parses there too.
@@ -82,6 +82,7 @@ fn fuzz_pass_over_any_objects_keeps_the_rules() {
             account_name: &binding.spec.service_account_name,
             inputs: first.inputs.as_deref(),
             credential,
+            peers,
             problem: first.problem.as_ref(),
             attempts: 0,
             degraded: false,

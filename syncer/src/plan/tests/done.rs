@@ -9,10 +9,12 @@ proptest! {
     #[test]
     fn plan_is_done_after_its_steps(
         linked: bool, adopted: bool, held: bool, due in -40_i64..40, failed: bool, requested: bool, foreign: bool,
-        api in prop::sample::select(&ApiVersion::ALL[..])
+        peers: bool, api in prop::sample::select(&ApiVersion::ALL[..])
     ) {
         let settled = || settled_with(binding_of(api, "web"));
+        let finalizers = peers.then(|| vec![finalizer::PEERS.to_owned()]);
         let mut snapshot = settled();
+        Arc::make_mut(&mut snapshot.binding).metadata.finalizers = finalizers;
         if !linked {
             snapshot.target_account = Some(Arc::new(account("web")));
         }
@@ -33,6 +35,10 @@ proptest! {
             match step {
                 Step::Link => snapshot.target_account = settled().target_account,
                 Step::Adopt(_) => secret(&mut snapshot).adopted = true,
+                Step::Release => {
+                    let over = snapshot.binding.resource_version().unwrap();
+                    snapshot.memory.handover = Some(finalizer::after_removal(None, over, now(), 0.0));
+                }
                 Step::Issue(issue) => {
                     secret(&mut snapshot).credential = Some(Credential {
                         inputs: issue.wanted.inputs.clone(),

@@ -5,6 +5,7 @@ use kube::{
 
 use super::*;
 use crate::{
+    binding::AccountRef,
     links::tests::link,
     samples::{account, annotated_account, binding, key, older_binding, older_spec, workload_identity_spec},
 };
@@ -97,6 +98,19 @@ fn router_binding_whose_status_changed_wakes_nobody() {
 }
 
 #[test]
+fn router_binding_that_the_peer_takes_back_wakes_itself() {
+    let before = binding("one", workload_identity_spec());
+    let mut after = before.clone();
+    after.metadata.finalizers = Some(vec![finalizer::PEERS.to_owned()]);
+    for (before, after) in [(&before, &after), (&after, &before)] {
+        assert_eq!(
+            woken(router().binding(ApiVersion::V1Beta2, &applied(Some(before.clone()), after))),
+            ["account/old", "binding/one"]
+        );
+    }
+}
+
+#[test]
 fn router_account_that_appears_or_goes_wakes_its_bindings() {
     let web = account("web");
     assert_eq!(
@@ -135,6 +149,19 @@ fn router_account_with_another_identity_wakes_those_that_use_it() {
         ["binding/one", "binding/two"]
     );
     assert_eq!(router().account(&applied(Some(after.clone()), &after)), []);
+}
+
+#[test]
+fn b9_router_account_that_is_linked_has_the_identity_where_the_ref_is_ignored() {
+    let mut ignoring = binding("three", workload_identity_spec());
+    ignoring.account_ref = AccountRef::Ignore;
+    let (bindings, mut writers) = Bindings::empty();
+    writers.v1beta2.apply_watcher_event(&Event::Apply(ignoring));
+    let router = Router::new(Arc::default(), bindings, reflector::store().0);
+    for (name, concerned) in [("web", vec!["binding/three"]), ("puller", vec![])] {
+        let (before, after) = (account(name), annotated_account(name));
+        assert_eq!(woken(router.account(&applied(Some(before), &after))), concerned);
+    }
 }
 
 #[test]

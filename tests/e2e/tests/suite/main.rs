@@ -10,6 +10,7 @@ mod core_dumps;
 mod egress;
 mod federation;
 mod guard_rails;
+mod handover;
 mod isolation;
 mod kubelet;
 mod links;

@@ -129,6 +129,13 @@ pub(crate) const PRIVATE_CLOUD: ExtraCloud = ExtraCloud {
 };
 pub(crate) const PRIVATE_TENANT: &str = "66666666-6666-6666-6666-666666666666";
 
+/// For what Azure/msi-acrpull left.
+pub(crate) const HANDOVER: Granted = Granted {
+    prefix: "handover",
+    registry: "handover.azurecr.io",
+    number: 30,
+};
+
 /// Beginning of the names of namespaces whose ServiceAccounts may ask for themselves.
 pub(crate) const WORKLOADS: &str = "itself";
 
@@ -149,7 +156,7 @@ const TRAPPED: [&str; 7] = [
 /// One test of the stack, as long as it runs.
 struct UnderWay;
 
-const ALL: [Granted; 11] = [
+const ALL: [Granted; 12] = [
     BY_CLIENT_ID,
     BY_RESOURCE_ID,
     NARROW,
@@ -161,6 +168,7 @@ const ALL: [Granted; 11] = [
     LATE_ROLE,
     SHORT_LIVED,
     FAILING,
+    HANDOVER,
 ];
 
 impl UnderWay {

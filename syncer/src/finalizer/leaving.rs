@@ -1,0 +1,295 @@
+//! Bindings that are being deleted and still carry the peer's finalizer. Nobody serves it any more, so without this the
+//! binding would hang, and its namespace or its CRD with it.
+//!
+//! The finalizer also says whose the links to its Secret are: they go although no record of ours holds them. Metadata is
+//! all that is needed, so a binding that does not decode is let go as well.
+
+use std::{collections::HashSet, time::Duration};
+
+use futures::{
+    SinkExt as _, Stream, StreamExt as _, TryStreamExt as _, channel::mpsc, stream::FuturesUnordered,
+};
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{
+    Api, Resource,
+    api::{ApiResource, DynamicObject, ListParams},
+    runtime::watcher::{self, Event},
+};
+use runtime::error_chain::ErrorChain;
+
+use super::is_on;
+use crate::{
+    binding::{ApiVersion, Binding},
+    context::Context,
+    execute,
+    kube_calls::{KubeError, Verb},
+    pull_secret,
+};
+
+/// After a failure, doubling from the one to the other; half as much again at most.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
+
+/// A binding that is being deleted and carries the peer's finalizer.
+#[derive(Debug, Clone)]
+pub struct Leaver {
+    api: ApiVersion,
+    namespace: String,
+    name: String,
+    metadata: ObjectMeta,
+}
+
+impl Leaver {
+    /// The binding with this metadata, if it is one.
+    pub fn of(api: ApiVersion, metadata: &ObjectMeta) -> Option<Self> {
+        (metadata.deletion_timestamp.is_some() && is_on(metadata)).then(|| Self {
+            api,
+            namespace: metadata.namespace.clone().unwrap_or_default(),
+            name: metadata.name.clone().unwrap_or_default(),
+            // What the patch needs. Leavers may wait long, when Kubernetes refuses.
+            metadata: ObjectMeta {
+                uid: metadata.uid.clone(),
+                resource_version: metadata.resource_version.clone(),
+                finalizers: metadata.finalizers.clone(),
+                ..ObjectMeta::default()
+            },
+        })
+    }
+
+    fn uid(&self) -> String {
+        self.metadata.uid.clone().unwrap_or_default()
+    }
+}
+
+/// The events as they are. Bindings among them that are to be let go are handed to `leavers` first, whether they decode
+/// or not.
+pub fn noticed<K: Resource>(
+    events: impl Stream<Item = watcher::Result<Event<K>>>,
+    api: ApiVersion,
+    leavers: mpsc::Sender<Leaver>,
+) -> impl Stream<Item = watcher::Result<Event<K>>> {
+    events.and_then(move |event| {
+        let leaver = match &event {
+            Event::Apply(binding) | Event::InitApply(binding) => Leaver::of(api, binding.meta()),
+            Event::Delete(_) | Event::Init | Event::InitDone => None,
+        };
+        let mut leavers = leavers.clone();
+        async move {
+            if let Some(leaver) = leaver {
+                // Nobody takes them when the process ends.
+                let _sent = leavers.send(leaver).await;
+            }
+            Ok(event)
+        }
+    })
+}
+
+/// Takes what comes until `ready` is over: a watch that could not hand over its leavers would never finish its first list,
+/// and everybody waits for that. As many as there are bindings in the stores at most.
+pub async fn gather<T>(
+    leavers: &mut mpsc::Receiver<Leaver>,
+    ready: impl Future<Output = T>,
+) -> (T, Vec<Leaver>) {
+    let mut ready = std::pin::pin!(ready);
+    let mut gathered = Vec::new();
+    loop {
+        tokio::select! {
+            ready = &mut ready => return (ready, gathered),
+            Some(leaver) = leavers.next() => gathered.push(leaver),
+        }
+    }
+}
+
+/// Lets go of every binding that comes, until they end. The ServiceAccounts must be known by then.
+pub async fn run(context: &Context, leavers: impl Stream<Item = Leaver>) {
+    let mut leavers = std::pin::pin!(leavers.take_until(context.shutdown.started()).fuse());
+    // A binding comes again with each of its changes.
+    let mut known = HashSet::new();
+    let mut leaving = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            leaver = leavers.next() => match leaver {
+                Some(leaver) if known.insert(leaver.uid()) => leaving.push(until_gone(context, leaver)),
+                Some(_known) => {}
+                None => return,
+            },
+            Some(uid) = leaving.next() => {
+                known.remove(&uid);
+            }
+        }
+    }
+}
+
+/// Tries until the binding is let go. Its uid.
+async fn until_gone(context: &Context, mut leaver: Leaver) -> String {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match let_go(context, &leaver).await {
+            Ok(()) => break,
+            Err(error) if error.is_not_found() => break,
+            // Somebody changed it at the same time, or it was gone already. The next look says.
+            Err(error) if error.is_conflict() => {}
+            Err(error) => {
+                tracing::warn!(
+                    acrpull.binding.namespace = leaver.namespace,
+                    acrpull.binding.name = leaver.name,
+                    error = %ErrorChain(&error),
+                    "a binding that is being deleted still has the finalizer of msi-acrpull"
+                );
+            }
+        }
+        tokio::time::sleep(pause.mul_f64(1.0 + rand::random::<f64>() / 2.0)).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+        match live(context, &leaver).await {
+            Ok(Some(newer)) => leaver = newer,
+            Ok(None) => break,
+            // The next attempt says what is wrong.
+            Err(_error) => {}
+        }
+    }
+    leaver.uid()
+}
+
+/// First the links, then the finalizer: once that is gone nothing says any more that they were the peer's.
+async fn let_go(context: &Context, leaver: &Leaver) -> Result<(), KubeError> {
+    let secret_name = pull_secret::name_for(leaver.api, &leaver.name);
+    if may_unlink(context, leaver, &secret_name).await? {
+        for account in context.links.listing(&leaver.namespace, &secret_name) {
+            match context.links.unlink(context, &account, &secret_name).await {
+                Ok(_unlinked) => {}
+                // A link to a Secret that is gone harms nobody; a namespace that hangs does.
+                Err(error) if [403, 422].contains(&error.code()) => {
+                    tracing::warn!(
+                        serviceaccount.namespace = leaver.namespace,
+                        serviceaccount.name = account.name,
+                        error = %ErrorChain(&error),
+                        "a link of msi-acrpull could not be removed"
+                    );
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    let _worker = context.limits.first_worker().await;
+    execute::remove_finalizer(
+        context,
+        leaver.api,
+        &leaver.namespace,
+        &leaver.name,
+        &leaver.metadata,
+    )
+    .await?;
+    tracing::info!(
+        acrpull.binding.namespace = leaver.namespace,
+        acrpull.binding.name = leaver.name,
+        "the finalizer of msi-acrpull was removed from a binding that is being deleted"
+    );
+    Ok(())
+}
+
+/// Whether links to the Secret are the binding's to remove: not if the name belongs to a Secret of somebody else.
+async fn may_unlink(context: &Context, leaver: &Leaver, secret_name: &str) -> Result<bool, KubeError> {
+    let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &leaver.namespace);
+    let call = secrets.get_metadata_opt(secret_name);
+    let _worker = context.limits.first_worker().await;
+    match context.calls.call(Verb::Get, "secrets", call).await {
+        Ok(None) => Ok(true),
+        Ok(Some(secret)) => Ok(pull_secret::belongs_to(
+            &secret.metadata,
+            leaver.api,
+            &leaver.name,
+        )),
+        // A syncer that may not read Secrets does not know. The links in its record go all the same.
+        Err(error) if error.code() == 403 => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The binding as it is now, if it still is one that is to be let go. By list, because the syncer's role has no right to
+/// get bindings.
+async fn live(context: &Context, leaver: &Leaver) -> Result<Option<Leaver>, KubeError> {
+    let kind = ApiResource::erase::<Binding>(&leaver.api);
+    let bindings: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), &leaver.namespace, &kind);
+    let one = ListParams::default().fields(&format!("metadata.name={}", leaver.name));
+    let call = bindings.list_metadata(&one);
+    let found = context.calls.call(Verb::List, "acrpullbindings", call).await?;
+    let found = found.items.into_iter().next();
+    let same = found.filter(|found| found.metadata.uid == leaver.metadata.uid);
+    Ok(same.and_then(|found| Leaver::of(leaver.api, &found.metadata)))
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use futures::stream;
+    use kube::core::DeserializeGuard;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        crd::AcrPullBinding,
+        finalizer::{PEERS, tests::seen},
+        samples::{manifest, now, workload_identity_spec},
+    };
+
+    #[test]
+    fn leaver_is_being_deleted_and_carries_the_peers_finalizer() {
+        let of = |is_there, is_leaving: bool| {
+            let mut metadata = seen("100", is_there).metadata;
+            metadata.deletion_timestamp = is_leaving.then(|| Time(now()));
+            Leaver::of(ApiVersion::V1Beta2, &metadata)
+        };
+        assert!(of(true, false).is_none());
+        assert!(of(false, true).is_none());
+        let leaver = of(true, true).unwrap();
+        assert_eq!((leaver.namespace.as_str(), leaver.name.as_str()), ("shop", "web"));
+        assert_eq!(leaver.uid(), "uid-of-web");
+        assert_eq!(leaver.metadata.resource_version.as_deref(), Some("100"));
+    }
+
+    #[tokio::test]
+    async fn leavers_of_a_first_list_are_taken_while_it_is_read() {
+        let mut metadata = seen("100", true).metadata;
+        metadata.deletion_timestamp = Some(Time(now()));
+        let (mut tx, mut rx) = mpsc::channel(1);
+        let first_list = async {
+            for _binding in 0..100 {
+                let leaver = Leaver::of(ApiVersion::V1Beta2, &metadata).unwrap();
+                tx.send(leaver).await.unwrap();
+            }
+        };
+        let ((), mut taken) = gather(&mut rx, first_list).await;
+        drop(tx);
+        taken.extend(rx.collect::<Vec<_>>().await);
+        assert_eq!(taken.len(), 100);
+    }
+
+    #[tokio::test]
+    async fn leaver_that_does_not_decode_is_noticed_in_a_list_and_in_a_change() {
+        let object = |name: &str, environment: &str| {
+            let mut object = serde_json::to_value(manifest(name, workload_identity_spec())).unwrap();
+            object["metadata"]["finalizers"] = json!([PEERS]);
+            object["metadata"]["deletionTimestamp"] = json!("2026-11-21T12:00:00Z");
+            object["spec"]["acr"]["environment"] = json!(environment);
+            serde_json::from_value::<DeserializeGuard<AcrPullBinding>>(object).unwrap()
+        };
+        let stays = manifest("stays", workload_identity_spec());
+        let events = vec![
+            Ok(Event::Init),
+            Ok(Event::InitApply(object("listed", "MoonCloud"))),
+            Ok(Event::InitDone),
+            Ok(Event::Apply(object("changed", "MoonCloud"))),
+            Ok(Event::Apply(object("decodes", "PublicCloud"))),
+            Ok(Event::Apply(DeserializeGuard(Ok(stays)))),
+            Ok(Event::Delete(object("gone", "PublicCloud"))),
+        ];
+        let (count, (tx, rx)) = (events.len(), mpsc::channel(8));
+        let passed: Vec<_> = noticed(stream::iter(events), ApiVersion::V1Beta2, tx)
+            .collect()
+            .await;
+        assert_eq!(passed.len(), count, "every event goes on");
+        let names: Vec<_> = rx.map(|leaver| leaver.name).collect().await;
+        assert_eq!(names, ["listed", "changed", "decodes"]);
+    }
+}
