@@ -1,6 +1,7 @@
 //! The command line. The only place that reads it; everything else gets typed values.
 
 mod defaults;
+mod leadership;
 
 use std::{net::SocketAddr, num::NonZeroU16, path::PathBuf};
 
@@ -8,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use runtime::{build_info::VERSION, telemetry::TelemetryArgs};
 
 pub use defaults::DefaultArgs;
+pub use leadership::LeadershipArgs;
 
 /// Keeps pull Secrets and ServiceAccounts in step with AcrPullBinding objects.
 ///
@@ -76,6 +78,9 @@ pub struct RunArgs {
     /// What bindings of the older API leave out.
     #[command(flatten)]
     pub defaults: DefaultArgs,
+    /// Of several replicas one works.
+    #[command(flatten)]
+    pub leadership: LeadershipArgs,
     /// Bindings that are worked on at a time; waiting for the broker does not count.
     #[arg(long, value_name = "COUNT", default_value = "16")]
     pub workers: NonZeroU16,

@@ -1,5 +1,5 @@
 //! The loops: passes over the bindings of each API, and links of ServiceAccounts. All take what the watches wake them
-//! for, one pass at a time per object, as many objects at a time as there are.
+//! for, one pass at a time per object, as many objects at a time as there are. A standby makes none.
 //!
 //! The number of passes is not bounded here, on purpose: a pass that waits costs a task and no worker (see
 //! [`crate::context::Limits`]), while a bound would let a few hundred bindings of a silent registry use it up.
@@ -38,7 +38,7 @@ const LINK_RETRY: Duration = Duration::from_secs(15);
 /// All loops, until shutdown.
 pub async fn run(context: Arc<Context>, stores: Stores, wakes: Wakes) {
     // One waiter for all: a store wakes only the last of several that wait for it.
-    if synced(&context, &stores).await {
+    if synced(&context, &stores).await && led(&context).await {
         let Stores {
             bindings,
             accounts,
@@ -145,6 +145,14 @@ async fn synced(context: &Context, stores: &Stores) -> bool {
     };
     tokio::select! {
         all = all => all,
+        () = context.shutdown.started() => false,
+    }
+}
+
+/// Waits until this process is the one that does the work.
+async fn led(context: &Context) -> bool {
+    tokio::select! {
+        () = context.authority.given() => true,
         () = context.shutdown.started() => false,
     }
 }

@@ -18,6 +18,7 @@ use super::{
     router::{Change, Wake},
     unreadable::Delivery,
 };
+use crate::leadership::Authority;
 
 /// One watch: where its objects go, and what happens with each change.
 pub(super) struct Watch<K, R>
@@ -30,6 +31,7 @@ where
     pub(super) gate: Gate,
     pub(super) route: R,
     pub(super) queues: Queues,
+    pub(super) authority: Authority,
     pub(super) shutdown: Shutdown,
 }
 
@@ -42,16 +44,29 @@ where
     pub(super) async fn run(mut self, deliveries: impl Stream<Item = watcher::Result<Delivery<K>>> + Send) {
         let shutdown = self.shutdown.clone();
         let mut deliveries = std::pin::pin!(deliveries.take_until(shutdown.started()));
-        while let Some(delivery) = deliveries.next().await {
+        let authority = self.authority.clone();
+        let mut leads = false;
+        loop {
+            let delivery = tokio::select! {
+                biased;
+                () = authority.given(), if !leads => {
+                    leads = true;
+                    None
+                }
+                delivery = deliveries.next() => Some(delivery),
+            };
             let wakes = match delivery {
-                Ok(Delivery::Event(event)) => self.take(&event),
-                Ok(Delivery::Unreadable(metadata)) => self.lose(&metadata),
-                Err(error) => {
+                // Whatever a standby was woken for, and did not do.
+                None => (self.route)(&Change::Resynced),
+                Some(None) => return,
+                Some(Some(Ok(Delivery::Event(event)))) => self.take(&event),
+                Some(Some(Ok(Delivery::Unreadable(metadata)))) => self.lose(&metadata),
+                Some(Some(Err(error))) => {
                     tracing::warn!(error = %ErrorChain(&error), "a watch failed and is started again");
                     Vec::new()
                 }
             };
-            for wake in wakes {
+            for wake in wakes.into_iter().filter(|_wake| leads) {
                 let sent = match wake {
                     Wake::Binding(binding) => {
                         self.queues.bindings.of_mut(binding.dyntype).send(binding).await
@@ -103,9 +118,11 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use futures::channel::mpsc;
     use kube::ResourceExt as _;
-    use runtime::admin::Readiness;
+    use runtime::{SystemClock, admin::Readiness};
 
     use super::*;
     use crate::{
@@ -132,6 +149,7 @@ mod tests {
                     bindings: PerApi::new(|_api| mpsc::channel(0).0),
                     accounts: mpsc::channel(0).0,
                 },
+                authority: Authority::endless(Arc::new(SystemClock)),
                 shutdown: Shutdown::manual(),
             };
             for name in ["one", "two"] {
