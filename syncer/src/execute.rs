@@ -1,7 +1,8 @@
 //! Writes to Kubernetes: one function per write, each idempotent and safe by itself. Decides nothing.
 //!
-//! A write of an existing object names the version that it was decided on. So one that hung somewhere while another
-//! process took over cannot put an older token over a newer one, nor an older word about it.
+//! A write of an existing Secret names the version that it was decided on. So one that hung somewhere while another
+//! process took over cannot put an older token over a newer one. A status does not: the peer, people and our own last
+//! write change the binding all the time, and a word that is out of date is put right by the next pass.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{

@@ -184,7 +184,10 @@ impl KubeError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use kube::core::response::{StatusCause, StatusDetails};
+    use runtime::SystemClock;
 
     use super::*;
 
@@ -204,6 +207,24 @@ mod tests {
         };
         let status = Status::failure(message, "").with_code(code).with_details(details);
         KubeError::Refused(Box::new(status)).into_problem("write Secret acr-pull-web")
+    }
+
+    #[tokio::test]
+    async fn kube_calls_of_a_process_that_is_not_the_leader_read_and_do_not_write() {
+        let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
+        let authority = Authority::to_be_given(Arc::new(SystemClock));
+        let calls = KubeCalls::new(metrics).with_authority(authority.clone());
+        let made = async |verb| calls.call(verb, "secrets", async { Ok(()) }).await;
+        for verb in [Verb::Create, Verb::Patch] {
+            assert!(matches!(made(verb).await, Err(KubeError::NotLeader)), "{verb:?}");
+        }
+        for verb in [Verb::Get, Verb::List] {
+            assert!(made(verb).await.is_ok(), "{verb:?}");
+        }
+        authority.give_until(Duration::MAX);
+        for verb in [Verb::Create, Verb::Patch] {
+            assert!(made(verb).await.is_ok(), "{verb:?}");
+        }
     }
 
     #[test]

@@ -77,6 +77,16 @@ enum MoveError {
     Call(#[from] KubeError),
 }
 
+impl MoveError {
+    /// That another candidate was faster is no news.
+    fn is_race(&self) -> bool {
+        match self {
+            Self::Call(error) => error.is_conflict() || error.is_not_found(),
+            Self::Slow => false,
+        }
+    }
+}
+
 impl Election {
     /// No part is taken yet.
     pub fn new(candidacy: Candidacy) -> Self {
@@ -168,8 +178,10 @@ impl Election {
                             if let Some(failure) = self.hopeless(&error) {
                                 return failure;
                             }
-                            self.told_of(&error);
                             self.claim.doubt();
+                            if !error.is_race() {
+                                tracing::warn!(error = %ErrorChain(&error), "the lease could not be written");
+                            }
                         }
                     }
                 }
@@ -230,16 +242,6 @@ impl Election {
         }
     }
 
-    /// That another candidate was faster is no news.
-    fn told_of(&self, error: &MoveError) {
-        match error {
-            MoveError::Call(error) if error.is_conflict() || error.is_not_found() => {}
-            MoveError::Call(_) | MoveError::Slow => {
-                tracing::warn!(error = %ErrorChain(error), "the lease could not be written");
-            }
-        }
-    }
-
     /// A role that does not allow it is told at once. A leader goes on: its role was enough a moment ago.
     fn hopeless(&self, error: &MoveError) -> Option<Failure> {
         match error {
@@ -285,7 +287,7 @@ impl Election {
                     return;
                 }
                 Err(error) => {
-                    tracing::debug!(error = %ErrorChain(&error), "the lease could not be given back")
+                    tracing::debug!(error = %ErrorChain(&error), "the lease could not be given back");
                 }
             }
         }

@@ -30,6 +30,8 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A Pod. Dropping it kills its process.
 pub struct Pod {
     name: String,
+    namespace: String,
+    deployment: String,
     node: Node,
     program: Program,
     places: Places,
@@ -52,7 +54,19 @@ impl Pod {
     /// The template asks for what is not supported here, something it refers to does not exist, or the process ends or
     /// does not become ready in time (with its last log lines).
     pub async fn run(node: &Node, namespace: &str, deployment: &str) -> anyhow::Result<Self> {
-        let prepared = Prepared::of(node, namespace, deployment)
+        Self::run_replica(node, namespace, deployment, 0).await
+    }
+
+    /// Runs one more Pod of its Deployment, the `number`th, beside it.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn replica(&self, number: u8) -> anyhow::Result<Self> {
+        Self::run_replica(&self.node, &self.namespace, &self.deployment, number).await
+    }
+
+    async fn run_replica(node: &Node, namespace: &str, deployment: &str, number: u8) -> anyhow::Result<Self> {
+        let prepared = Prepared::of(node, namespace, deployment, number)
             .await
             .with_context(|| format!("failed to prepare a Pod of Deployment {namespace}/{deployment}"))?;
         let Prepared {
@@ -71,6 +85,8 @@ impl Pod {
         let pod = Self {
             log_path: node.plane.logs_dir().join(format!("{name}.log")),
             name,
+            namespace: namespace.to_owned(),
+            deployment: deployment.to_owned(),
             node: node.clone(),
             program,
             places,

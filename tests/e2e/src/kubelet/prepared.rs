@@ -29,10 +29,15 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Prepares the Pod that stands for all replicas of a Deployment.
-    pub(super) async fn of(node: &Node, namespace: &str, deployment: &str) -> anyhow::Result<Self> {
+    /// Prepares the `number`th Pod of a Deployment; mostly there is one, which stands for all replicas.
+    pub(super) async fn of(
+        node: &Node,
+        namespace: &str,
+        deployment: &str,
+        number: u8,
+    ) -> anyhow::Result<Self> {
         let client = node.plane.client()?;
-        let name = format!("{deployment}-0");
+        let name = format!("{deployment}-{number}");
         let template = Template::read(pod_object(&client, namespace, deployment, &name).await?)?;
         let directory = node.plane.directory().join("pods").join(namespace).join(&name);
         let owner = Owner {

@@ -12,6 +12,7 @@ mod federation;
 mod guard_rails;
 mod isolation;
 mod kubelet;
+mod leadership;
 mod links;
 mod manifests;
 mod mutual_tls;
