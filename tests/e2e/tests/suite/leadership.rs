@@ -1,6 +1,9 @@
 //! Two replicas of the syncer: one works, the other stands by and takes over, whatever becomes of the first.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU8, Ordering},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use azure_simulator::{Action, Fault, Service};
@@ -22,6 +25,9 @@ const HANDED_OVER: Duration = Duration::from_secs(5);
 const EXPIRED: Duration = Duration::from_secs(25);
 /// Until a process that has lost the Lease has ended.
 const AT_ONCE: Duration = Duration::from_secs(5);
+
+/// Numbers of replicas that were not given away yet.
+static REPLICAS: AtomicU8 = AtomicU8::new(1);
 
 /// Waits until a replica works, whose predecessor was killed.
 pub(crate) async fn leads_again(replica: &Pod) -> anyhow::Result<()> {
@@ -48,7 +54,8 @@ async fn with_standby(
 ) -> anyhow::Result<()> {
     let first = stack.syncer();
     takes_over(first, EXPIRED).await?;
-    let second = first.replica(1).await?;
+    // The folders of one that was there before are still there.
+    let second = first.replica(REPLICAS.fetch_add(1, Ordering::Relaxed)).await?;
     let result = test(&second).await;
     first.signal(Signal::CONT);
     // What was killed is still to be stopped before it can be started.
@@ -77,11 +84,18 @@ async fn holder(stack: &Stack) -> anyhow::Result<String> {
         .context("nobody holds the lease")
 }
 
+/// Whether a holder's name is that of a replica, which is followed by a random suffix.
+fn is_of(holder: &str, replica: &Pod) -> bool {
+    holder
+        .rsplit_once('_')
+        .is_some_and(|(name, _suffix)| name == replica.name())
+}
+
 #[test]
 fn leader_that_is_told_to_stop_hands_over_at_once_and_the_standby_had_done_nothing() -> anyhow::Result<()> {
     alone(async |stack| {
         with_standby(stack, async |second| {
-            assert!(holder(stack).await?.starts_with("acrpull-syncer-0_"));
+            assert!(is_of(&holder(stack).await?, stack.syncer()));
             let team = stack.team("hand-over").await?;
             team.federated_account("web").await?;
             team.create(&binding::workload_identity("web", "web", team.registry(), SCOPE))
@@ -97,7 +111,7 @@ fn leader_that_is_told_to_stop_hands_over_at_once_and_the_standby_had_done_nothi
 
             stack.syncer().stop().await;
             takes_over(second, HANDED_OVER).await?;
-            assert!(holder(stack).await?.starts_with("acrpull-syncer-1_"));
+            assert!(is_of(&holder(stack).await?, second));
             team.federated_account("later").await?;
             team.create(&binding::workload_identity(
                 "later",
