@@ -85,6 +85,8 @@ struct Running {
     steps: usize,
     /// The call that it waits for.
     call: Option<u64>,
+    /// Held up until then. It looks at an answer that is there before it looks at how long it has waited.
+    held_up_until: u64,
 }
 
 struct World {
@@ -125,6 +127,7 @@ impl World {
                 claim,
                 steps: 0,
                 call: None,
+                held_up_until: 0,
             });
             world.cause(0, who, Event::Step);
         }
@@ -175,6 +178,9 @@ impl World {
                     let answer = self.serve(&from, ask);
                     let luck = self.luck(who);
                     if let Some(delay) = luck.answer {
+                        if luck.held_up > 0 {
+                            self.running[who].held_up_until = time + delay + luck.held_up;
+                        }
                         self.cause(delay + luck.held_up, who, Event::Answer { call, answer, sent });
                     }
                 }
@@ -189,6 +195,13 @@ impl World {
                 }
                 Event::Answer { call, answer, sent } if self.running[who].call == Some(call) => {
                     self.hear(who, answer, sent);
+                }
+                Event::GiveUp { call } if time < self.running[who].held_up_until => {
+                    self.cause(
+                        self.running[who].held_up_until - time,
+                        who,
+                        Event::GiveUp { call },
+                    );
                 }
                 Event::GiveUp { call } if self.running[who].call == Some(call) => {
                     self.running[who].call = None;
