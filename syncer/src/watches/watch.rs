@@ -118,9 +118,9 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{sync::Arc, time::Duration};
 
-    use futures::channel::mpsc;
+    use futures::{FutureExt as _, channel::mpsc};
     use kube::ResourceExt as _;
     use runtime::{SystemClock, admin::Readiness};
 
@@ -160,5 +160,48 @@ mod tests {
             let left: Vec<_> = store.state().iter().map(|binding| binding.name_any()).collect();
             assert_eq!(left, ["two"]);
         }
+    }
+
+    #[tokio::test]
+    async fn watch_of_a_standby_wakes_nobody_and_all_that_it_has_when_it_leads() {
+        let api = ApiVersion::V1Beta2;
+        let writer: Writer<Binding> = Writer::new(api);
+        let store = writer.as_reader();
+        let authority = Authority::to_be_given(Arc::new(SystemClock));
+        let (wakes_tx, mut wakes) = mpsc::channel(8);
+        let (events_tx, events) = mpsc::unbounded();
+        let watch = Watch {
+            kind: api,
+            writer,
+            gate: Readiness::default().gate("watch"),
+            route: {
+                let store = store.clone();
+                move |change: &Change<'_, Binding>| match change {
+                    Change::Applied { after, .. } => vec![Wake::Binding(after.key())],
+                    Change::Gone(_metadata) => Vec::new(),
+                    Change::Resynced => store.state().iter().map(|one| Wake::Binding(one.key())).collect(),
+                }
+            },
+            queues: Queues {
+                bindings: PerApi::new(|_api| wakes_tx.clone()),
+                accounts: mpsc::channel(0).0,
+            },
+            authority: authority.clone(),
+            shutdown: Shutdown::manual(),
+        };
+        let send = |event| events_tx.unbounded_send(Ok(Delivery::Event(event))).unwrap();
+        send(Event::Init);
+        send(Event::InitApply(binding_of(api, "one")));
+        send(Event::InitDone);
+        let test = async {
+            store.wait_until_ready().await.unwrap();
+            assert_eq!(wakes.next().now_or_never(), None, "somebody was woken");
+            authority.give_until(Duration::MAX);
+            assert_eq!(wakes.next().await, Some(key(api, "one")));
+            send(Event::Apply(binding_of(api, "two")));
+            assert_eq!(wakes.next().await, Some(key(api, "two")));
+            events_tx.close_channel();
+        };
+        tokio::join!(watch.run(events), test);
     }
 }
