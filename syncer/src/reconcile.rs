@@ -20,7 +20,8 @@ use crate::{
     snapshot,
 };
 
-/// After somebody else was faster at the Secret; the same again plus jitter at most. By then the watch shows what they wrote.
+/// After somebody else was faster at the Secret; the same again plus jitter at most. By then the watch shows what they
+/// wrote.
 const RETRY_OUTPACED: Duration = Duration::from_millis(500);
 /// After so many in a row it is no race, and the schedule of failures takes over.
 const MAX_OUTPACED: u32 = 5;

@@ -4,8 +4,8 @@
 //! Here the bindings of both APIs become one type. One that does not decode is as good as gone, see `unreadable`, and an
 //! API that is not installed has none, see `absent`; the others go on.
 //!
-//! A standby's stores are filled like a leader's. It wakes nobody: when it becomes the leader, each watch goes over all that
-//! it has, as after a start.
+//! A standby's stores are filled like a leader's. It wakes nobody: when it becomes the leader, each watch goes over all
+//! that it has, as after a start.
 //!
 //! Bindings are filtered by the operator's selector, Secrets by our label and as metadata only: this process never
 //! holds the content of a Secret that it did not write.
