@@ -2,6 +2,7 @@
 
 mod account_ref;
 mod defaults;
+mod leadership;
 
 use std::{net::SocketAddr, num::NonZeroU16, path::PathBuf};
 
@@ -10,6 +11,7 @@ use runtime::{build_info::VERSION, telemetry::TelemetryArgs};
 
 pub use account_ref::ServiceAccountRef;
 pub use defaults::DefaultArgs;
+pub use leadership::LeadershipArgs;
 
 /// Keeps pull Secrets and ServiceAccounts in step with AcrPullBinding objects.
 ///
@@ -82,6 +84,9 @@ pub struct RunArgs {
     /// What bindings of the older API leave out.
     #[command(flatten)]
     pub defaults: DefaultArgs,
+    /// Of several replicas one works.
+    #[command(flatten)]
+    pub leadership: LeadershipArgs,
     /// Bindings that are worked on at a time; waiting for the broker does not count.
     #[arg(long, value_name = "COUNT", default_value = "16")]
     pub workers: NonZeroU16,

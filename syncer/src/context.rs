@@ -11,7 +11,10 @@ use kube::{Client, core::PartialObjectMeta, runtime::reflector::Store};
 use runtime::{Clock, Shutdown};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::{events::Announcer, kube_calls::KubeCalls, links::LinkKeeper, memory::Memory, metrics::Metrics};
+use crate::{
+    events::Announcer, kube_calls::KubeCalls, leadership::Authority, links::LinkKeeper, memory::Memory,
+    metrics::Metrics,
+};
 
 /// Questions to the broker that are open at a time. Each holds a few KiB; the broker has limits of its own.
 const MAX_QUESTIONS: usize = 512;
@@ -32,6 +35,8 @@ pub struct Context {
     pub memory: Arc<Memory>,
     /// How much happens at a time.
     pub limits: Limits,
+    /// Whether this process does the work, or stands by.
+    pub authority: Authority,
     /// How calls to the API server are made.
     pub calls: KubeCalls,
     /// Takes events.

@@ -1,6 +1,6 @@
 //! The loops: passes over the bindings of each API, links of ServiceAccounts, and bindings that are being deleted and
 //! carry the peer's finalizer. All take what the watches wake them for, one pass at a time per object, as many objects at
-//! a time as there are.
+//! a time as there are. A standby makes none.
 //!
 //! The number of passes is not bounded here, on purpose: a pass that waits costs a task and no worker (see
 //! [`crate::context::Limits`]), while a bound would let a few hundred bindings of a silent registry use it up.
@@ -41,8 +41,9 @@ const LINK_RETRY: Duration = Duration::from_secs(15);
 pub async fn run(context: Arc<Context>, stores: Stores, wakes: Wakes) {
     // One waiter for all: a store wakes only the last of several that wait for it.
     let mut leavers = wakes.leavers;
-    let (is_synced, early) = leaving::gather(&mut leavers, synced(&context, &stores)).await;
-    if is_synced {
+    let begins = async { synced(&context, &stores).await && led(&context).await };
+    let (begins, early) = leaving::gather(&mut leavers, begins).await;
+    if begins {
         let Stores {
             bindings,
             accounts,
@@ -150,6 +151,14 @@ async fn synced(context: &Context, stores: &Stores) -> bool {
     };
     tokio::select! {
         all = all => all,
+        () = context.shutdown.started() => false,
+    }
+}
+
+/// Waits until this process is the one that does the work.
+async fn led(context: &Context) -> bool {
+    tokio::select! {
+        () = context.authority.given() => true,
         () = context.shutdown.started() => false,
     }
 }

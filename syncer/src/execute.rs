@@ -1,4 +1,8 @@
 //! Writes to Kubernetes: one function per write, each idempotent and safe by itself. Decides nothing.
+//!
+//! A write of an existing Secret names the version that it was decided on. So one that hung somewhere while another
+//! process took over cannot put an older token over a newer one. A status does not: the peer, people and our own last
+//! write change the binding all the time, and a word that is out of date is put right by the next pass.
 
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
@@ -21,6 +25,15 @@ use crate::{
     status,
 };
 
+/// Why a Secret was not written.
+#[derive(Debug)]
+pub enum StoreError {
+    /// Somebody else wrote it, or made or deleted it, since it was read.
+    Outpaced(Problem),
+    /// Something stands in the way.
+    Refused(Problem),
+}
+
 /// Makes the binding the one owner of its Secret and puts the label back.
 ///
 /// A merge patch and not an apply: the owner entry of an earlier binding belongs to another field manager, and the
@@ -28,10 +41,15 @@ use crate::{
 ///
 /// # Errors
 /// Kubernetes refused or failed.
-pub async fn adopt(context: &Context, binding: &Binding, secret: &PullSecret) -> Result<PullSecret, Problem> {
+pub async fn adopt(
+    context: &Context,
+    binding: &Binding,
+    secret: &PullSecret,
+) -> Result<PullSecret, StoreError> {
     let adoption = pull_secret::adoption(binding);
     let patch = json!({"metadata": {
         "uid": secret.uid,
+        "resourceVersion": secret.resource_version,
         "labels": adoption.labels,
         "ownerReferences": adoption.owner_references,
     }});
@@ -55,15 +73,19 @@ pub async fn store(
     secret: Option<&PullSecret>,
     answer: &Answer,
     request: Option<&str>,
-) -> Result<PullSecret, Problem> {
+) -> Result<PullSecret, StoreError> {
     let annotations = pull_secret::annotations(binding, &answer.credential, request);
     match (&answer.payload, secret) {
-        (None, None) => Err(Problem::new(
+        (None, None) => Err(StoreError::Refused(Problem::new(
             proto::Reason::Internal,
             "the broker sent nothing to store",
-        )),
+        ))),
         (None, Some(secret)) => {
-            let patch = json!({"metadata": {"uid": secret.uid, "annotations": annotations}});
+            let patch = json!({"metadata": {
+                "uid": secret.uid,
+                "resourceVersion": secret.resource_version,
+                "annotations": annotations,
+            }});
             patch_secret(
                 context,
                 binding,
@@ -75,7 +97,9 @@ pub async fn store(
         }
         (Some(payload), secret) => {
             let mut object = pull_secret::object(binding, payload, annotations);
+            // The version alone would not do: an apply to an object that is gone would make it anew.
             object.metadata.uid = secret.map(|secret| secret.uid.clone());
+            object.metadata.resource_version = secret.map(|secret| secret.resource_version.clone());
             let params = PatchParams::apply(pull_secret::FIELD_MANAGER);
             // Ours may be forced. What was absent a moment ago may by now be somebody else's: without force the
             // server refuses to take it over.
@@ -92,7 +116,7 @@ async fn patch_secret<P>(
     params: &PatchParams,
     patch: &Patch<P>,
     what: &'static str,
-) -> Result<PullSecret, Problem>
+) -> Result<PullSecret, StoreError>
 where
     P: serde::Serialize + std::fmt::Debug,
 {
@@ -115,13 +139,21 @@ where
         .instrument(span)
         .await;
     let tried = format!("write Secret {name}");
-    let written = result.map_err(|error| error.into_problem(&tried))?;
+    let written = result.map_err(|error| {
+        let is_race = error.is_conflict();
+        let problem = error.into_problem(&tried);
+        if is_race {
+            StoreError::Outpaced(problem)
+        } else {
+            StoreError::Refused(problem)
+        }
+    })?;
     match pull_secret::judge(&written.metadata, binding) {
         SecretState::Ours(secret) => Ok(secret),
-        SecretState::Foreign | SecretState::Absent => Err(Problem::new(
+        SecretState::Foreign | SecretState::Absent => Err(StoreError::Refused(Problem::new(
             proto::Reason::SecretConflict,
             format!("cannot {tried}: somebody else took it over"),
-        )),
+        ))),
     }
 }
 

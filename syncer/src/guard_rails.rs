@@ -19,6 +19,7 @@ use serde_json::json;
 
 use crate::{
     kube_calls::{KubeCalls, KubeError, Verb},
+    leadership::Authority,
     metrics::Metrics,
 };
 
@@ -89,11 +90,15 @@ impl GuardRails {
         }
     }
 
-    /// Looks now and then, until shutdown.
-    pub async fn watch(self, shutdown: Shutdown) {
+    /// Looks now and then, until shutdown; the leader alone, because the rights are those of all replicas.
+    pub async fn watch(self, authority: Authority, shutdown: Shutdown) {
+        let look = async {
+            authority.given().await;
+            self.look_on_and_on().await;
+        };
         tokio::select! {
             () = shutdown.started() => {}
-            () = self.look_on_and_on() => {}
+            () = look => {}
         }
     }
 

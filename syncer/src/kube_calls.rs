@@ -1,5 +1,5 @@
-//! Every call to the API server goes through here: it gets a deadline, is counted, and its failure is read once.
-//! Watches do not: they have their own idle timeout.
+//! Every call to the API server goes through here: it gets a deadline, is counted, and its failure is read once; and
+//! a write is made only as long as this process may. Watches do not: they have their own idle timeout.
 
 use std::{future::Future, time::Duration};
 
@@ -7,7 +7,7 @@ use kube::core::Status;
 use proto::Reason;
 use runtime::error_chain::ErrorChain;
 
-use crate::{metrics::Metrics, problem::Problem};
+use crate::{leadership::Authority, metrics::Metrics, problem::Problem};
 
 /// The longest wait for an answer. The client below repeats a call that the server throttles; that is included.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -16,6 +16,7 @@ const DEADLINE: Duration = Duration::from_secs(15);
 #[derive(Debug, Clone)]
 pub struct KubeCalls {
     metrics: Metrics,
+    authority: Option<Authority>,
 }
 
 /// What a call does; a label of the metric.
@@ -37,6 +38,9 @@ pub enum KubeError {
     /// The server refused or failed. Its text names objects and users, for the log and not for a status.
     #[error("the API server answered {}: {}", .0.code, .0.message)]
     Refused(Box<Status>),
+    /// Another process may write by now.
+    #[error("this process is not the leader, or not any more")]
+    NotLeader,
     /// There is no answer, or one that does not decode.
     #[error("the call to the API server failed")]
     Call(#[source] kube::Error),
@@ -45,7 +49,20 @@ pub enum KubeError {
 impl KubeCalls {
     /// Calls that are counted in `metrics`.
     pub fn new(metrics: Metrics) -> Self {
-        Self { metrics }
+        Self {
+            metrics,
+            authority: None,
+        }
+    }
+
+    /// The same, whose writes need the authority: none begins without it, and one that is under way is dropped when
+    /// it ends, also one that the client below is about to repeat.
+    #[must_use]
+    pub fn with_authority(self, authority: Authority) -> Self {
+        Self {
+            authority: Some(authority),
+            ..self
+        }
     }
 
     /// Makes one call on `resource`.
@@ -58,7 +75,12 @@ impl KubeCalls {
         resource: &'static str,
         call: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, KubeError> {
-        let result = match tokio::time::timeout(DEADLINE, call).await {
+        let call = tokio::time::timeout(DEADLINE, call);
+        let answer = match &self.authority {
+            Some(authority) if verb.is_write() => authority.during(call).await.ok_or(KubeError::NotLeader)?,
+            Some(_) | None => call.await,
+        };
+        let result = match answer {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(kube::Error::Api(status))) => Err(KubeError::Refused(status)),
             Ok(Err(error)) => Err(KubeError::Call(error)),
@@ -71,6 +93,14 @@ impl KubeCalls {
 }
 
 impl Verb {
+    /// Whether it may change something. Whatever is not known to be a read may.
+    const fn is_write(self) -> bool {
+        match self {
+            Self::Get | Self::List => false,
+            Self::Create | Self::Patch => true,
+        }
+    }
+
     /// The name in RBAC rules and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -86,7 +116,7 @@ impl KubeError {
     fn status(&self) -> Option<&Status> {
         match self {
             Self::Refused(status) => Some(status),
-            Self::Call(_) | Self::Deadline => None,
+            Self::Call(_) | Self::Deadline | Self::NotLeader => None,
         }
     }
 
@@ -100,7 +130,7 @@ impl KubeError {
         self.code() == 404
     }
 
-    /// The object has changed since it was read.
+    /// The object has changed since it was read, or exists where it should not.
     pub fn is_conflict(&self) -> bool {
         self.code() == 409
     }
@@ -154,7 +184,10 @@ impl KubeError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use kube::core::response::{StatusCause, StatusDetails};
+    use runtime::SystemClock;
 
     use super::*;
 
@@ -174,6 +207,24 @@ mod tests {
         };
         let status = Status::failure(message, "").with_code(code).with_details(details);
         KubeError::Refused(Box::new(status)).into_problem("write Secret acr-pull-web")
+    }
+
+    #[tokio::test]
+    async fn kube_calls_of_a_process_that_is_not_the_leader_read_and_do_not_write() {
+        let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
+        let authority = Authority::to_be_given(Arc::new(SystemClock));
+        let calls = KubeCalls::new(metrics).with_authority(authority.clone());
+        let made = async |verb| calls.call(verb, "secrets", async { Ok(()) }).await;
+        for verb in [Verb::Create, Verb::Patch] {
+            assert!(matches!(made(verb).await, Err(KubeError::NotLeader)), "{verb:?}");
+        }
+        for verb in [Verb::Get, Verb::List] {
+            assert!(made(verb).await.is_ok(), "{verb:?}");
+        }
+        authority.give_until(Duration::MAX);
+        for verb in [Verb::Create, Verb::Patch] {
+            assert!(made(verb).await.is_ok(), "{verb:?}");
+        }
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //!
 //! The path of an event, readable by opening the files in this order: [`watches`] (what changed, and whom it
 //! concerns) -> [`controller`] (one pass at a time per object) -> [`reconcile`] (the shell) -> [`snapshot`] (reads)
-//! -> [`plan`] (decides, pure) -> [`execute`], [`links`], [`credential`] (do) -> [`status`] (says, pure).
+//! -> [`plan`] (decides, pure) -> [`execute`], [`links`], [`credential`] (do) -> [`status`] (says, pure). Of several
+//! replicas one does it: [`leadership`].
 
 pub mod args;
 pub mod binding;
@@ -19,6 +20,7 @@ pub mod finalizer;
 pub mod guard_rails;
 pub mod inputs;
 pub mod kube_calls;
+pub mod leadership;
 pub mod links;
 pub mod memory;
 pub mod metrics;
@@ -46,17 +48,18 @@ use kube::{
 };
 use prometheus_client::registry::Registry;
 use runtime::{
-    Failure, Shutdown, SystemClock, Tasks,
+    Clock, Failure, Shutdown, SystemClock, Tasks,
     admin::{self, Readiness},
     listen, telemetry,
 };
 
 use crate::{
-    args::{Command, RunArgs, SyncerArgs},
+    args::{Command, LeadershipArgs, RunArgs, SyncerArgs},
     binding::{ApiVersion, Binding},
     context::{Context, Limits},
     guard_rails::GuardRails,
     kube_calls::{KubeCalls, KubeError, Verb},
+    leadership::{Authority, Candidacy, Election, LeaseName, Timing},
     links::LinkKeeper,
     memory::Memory,
     metrics::Metrics,
@@ -98,10 +101,12 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
         label_selector,
         service_account_ref,
         defaults,
+        leadership,
         workers,
         admin_address,
         telemetry,
     } = args;
+    let timing = leadership.timing()?;
     let shutdown = Shutdown::on_signal()?;
     let client_certificate = broker_client_cert_file
         .zip(broker_client_key_file)
@@ -123,7 +128,18 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
     broker
         .metrics()
         .register(registry.sub_registry_with_prefix("acrpull_syncer_broker"));
-    let calls = KubeCalls::new(metrics.clone());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let election = leadership
+        .leader_elect
+        .then(|| election(leadership, timing, &client, &clock, &metrics, &shutdown));
+    let authority = election.as_ref().map_or_else(
+        || {
+            metrics.leads(true);
+            Authority::endless(Arc::clone(&clock))
+        },
+        Election::authority,
+    );
+    let calls = KubeCalls::new(metrics.clone()).with_authority(authority.clone());
     probe(&client, &calls, label_selector.as_deref()).await?;
 
     let guard_rails = GuardRails::new(client.clone(), calls.clone(), metrics.clone());
@@ -141,10 +157,11 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
             Arc::clone(&memory),
         ),
         memory,
+        authority: authority.clone(),
         limits: Limits::new(workers.get()),
         calls,
         metrics,
-        clock: Arc::new(SystemClock),
+        clock,
         shutdown: shutdown.clone(),
         older_crd: Once::new(),
         client,
@@ -166,10 +183,39 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
     );
     tasks.spawn("controller", controller::run(Arc::clone(&context), stores, wakes));
     tasks.spawn("events", publisher.run(shutdown.clone()));
-    tasks.spawn("guard rails", guard_rails.watch(shutdown.clone()));
+    tasks.spawn("guard rails", guard_rails.watch(authority, shutdown.clone()));
     let router = admin::router(registry, readiness, shutdown.clone());
     tasks.spawn_to_the_end("admin", admin::serve(listener, router)?);
-    tasks.run_until_done(GRACE).await
+    let work = tasks.run_until_done(GRACE);
+    match election {
+        Some(election) => election.during(work).await,
+        None => work.await,
+    }
+}
+
+fn election(
+    args: LeadershipArgs,
+    timing: Timing,
+    client: &Client,
+    clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
+    shutdown: &Shutdown,
+) -> Election {
+    let namespace = args
+        .leader_election_namespace
+        .unwrap_or_else(|| client.default_namespace().to_owned());
+    Election::new(Candidacy {
+        client: client.clone(),
+        lease: LeaseName {
+            namespace,
+            name: args.leader_election_id,
+        },
+        name: args.leader_election_identity,
+        timing,
+        clock: Arc::clone(clock),
+        metrics: metrics.clone(),
+        shutdown: shutdown.clone(),
+    })
 }
 
 fn broker(options: &ClientOptions) -> Result<BrokerClient, Failure> {

@@ -41,6 +41,8 @@ pub struct BindingMemory {
     pub granted_scope: Option<String>,
     /// The Secret after our last write.
     pub secret: Option<Echo<PullSecret>>,
+    /// Writes of the Secret in a row that somebody else was faster than.
+    pub outpaced: u32,
     /// The status after our last write.
     pub status: Option<Echo<AcrPullBindingStatus>>,
     /// The same, if the installed CRD is an older one that keeps only a part of it.
@@ -104,6 +106,7 @@ impl BindingMemory {
             handover: None,
             granted_scope: None,
             secret: None,
+            outpaced: 0,
             status: None,
             status_not_kept: None,
             status_written_at: None,

@@ -23,6 +23,7 @@ pub struct Metrics {
     link_delay: Histogram,
     ready_delay: Histogram,
     unbounded_rights: Family<RightLabels, Gauge>,
+    leader: Gauge,
 }
 
 /// How a pass ended.
@@ -89,6 +90,7 @@ impl Metrics {
             link_delay: Histogram::new(DELAY_BUCKETS),
             ready_delay: Histogram::new(DELAY_BUCKETS),
             unbounded_rights: Family::default(),
+            leader: Gauge::default(),
         };
         registry.register(
             "acrpull_syncer_reconcile",
@@ -122,6 +124,11 @@ impl Metrics {
             "1 where a write that the admission policies should refuse was let through, as a dry run",
             metrics.unbounded_rights.clone(),
         );
+        registry.register(
+            "acrpull_syncer_leader",
+            "1 where this process does the work, 0 where it stands by",
+            metrics.leader.clone(),
+        );
         metrics
     }
 
@@ -130,6 +137,11 @@ impl Metrics {
         self.unbounded_rights
             .get_or_create(&RightLabels { resource })
             .set(i64::from(is_unbounded));
+    }
+
+    /// Whether this process does the work.
+    pub(crate) fn leads(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
     }
 
     /// Counts a pass.
@@ -179,6 +191,7 @@ mod tests {
         metrics.refreshed(RefreshOutcome::failed, Some(Reason::PolicyDenied));
         metrics.kube_request("patch", "secrets", 200);
         metrics.linked(std::time::Duration::from_millis(30));
+        metrics.leads(true);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [
@@ -187,6 +200,7 @@ mod tests {
             "acrpull_syncer_refresh_total{outcome=\"failed\",reason=\"PolicyDenied\"} 1",
             "acrpull_syncer_kube_requests_total{verb=\"patch\",resource=\"secrets\",code=\"200\"} 1",
             "acrpull_syncer_link_delay_seconds_count 1",
+            "acrpull_syncer_leader 1",
             "acrpull_syncer_ready_delay_seconds_count 0",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

@@ -22,6 +22,11 @@ use crate::{
     snapshot,
 };
 
+/// After somebody else was faster at the Secret; the same again plus jitter at most. By then the watch shows what they
+/// wrote.
+const RETRY_OUTPACED: Duration = Duration::from_millis(500);
+/// After so many in a row it is no race, and the schedule of failures takes over.
+const MAX_OUTPACED: u32 = 5;
 /// After a failed read or status write; the same again plus jitter at most.
 const RETRY: Duration = Duration::from_secs(15);
 /// A broker that has not answered by then is worth a word in the status. Counted from when the question is put: in a
@@ -40,6 +45,8 @@ struct Pass<'a> {
     adopt_problem: Option<Problem>,
     /// What became of the peer's finalizer.
     release: Release,
+    /// Somebody else was faster at the Secret: this pass knows too little to go on.
+    is_outpaced: bool,
 }
 
 /// Works on `binding` and says when to look again.
@@ -67,6 +74,7 @@ pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Action {
         link_problem: None,
         adopt_problem: None,
         release: Release::default(),
+        is_outpaced: false,
     };
     drop(worker);
     for step in first.steps {
@@ -77,12 +85,15 @@ pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Action {
             Step::Release if pass.link_problem.is_some() || pass.adopt_problem.is_some() => {}
             Step::Release => pass.release().await,
             // What could not be taken over must not be written.
-            Step::Issue(_issue) if pass.adopt_problem.is_some() => {}
+            Step::Issue(_issue) if pass.adopt_problem.is_some() || pass.is_outpaced => {}
             Step::Issue(issue) => match pass.ask(&issue).await {
                 Some(answer) => pass.settle(&issue, answer).await,
                 None => return Action::await_change(),
             },
         }
+    }
+    if pass.is_outpaced {
+        return pass.give_way();
     }
     if first.link == Link::Withheld && first.wake_at.is_none() {
         pass.fail(NO_INPUTS, first.problem);

@@ -4,6 +4,9 @@
 //! Here the bindings of both APIs become one type. One that does not decode is as good as gone, see `unreadable`, and an
 //! API that is not installed has none, see `absent`; the others go on.
 //!
+//! A standby's stores are filled like a leader's. It wakes nobody: when it becomes the leader, each watch goes over all
+//! that it has, as after a start.
+//!
 //! Bindings are filtered by the operator's selector, Secrets by our label and as metadata only: this process never
 //! holds the content of a Secret that it did not write.
 
@@ -160,6 +163,7 @@ pub fn spawn(
             move |change: &Change<'_, _>| router.binding(api, change)
         },
         queues: queues.clone(),
+        authority: context.authority.clone(),
         shutdown: shutdown(),
     };
     let watch = binding_watch(ApiVersion::V1Beta2, "watch of v1beta2 bindings", bindings.v1beta2);
@@ -194,6 +198,7 @@ pub fn spawn(
             move |change: &Change<'_, _>| router.account(change)
         },
         queues: queues.clone(),
+        authority: context.authority.clone(),
         shutdown: shutdown(),
     };
     let events = slimmed(client(), all.clone(), links::slim);
@@ -205,6 +210,7 @@ pub fn spawn(
         gate: readiness.gate("watch of Secrets"),
         route: move |change: &Change<'_, _>| router.secret(change),
         queues,
+        authority: context.authority.clone(),
         shutdown: shutdown(),
     };
     let labelled = all.labels(pull_secret::BINDING_LABEL);

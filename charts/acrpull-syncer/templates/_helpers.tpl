@@ -66,14 +66,10 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "acrpull-syncer.servic
 {{- end -}}
 {{- end -}}
 
-{{/* Environment of the OpenTelemetry SDK; nothing when no collector is configured, then the process does not trace. */}}
+{{/* Environment of the OpenTelemetry SDK, after POD_NAME; nothing when no collector is configured, then the process does not trace. */}}
 {{- define "acrpull-syncer.otelEnv" -}}
 {{- $otel := .Values.otel -}}
 {{- if $otel.endpoint -}}
-- name: POD_NAME
-  valueFrom:
-    fieldRef:
-      fieldPath: metadata.name
 - name: OTEL_SERVICE_NAME
   value: acrpull-syncer
 - name: OTEL_RESOURCE_ATTRIBUTES

@@ -4,7 +4,10 @@
 //! The finalizer also says whose the links to its Secret are: they go although no record of ours holds them. Metadata is
 //! all that is needed, so a binding that does not decode is let go as well.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use futures::{
     SinkExt as _, Stream, StreamExt as _, TryStreamExt as _, channel::mpsc, stream::FuturesUnordered,
@@ -85,17 +88,19 @@ pub fn noticed<K: Resource>(
 }
 
 /// Takes what comes until `ready` is over: a watch that could not hand over its leavers would never finish its first list,
-/// and everybody waits for that. As many as there are bindings in the stores at most.
+/// and everybody waits for that. Each binding once, however often it changes: a standby waits for days.
 pub async fn gather<T>(
     leavers: &mut mpsc::Receiver<Leaver>,
     ready: impl Future<Output = T>,
 ) -> (T, Vec<Leaver>) {
     let mut ready = std::pin::pin!(ready);
-    let mut gathered = Vec::new();
+    let mut gathered = HashMap::new();
     loop {
         tokio::select! {
-            ready = &mut ready => return (ready, gathered),
-            Some(leaver) = leavers.next() => gathered.push(leaver),
+            ready = &mut ready => return (ready, gathered.into_values().collect()),
+            Some(leaver) = leavers.next() => {
+                gathered.insert(leaver.uid(), leaver);
+            }
         }
     }
 }

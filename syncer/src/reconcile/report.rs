@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt as _;
+use kube::{ResourceExt as _, runtime::controller::Action};
 use runtime::{error_chain::ErrorChain, telemetry::propagation};
 
-use super::{Pass, RETRY, release::Release};
+use super::{Pass, RETRY, RETRY_OUTPACED, release::Release};
 use crate::{
     execute,
     memory::Echo,
@@ -47,6 +47,14 @@ impl Pass<'_> {
         let key = self.snapshot.binding.key();
         self.context.memory.keep(key, self.snapshot.memory);
         [rest.wake_after(now), soon, left].into_iter().flatten().min()
+    }
+
+    /// Ends the pass where somebody else was faster: nothing is said, and what they wrote is looked at soon.
+    pub(super) fn give_way(self) -> Action {
+        tracing::Span::current().record("acrpull.outcome", "outpaced");
+        let key = self.snapshot.binding.key();
+        self.context.memory.keep(key, self.snapshot.memory);
+        Action::requeue(RETRY_OUTPACED.mul_f64(1.0 + rand::random::<f64>()))
     }
 
     /// How the link stands, and what stands in the way.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use kube::ResourceExt as _;
 use tracing::Instrument as _;
 
-use super::{PATIENCE, Pass};
+use super::{MAX_OUTPACED, PATIENCE, Pass};
 use crate::{
-    credential, execute,
+    credential,
+    execute::{self, StoreError},
     links::{self, Linked},
     memory::Echo,
     metrics::RefreshOutcome,
@@ -49,7 +50,7 @@ impl Pass<'_> {
         let _worker = self.context.limits.worker().await;
         match execute::adopt(self.context, &self.snapshot.binding, secret).await {
             Ok(adopted) => self.wrote(adopted),
-            Err(problem) => self.adopt_problem = Some(problem),
+            Err(error) => self.adopt_problem = self.unless_outpaced(error),
         }
     }
 
@@ -123,12 +124,29 @@ impl Pass<'_> {
                 self.snapshot.memory.degraded = answer.degraded;
                 self.snapshot.memory.granted_scope = Some(answer.granted_scope);
             }
-            Err(problem) => {
-                self.context
-                    .metrics
-                    .refreshed(RefreshOutcome::failed, Some(problem.reason));
-                self.fail(inputs, Some(problem));
+            Err(error) => {
+                if let Some(problem) = self.unless_outpaced(error) {
+                    self.context
+                        .metrics
+                        .refreshed(RefreshOutcome::failed, Some(problem.reason));
+                    self.fail(inputs, Some(problem));
+                }
             }
+        }
+    }
+
+    /// The problem, unless somebody else was merely faster: then the pass is for nothing, and nothing has failed.
+    fn unless_outpaced(&mut self, error: StoreError) -> Option<Problem> {
+        let memory = &mut self.snapshot.memory;
+        match error {
+            StoreError::Outpaced(_) if memory.outpaced < MAX_OUTPACED => {
+                memory.outpaced += 1;
+                // What we wrote before is not the newest any more.
+                memory.secret = None;
+                self.is_outpaced = true;
+                None
+            }
+            StoreError::Outpaced(problem) | StoreError::Refused(problem) => Some(problem),
         }
     }
 
@@ -142,6 +160,7 @@ impl Pass<'_> {
     fn wrote(&mut self, secret: PullSecret) {
         let over = self.secret().map(|before| before.resource_version.clone());
         let memory = &mut self.snapshot.memory;
+        memory.outpaced = 0;
         memory.secret = Some(Echo::after(memory.secret.as_ref(), over, secret.clone()));
         self.snapshot.secret = SecretState::Ours(secret);
     }

@@ -18,6 +18,7 @@ use super::{
     router::{Change, Wake},
     unreadable::Delivery,
 };
+use crate::leadership::Authority;
 
 /// One watch: where its objects go, and what happens with each change.
 pub(super) struct Watch<K, R>
@@ -30,6 +31,7 @@ where
     pub(super) gate: Gate,
     pub(super) route: R,
     pub(super) queues: Queues,
+    pub(super) authority: Authority,
     pub(super) shutdown: Shutdown,
 }
 
@@ -42,16 +44,29 @@ where
     pub(super) async fn run(mut self, deliveries: impl Stream<Item = watcher::Result<Delivery<K>>> + Send) {
         let shutdown = self.shutdown.clone();
         let mut deliveries = std::pin::pin!(deliveries.take_until(shutdown.started()));
-        while let Some(delivery) = deliveries.next().await {
+        let authority = self.authority.clone();
+        let mut leads = false;
+        loop {
+            let delivery = tokio::select! {
+                biased;
+                () = authority.given(), if !leads => {
+                    leads = true;
+                    None
+                }
+                delivery = deliveries.next() => Some(delivery),
+            };
             let wakes = match delivery {
-                Ok(Delivery::Event(event)) => self.take(&event),
-                Ok(Delivery::Unreadable(metadata)) => self.lose(&metadata),
-                Err(error) => {
+                // Whatever a standby was woken for, and did not do.
+                None => (self.route)(&Change::Resynced),
+                Some(None) => return,
+                Some(Some(Ok(Delivery::Event(event)))) => self.take(&event),
+                Some(Some(Ok(Delivery::Unreadable(metadata)))) => self.lose(&metadata),
+                Some(Some(Err(error))) => {
                     tracing::warn!(error = %ErrorChain(&error), "a watch failed and is started again");
                     Vec::new()
                 }
             };
-            for wake in wakes {
+            for wake in wakes.into_iter().filter(|_wake| leads) {
                 let sent = match wake {
                     Wake::Binding(binding) => {
                         self.queues.bindings.of_mut(binding.dyntype).send(binding).await
@@ -103,9 +118,11 @@ where
 
 #[cfg(test)]
 mod tests {
-    use futures::channel::mpsc;
+    use std::{sync::Arc, time::Duration};
+
+    use futures::{FutureExt as _, channel::mpsc};
     use kube::ResourceExt as _;
-    use runtime::admin::Readiness;
+    use runtime::{SystemClock, admin::Readiness};
 
     use super::*;
     use crate::{
@@ -132,6 +149,7 @@ mod tests {
                     bindings: PerApi::new(|_api| mpsc::channel(0).0),
                     accounts: mpsc::channel(0).0,
                 },
+                authority: Authority::endless(Arc::new(SystemClock)),
                 shutdown: Shutdown::manual(),
             };
             for name in ["one", "two"] {
@@ -142,5 +160,48 @@ mod tests {
             let left: Vec<_> = store.state().iter().map(|binding| binding.name_any()).collect();
             assert_eq!(left, ["two"]);
         }
+    }
+
+    #[tokio::test]
+    async fn watch_of_a_standby_wakes_nobody_and_all_that_it_has_when_it_leads() {
+        let api = ApiVersion::V1Beta2;
+        let writer: Writer<Binding> = Writer::new(api);
+        let store = writer.as_reader();
+        let authority = Authority::to_be_given(Arc::new(SystemClock));
+        let (wakes_tx, mut wakes) = mpsc::channel(8);
+        let (events_tx, events) = mpsc::unbounded();
+        let watch = Watch {
+            kind: api,
+            writer,
+            gate: Readiness::default().gate("watch"),
+            route: {
+                let store = store.clone();
+                move |change: &Change<'_, Binding>| match change {
+                    Change::Applied { after, .. } => vec![Wake::Binding(after.key())],
+                    Change::Gone(_metadata) => Vec::new(),
+                    Change::Resynced => store.state().iter().map(|one| Wake::Binding(one.key())).collect(),
+                }
+            },
+            queues: Queues {
+                bindings: PerApi::new(|_api| wakes_tx.clone()),
+                accounts: mpsc::channel(0).0,
+            },
+            authority: authority.clone(),
+            shutdown: Shutdown::manual(),
+        };
+        let send = |event| events_tx.unbounded_send(Ok(Delivery::Event(event))).unwrap();
+        send(Event::Init);
+        send(Event::InitApply(binding_of(api, "one")));
+        send(Event::InitDone);
+        let test = async {
+            store.wait_until_ready().await.unwrap();
+            assert_eq!(wakes.next().now_or_never(), None, "somebody was woken");
+            authority.give_until(Duration::MAX);
+            assert_eq!(wakes.next().await, Some(key(api, "one")));
+            send(Event::Apply(binding_of(api, "two")));
+            assert_eq!(wakes.next().await, Some(key(api, "two")));
+            events_tx.close_channel();
+        };
+        tokio::join!(watch.run(events), test);
     }
 }

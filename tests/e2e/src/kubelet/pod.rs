@@ -67,6 +67,14 @@ impl Pod {
         Self::run_as(&self.node, &self.namespace, &self.deployment, name, arguments).await
     }
 
+    /// Runs one more Pod of the same Deployment, its `number`th replica, beside this one.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn replica(&self, number: u8) -> anyhow::Result<Self> {
+        self.another(&format!("{}-{number}", self.deployment), &[]).await
+    }
+
     async fn run_as(
         node: &Node,
         namespace: &str,

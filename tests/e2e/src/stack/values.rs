@@ -93,6 +93,7 @@ pub(super) fn broker(options: &StackOptions, around: &Surroundings<'_>) -> Strin
 pub(super) fn syncer(options: &StackOptions, broker_address: &str, around: &Surroundings<'_>) -> String {
     let defaults = &options.v1beta1_defaults;
     let values = json!({
+        "replicas": 1,
         "broker": {
             "address": broker_address,
             "caBundle": {"secret": TLS_SECRET},

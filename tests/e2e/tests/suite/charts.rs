@@ -77,6 +77,25 @@ async fn chart_value_that_does_not_exist_is_refused_by_name() -> anyhow::Result<
     Ok(())
 }
 
+#[tokio::test]
+async fn chart_of_several_syncers_without_leader_election_is_refused() -> anyhow::Result<()> {
+    const ALONE: &str = "broker: {address: 'https://x'}\nleaderElection: {enabled: false}\n";
+    let helm = helm().await?;
+    let refused = helm
+        .template(&release("acrpull-syncer", ALONE), &KUBE_VERSION)
+        .await;
+    let refused = format!("{:#}", refused.expect_err("two replicas work at a time"));
+    assert!(refused.contains("leaderElection.enabled"), "{refused}");
+    let one = helm
+        .template(
+            &release("acrpull-syncer", &format!("{ALONE}replicas: 1")),
+            &KUBE_VERSION,
+        )
+        .await?;
+    assert!(one.contains("type: Recreate") && !one.contains("leases"), "{one}");
+    Ok(())
+}
+
 #[test]
 fn chart_acrpull_installs_and_goes_without_a_trace() -> anyhow::Result<()> {
     beside_others(async |stack| {

@@ -13,7 +13,10 @@ use rustix::process::Signal;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::shared::{alone, beside_others};
+use crate::{
+    leadership::leads_again,
+    shared::{alone, beside_others},
+};
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -66,6 +69,8 @@ fn stack_process_that_is_killed_is_named() -> anyhow::Result<()> {
         stack.syncer().signal(Signal::KILL);
         let failed = tokio::time::timeout(PATIENCE, stack.failed()).await?;
         stack.syncer().restart().await?;
+        // It gave no lease back, and other tests do not expect to wait for that.
+        leads_again(stack.syncer()).await?;
         let failed = failed.to_string();
         assert!(
             failed.starts_with("acrpull-syncer-0 ended unexpectedly"),

@@ -13,6 +13,7 @@ mod guard_rails;
 mod handover;
 mod isolation;
 mod kubelet;
+mod leadership;
 mod links;
 mod manifests;
 mod must_show;

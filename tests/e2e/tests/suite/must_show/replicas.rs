@@ -80,6 +80,8 @@ async fn syncer_of(stack: &Stack, balancer: &Balancer) -> anyhow::Result<Pod> {
     let arguments = [
         format!("--broker-address=https://localhost:{}", balancer.address().port()),
         format!("--label-selector={ELSEWHERE}=replicas"),
+        // Otherwise it would stand by: the stack's syncer holds the Lease.
+        "--leader-elect=false".to_owned(),
     ];
     stack
         .syncer()

@@ -11,10 +11,14 @@ use crate::side::{ACCOUNT, OWN, PATIENCE, SCOPE, in_each_api};
 fn b17_binding_that_no_selector_matches_any_more_keeps_what_it_has_and_can_be_deleted() -> anyhow::Result<()>
 {
     beside_others(async |stack| {
-        let selector = format!("--label-selector={ELSEWHERE}=selector,paused!=yes");
+        let arguments = [
+            format!("--label-selector={ELSEWHERE}=selector,paused!=yes"),
+            // Otherwise it would stand by: the stack's syncer holds the Lease.
+            "--leader-elect=false".to_owned(),
+        ];
         let syncer = stack
             .syncer()
-            .another("acrpull-syncer-selector", &[selector])
+            .another("acrpull-syncer-selector", &arguments)
             .await?;
         in_each_api(stack, &EITHER_API, &async |_stack, side| {
             let (ours, theirs) = (side.secret_name("ours"), side.secret_name("theirs"));
