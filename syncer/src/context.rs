@@ -11,7 +11,15 @@ use kube::{Client, core::PartialObjectMeta, runtime::reflector::Store};
 use runtime::{Clock, Shutdown};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::{events::Announcer, kube_calls::KubeCalls, links::LinkKeeper, memory::Memory, metrics::Metrics};
+use crate::{
+    events::Announcer,
+    kube_calls::KubeCalls,
+    links::LinkKeeper,
+    memory::Memory,
+    metrics::Metrics,
+    steady,
+    turns::{Turn, Turns, Urgency},
+};
 
 /// Questions to the broker that are open at a time. Each holds a few KiB; the broker has limits of its own.
 const MAX_QUESTIONS: usize = 512;
@@ -55,10 +63,13 @@ pub struct Context {
 ///
 /// Half of the workers only read and link: in a burst, the writes for the first bindings do not hold up the links of
 /// the last, for which Pods may be waiting.
+///
+/// Questions are put in the order of their urgency, so that after an outage, or a restart that finds thousands due, those
+/// without a credential and those whose credential is about to expire do not wait for the others.
 pub struct Limits {
     first: Semaphore,
     rest: Semaphore,
-    questions: Semaphore,
+    questions: Turns,
 }
 
 impl Context {
@@ -72,10 +83,9 @@ impl Context {
         });
     }
 
-    /// The current time.
+    /// The current time of day. What is due for a binding is decided by its [`crate::steady::Steady`] time.
     pub fn now(&self) -> Timestamp {
-        // The clock of a machine is well within the years 1 to 9999.
-        Timestamp::try_from(self.clock.now()).unwrap_or_default()
+        steady::time_of_day(self.clock.moment())
     }
 }
 
@@ -87,7 +97,7 @@ impl Limits {
         Self {
             first: Semaphore::new(first),
             rest: Semaphore::new(rest),
-            questions: Semaphore::new(MAX_QUESTIONS),
+            questions: Turns::new(MAX_QUESTIONS),
         }
     }
 
@@ -101,9 +111,9 @@ impl Limits {
         self.rest.acquire().await.ok()
     }
 
-    /// Waits for a slot for a question. Not to be called with a worker in hand.
-    pub async fn question(&self) -> Option<SemaphorePermit<'_>> {
-        self.questions.acquire().await.ok()
+    /// Waits for the turn of a question. Not to be called with a worker in hand.
+    pub async fn question(&self, urgency: Urgency) -> Turn {
+        self.questions.take(urgency).await
     }
 }
 

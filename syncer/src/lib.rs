@@ -30,6 +30,8 @@ mod samples;
 pub mod schedule;
 pub mod snapshot;
 pub mod status;
+pub mod steady;
+pub mod turns;
 pub mod wanted;
 pub mod watches;
 

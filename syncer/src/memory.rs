@@ -8,7 +8,10 @@ use std::{
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::{binding::BindingRef, crd::AcrPullBindingStatus, pull_secret::PullSecret, schedule::FailureRun};
+use crate::{
+    binding::BindingRef, crd::AcrPullBindingStatus, pull_secret::PullSecret, schedule::FailureRun,
+    steady::Steady,
+};
 
 /// One entry per binding that exists.
 #[derive(Debug, Default)]
@@ -27,6 +30,8 @@ pub struct BindingMemory {
     pub first_seen: Timestamp,
     /// Failed attempts to obtain or store its credential.
     pub failures: Option<FailureRun>,
+    /// What its time is measured from.
+    pub steady: Steady,
     /// The refresh request for which Azure was last asked by force.
     pub forced_request: Option<String>,
     /// The broker handed out an older credential because Azure did not renew it.
@@ -93,6 +98,7 @@ impl BindingMemory {
             uid: uid.to_owned(),
             first_seen: now,
             failures: None,
+            steady: Steady::default(),
             forced_request: None,
             degraded: false,
             granted_scope: None,

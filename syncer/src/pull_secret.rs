@@ -87,6 +87,16 @@ pub struct Credential {
     pub refresh_at: Timestamp,
 }
 
+impl SecretState {
+    /// The credential in it, if it is ours and holds one.
+    pub fn credential(&self) -> Option<&Credential> {
+        match self {
+            Self::Ours(secret) => secret.credential.as_ref(),
+            Self::Absent | Self::Foreign => None,
+        }
+    }
+}
+
 /// The binding that a Secret belongs to, by its owner or, for one that was orphaned, by its label and name.
 pub fn binding_of(metadata: &ObjectMeta) -> Option<BindingRef> {
     let named = |api: ApiVersion, name: &str| {

@@ -9,6 +9,7 @@ mod steps;
 
 use std::{sync::Arc, time::Duration};
 
+use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
 use runtime::error_chain::ErrorChain;
 
@@ -38,6 +39,18 @@ struct Pass<'a> {
     adopt_problem: Option<Problem>,
 }
 
+impl Pass<'_> {
+    /// The time by which it is decided what is due.
+    fn now(&self) -> Timestamp {
+        self.snapshot.memory.steady.now(self.context.clock.moment())
+    }
+}
+
+/// When to come back for what no schedule knows of.
+fn retry() -> Duration {
+    RETRY.mul_f64(1.0 + rand::random::<f64>())
+}
+
 /// Works on `binding` and says when to look again.
 pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Action {
     // A binding that is being deleted is done for: its Secret goes by owner reference, its link by the keeper.
@@ -49,10 +62,10 @@ pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Action {
         Ok(snapshot) => snapshot,
         Err(error) => {
             tracing::warn!(error = %ErrorChain(&error), "cannot look up the Secret");
-            return Action::requeue(RETRY.mul_f64(1.0 + rand::random::<f64>()));
+            return Action::requeue(retry());
         }
     };
-    let first = plan::plan(&snapshot, context.now());
+    let first = plan::plan(&snapshot, snapshot.memory.steady.now(context.clock.moment()));
     // Told before anything is done: whoever works on the ServiceAccount meanwhile makes the link as well.
     let key = snapshot.binding.key();
     context.memory.allow_link(&key, first.link != Link::Withheld);

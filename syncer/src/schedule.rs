@@ -21,6 +21,10 @@ const PERMANENT_FIRST: Duration = Duration::from_secs(30);
 /// Backoff of what heals by itself.
 const TRANSIENT_FIRST: Duration = Duration::from_secs(1);
 const TRANSIENT_CAP: Duration = Duration::from_secs(60);
+/// The longest pause of a binding whose credential is valid for long. In an outage those are the many, and they can wait.
+const TRANSIENT_UNHURRIED: Duration = Duration::from_secs(5 * 60);
+/// Its pauses are this part of what is left of the credential, so that who has the least left comes first.
+const SHARE_OF_WHAT_IS_LEFT: u32 = 20;
 /// Throttled by a side that named no time.
 const THROTTLED: Duration = Duration::from_secs(60);
 /// A new grant takes effect within a minute; denials are not remembered by the broker and cost it little.
@@ -29,6 +33,12 @@ const DENIED: Duration = Duration::from_secs(30);
 const LONGEST_HINT: Duration = Duration::from_secs(60 * 60);
 /// Spread over hints, so that a thousand bindings that were told the same second do not come in the same one.
 const HINT_JITTER: Duration = Duration::from_secs(1);
+/// A credential with less left than this is as good as none ...
+const NEARLY_EXPIRED: Duration = Duration::from_secs(60);
+/// ... and one with more can wait for so long while others ask.
+const PATIENT: Duration = Duration::from_secs(2 * 60);
+/// Who has none, and failed to get one, lets those pass for so long that ask for the first time.
+const FAILED_BEFORE: Duration = Duration::from_secs(10);
 /// Share of a credential's remaining life over which refreshes of bindings with equal credentials are spread.
 const REFRESH_JITTER: f64 = 0.05;
 
@@ -69,6 +79,31 @@ impl FailureRun {
             next_at: later(now, pause.max(TRANSIENT_FIRST)),
         }
     }
+
+    /// The same for a binding whose credential is valid for so long: once the pauses have grown to their cap, they grow
+    /// with what is left of it.
+    pub fn with_credential_left(self, left: Duration, now: Timestamp, draw: f64) -> Self {
+        let has_grown = TRANSIENT_FIRST.saturating_mul(1 << self.in_class.min(16)) > TRANSIENT_CAP;
+        let is_own_pause = self.problem.retry_after.is_none();
+        if self.problem.reason.retry_class() != RetryClass::Transient || !has_grown || !is_own_pause {
+            return self;
+        }
+        let cap = (left / SHARE_OF_WHAT_IS_LEFT).clamp(TRANSIENT_FIRST, TRANSIENT_UNHURRIED);
+        Self {
+            next_at: later(now, cap.mul_f64(draw).max(TRANSIENT_FIRST)),
+            ..self
+        }
+    }
+}
+
+/// How long a question can wait for its turn while others are put: not at all without a credential, for Pods wait
+/// for it, and otherwise the longer the more is `left` of it, up to a bound that keeps anybody from starving.
+pub fn patience(left: Option<Duration>, failed_attempts: u32) -> Duration {
+    match left {
+        Some(left) if left > NEARLY_EXPIRED => (left - NEARLY_EXPIRED).min(PATIENT),
+        Some(_) | None if failed_attempts > 0 => FAILED_BEFORE,
+        Some(_) | None => Duration::ZERO,
+    }
 }
 
 /// The pause after the `attempt`th failure of a class that began `since` ago.
@@ -93,6 +128,9 @@ fn pause(class: RetryClass, attempt: u32, since: Duration, draw: f64) -> Duratio
 }
 
 /// When to ask for the next credential: when the broker said, and a little later than others.
+///
+/// Drawn once per answer, one that says "not modified" included, for it names another time. Between answers the time
+/// stands in the Secret, and no pass and no restart draws again.
 pub fn refresh_at(refresh_time: Timestamp, expires_at: Timestamp, now: Timestamp, draw: f64) -> Timestamp {
     let jitter = elapsed(now, expires_at).mul_f64(REFRESH_JITTER * draw);
     // Never past the middle between the due time and the end.
@@ -105,10 +143,14 @@ pub fn elapsed(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
 
-fn later(time: Timestamp, by: Duration) -> Timestamp {
+/// So much later.
+pub fn later(time: Timestamp, by: Duration) -> Timestamp {
     time.saturating_add(SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX))
         .unwrap_or(Timestamp::MAX)
 }
+
+#[cfg(test)]
+mod fleet;
 
 #[cfg(test)]
 mod tests {
