@@ -137,11 +137,13 @@ mod tests {
 
     #[test]
     fn error_of_a_stream_that_a_dying_replica_resets_is_no_deadline() {
-        let mut reset =
-            Status::cancelled("h2 protocol error: stream error received: stream no longer needed");
+        let mut reset = Status::cancelled("h2 protocol error: stream error received: stream no longer needed");
         assert_eq!(BrokerError::from_status(&reset).reason, Reason::DeadlineExceeded);
         reset.set_source(std::sync::Arc::new(std::io::Error::other("reset")));
-        assert_eq!(BrokerError::from_status(&reset).reason, Reason::BrokerUnreachable);
+        assert_eq!(
+            BrokerError::from_status(&reset).reason,
+            Reason::BrokerUnreachable
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! The spec is that of `v1beta2`, because it can say all that `v1beta1` can. Pure.
 
 mod older;
+mod slim;
 mod stores;
 
 use std::borrow::Cow;
@@ -13,6 +14,7 @@ use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::Obj
 use kube::{Resource, runtime::reflector::ObjectRef};
 
 pub use older::{Defaults, account_of};
+pub use slim::slim;
 pub use stores::{Bindings, PerApi};
 
 use crate::crd::{self, AcrPullBindingSpec, AcrPullBindingStatus};

@@ -4,6 +4,7 @@
 //! The syncer sees Secrets as metadata only: everything it must know about one stands in annotations.
 
 mod name;
+mod slim;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,7 @@ use kube::{Resource as _, ResourceExt as _};
 use proto::Fingerprint;
 
 pub use name::{api_of_name, name_for, name_of};
+pub use slim::{is_ours, slim};
 
 use self::name::label_for;
 use crate::{
@@ -157,27 +159,15 @@ pub fn judge(metadata: &ObjectMeta, binding: &Binding) -> SecretState {
 
 /// Whether the payload is still the one that we applied: a write of somebody else takes the field from its owner.
 fn payload_is_ours(metadata: &ObjectMeta) -> bool {
-    metadata
-        .managed_fields
-        .iter()
-        .flatten()
-        .filter(|entry| is_our_apply(entry))
-        .any(|entry| {
-            let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
-            let data = fields.and_then(|fields| fields.get("f:data"));
-            data.and_then(|data| data.get("f:.dockerconfigjson")).is_some()
-        })
+    metadata.managed_fields.iter().flatten().any(applies_payload)
 }
 
-/// Drops from watched metadata what is never read, most of its size.
-pub fn slim(metadata: &mut ObjectMeta) {
-    if let Some(entries) = &mut metadata.managed_fields {
-        entries.retain(is_our_apply);
-    }
-}
-
-fn is_our_apply(entry: &ManagedFieldsEntry) -> bool {
-    entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply")
+fn applies_payload(entry: &ManagedFieldsEntry) -> bool {
+    let is_our_apply =
+        entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply");
+    let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
+    let data = fields.and_then(|fields| fields.get("f:data"));
+    is_our_apply && data.and_then(|data| data.get("f:.dockerconfigjson")).is_some()
 }
 
 fn api_of(owner: &OwnerReference) -> Option<ApiVersion> {
