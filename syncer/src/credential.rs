@@ -56,7 +56,7 @@ pub async fn prepare(
             client_id,
             tenant_id,
         } => {
-            let token = mint(context, binding, service_account).await?;
+            let token = Box::pin(mint(context, binding, service_account)).await?;
             get_docker_config_request::Identity::Federated(FederatedIdentity {
                 tenant_id: tenant_id.as_ref().map(ToString::to_string).unwrap_or_default(),
                 client_id: client_id.to_string(),

@@ -31,8 +31,10 @@ const THROTTLED: Duration = Duration::from_secs(60);
 const DENIED: Duration = Duration::from_secs(30);
 /// The longest wait that is taken from the other side.
 const LONGEST_HINT: Duration = Duration::from_secs(60 * 60);
-/// Spread over hints, so that a thousand bindings that were told the same second do not come in the same one.
+/// Spread over hints, so that a thousand bindings that were told the same second do not come in the same one ...
 const HINT_JITTER: Duration = Duration::from_secs(1);
+/// ... and over this part of the hint where there were too many of them, or all of them failed.
+const HINT_SHARE: u32 = 2;
 /// A credential with less left than this is as good as none ...
 const NEARLY_EXPIRED: Duration = Duration::from_secs(60);
 /// ... and one with more can wait for so long while others ask.
@@ -67,7 +69,7 @@ impl FailureRun {
         let in_class = same_class.map_or(0, |run| run.in_class).saturating_add(1);
         let class_since = same_class.map_or(now, |run| run.class_since);
         let pause = match problem.retry_after {
-            Some(hint) => hint.min(LONGEST_HINT) + HINT_JITTER.mul_f64(draw),
+            Some(hint) => spread(class, hint.min(LONGEST_HINT), draw),
             None => pause(class, in_class, elapsed(class_since, now), draw),
         };
         Self {
@@ -82,6 +84,7 @@ impl FailureRun {
 
     /// The same for a binding whose credential is valid for so long: once the pauses have grown to their cap, they grow
     /// with what is left of it.
+    #[must_use]
     pub fn with_credential_left(self, left: Duration, now: Timestamp, draw: f64) -> Self {
         let has_grown = TRANSIENT_FIRST.saturating_mul(1 << self.in_class.min(16)) > TRANSIENT_CAP;
         let is_own_pause = self.problem.retry_after.is_none();
@@ -99,11 +102,21 @@ impl FailureRun {
 /// How long a question can wait for its turn while others are put: not at all without a credential, for Pods wait
 /// for it, and otherwise the longer the more is `left` of it, up to a bound that keeps anybody from starving.
 pub fn patience(left: Option<Duration>, failed_attempts: u32) -> Duration {
-    match left {
-        Some(left) if left > NEARLY_EXPIRED => (left - NEARLY_EXPIRED).min(PATIENT),
-        Some(_) | None if failed_attempts > 0 => FAILED_BEFORE,
-        Some(_) | None => Duration::ZERO,
+    let ahead = left.and_then(|left| left.checked_sub(NEARLY_EXPIRED));
+    match ahead {
+        Some(ahead) => ahead.min(PATIENT),
+        None if failed_attempts > 0 => FAILED_BEFORE,
+        None => Duration::ZERO,
     }
+}
+
+/// The hint, or a while later.
+fn spread(class: RetryClass, hint: Duration, draw: f64) -> Duration {
+    let over = match class {
+        RetryClass::Throttled | RetryClass::Transient => (hint / HINT_SHARE).max(HINT_JITTER),
+        RetryClass::Waiting | RetryClass::Permanent | RetryClass::Caller | RetryClass::Denied => HINT_JITTER,
+    };
+    hint + over.mul_f64(draw)
 }
 
 /// The pause after the `attempt`th failure of a class that began `since` ago.
@@ -121,7 +134,7 @@ fn pause(class: RetryClass, attempt: u32, since: Duration, draw: f64) -> Duratio
         RetryClass::Permanent | RetryClass::Caller => {
             slightly_less(doubled(PERMANENT_FIRST, attempt.saturating_sub(1)))
         }
-        RetryClass::Throttled => THROTTLED + HINT_JITTER.mul_f64(draw),
+        RetryClass::Throttled => spread(class, THROTTLED, draw),
         RetryClass::Transient => doubled(TRANSIENT_FIRST, attempt).min(TRANSIENT_CAP).mul_f64(draw),
         RetryClass::Denied => DENIED.mul_f64(1.0 + draw),
     }

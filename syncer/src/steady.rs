@@ -73,9 +73,10 @@ impl Steady {
         let now = self.now(moment);
         *self = Self::default();
         self.credential = credential.map(|credential| {
-            let at = match credential.refresh_at > now {
-                true => now,
-                false => time_of_day(moment),
+            let at = if credential.refresh_at > now {
+                now
+            } else {
+                time_of_day(moment)
             };
             let monotonic = moment.monotonic;
             (Held::of(credential), Anchor { at, monotonic })

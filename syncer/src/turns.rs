@@ -90,7 +90,7 @@ impl Drop for Turn {
                 };
                 next
             };
-            match next.send(Turn(Some(Arc::clone(&shared)))) {
+            match next.send(Self(Some(Arc::clone(&shared)))) {
                 Ok(()) => return,
                 // Gone meanwhile. Disarmed, or a line of many that went away would be dropped by recursion.
                 Err(mut refused) => refused.0 = None,

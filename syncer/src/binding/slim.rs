@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::pull_secret;
 
-/// Drops what is never read: who manages which field, who owns the binding (a chart, a GitOps controller), and the
+/// Drops what is never read: who manages which field, who owns the binding (a chart, a deployment tool), and the
 /// annotations of others, of which kubectl's copy of the whole object is the largest.
 pub fn slim(metadata: &mut ObjectMeta) {
     metadata.managed_fields = None;

@@ -60,14 +60,14 @@ impl Pass<'_> {
         let (context, binding) = (self.context, Arc::clone(&self.snapshot.binding));
         let urgency = self.urgency(issue);
         let question = tokio::select! {
-            question = credential::prepare(context, &binding, issue, urgency) => question,
+            question = Box::pin(credential::prepare(context, &binding, issue, urgency)) => question,
             () = context.shutdown.started() => return None,
         };
         let question = match question {
             Ok(question) => question,
             Err(problem) => return Some(Err(problem)),
         };
-        let mut answer = std::pin::pin!(question.put(context, issue));
+        let mut answer = Box::pin(question.put(context, issue));
         tokio::select! {
             answer = &mut answer => return Some(answer),
             () = context.shutdown.started() => return None,
@@ -82,7 +82,7 @@ impl Pass<'_> {
             }
         };
         // Both at once: the question holds its turn until its answer is polled, and the report may wait for a worker.
-        let (answer, _status_failed) = tokio::join!(answer, self.report(&rest, now));
+        let (answer, _status_failed) = tokio::join!(answer, Box::pin(self.report(&rest, now)));
         answer
     }
 
@@ -98,9 +98,10 @@ impl Pass<'_> {
             .failures
             .as_ref()
             .map_or(0, |run| run.attempts);
-        let patience = match issue.force {
-            true => Duration::ZERO,
-            false => schedule::patience(left, attempts),
+        let patience = if issue.force {
+            Duration::ZERO
+        } else {
+            schedule::patience(left, attempts)
         };
         Urgency(self.context.clock.monotonic() + patience)
     }

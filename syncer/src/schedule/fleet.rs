@@ -128,3 +128,22 @@ fn schedule_after_an_outage_who_has_the_least_left_comes_first() {
         "a credential expired although there was time"
     );
 }
+
+#[test]
+fn schedule_10_000_that_are_told_the_same_second_do_not_come_back_in_one() {
+    let mut dice = StdRng::seed_from_u64(42);
+    for retry_after in [None, Some(Duration::from_secs(30))] {
+        let come = (0..10_000).map(|_number| {
+            let problem = Problem {
+                retry_after,
+                ..Problem::new(Reason::UpstreamThrottled, "too many")
+            };
+            FailureRun::after(None, "inputs", problem, now(), dice.random()).next_at
+        });
+        let come: Vec<_> = come.collect();
+        let told = later(now(), retry_after.unwrap_or(THROTTLED));
+        assert!(come.iter().all(|at| *at >= told), "earlier than was asked for");
+        let peak = peak(come);
+        assert!(peak <= 10_000 * 8 / 100, "{peak}");
+    }
+}

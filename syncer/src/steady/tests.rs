@@ -85,7 +85,7 @@ impl Scene {
         loop {
             let (plan, now) = self.look();
             if plan.steps.iter().any(|step| matches!(step, Step::Issue(_))) {
-                return self.clock.monotonic() - start;
+                return self.clock.monotonic().saturating_sub(start);
             }
             let wait = plan.wake_after(now).expect("nobody would look again");
             self.clock.advance(wait.max(Duration::from_secs(1)));
