@@ -2,17 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Duration;
-
-use anyhow::Context as _;
 
 use crate::report::Figure;
+use crate::syncer_counts;
 
 /// The metric that counts them.
 const METRIC: &str = "acrpull_syncer_kube_requests_total{";
-
-/// The admin listener answers at once.
-const SCRAPE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Verbs that change nothing.
 const READS: [&str; 2] = ["get", "list"];
@@ -49,17 +44,7 @@ impl ApiCalls {
     /// # Errors
     /// Its admin listener does not answer.
     pub(crate) async fn of_syncer(admin: SocketAddr) -> anyhow::Result<Self> {
-        let client = reqwest::Client::builder()
-            .timeout(SCRAPE_TIMEOUT)
-            .no_proxy()
-            .build()?;
-        let answer = client
-            .get(format!("http://{admin}/metrics"))
-            .send()
-            .await?
-            .error_for_status();
-        let text = answer.context("the syncer's metrics")?.text().await?;
-        Ok(Self::parse(&text))
+        Ok(Self::parse(&syncer_counts::scrape(admin).await?))
     }
 
     fn parse(metrics: &str) -> Self {
@@ -95,16 +80,31 @@ impl ApiCalls {
         kinds.chain([writes]).collect()
     }
 
-    fn writes(&self) -> u64 {
-        let writes = self
+    /// All of them.
+    pub(crate) fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// Writes that were not refused. The syncer tries once a while whether what must be refused is, as a dry run.
+    pub(crate) fn changes(&self) -> u64 {
+        let refused = self
             .0
             .iter()
-            .filter(|(kind, _calls)| !READS.contains(&kind.verb.as_str()));
+            .filter(|(kind, _calls)| kind.is_refused && !kind.is_read());
+        self.writes() - refused.map(|(_kind, calls)| calls).sum::<u64>()
+    }
+
+    fn writes(&self) -> u64 {
+        let writes = self.0.iter().filter(|(kind, _calls)| !kind.is_read());
         writes.map(|(_kind, calls)| calls).sum()
     }
 }
 
 impl Kind {
+    fn is_read(&self) -> bool {
+        READS.contains(&self.verb.as_str())
+    }
+
     fn name(&self) -> String {
         format!(
             "{} {}{}",
@@ -174,6 +174,6 @@ mod tests {
                 ("API: all writes".to_owned(), Some(5.0)),
             ]
         );
-        assert_eq!(calls.writes(), 9);
+        assert_eq!((calls.writes(), calls.changes(), calls.total()), (9, 7, 10));
     }
 }

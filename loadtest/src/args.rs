@@ -55,6 +55,9 @@ pub(crate) enum Command {
     Herd,
     /// Bindings that are created at once, beside a bare Kubernetes client that makes the same writes.
     Bindings,
+    /// Thousands of bindings over hundreds of namespaces, served and found again by a restarted syncer. Takes minutes, so
+    /// that it is not part of everything.
+    Fleet(FleetArgs),
     /// The bare echo. The other commands start it.
     #[command(hide = true)]
     Echo(EchoArgs),
@@ -69,6 +72,15 @@ pub(crate) enum Benchmark {
     Isolation,
     Herd,
     Bindings,
+    Fleet(u32),
+}
+
+/// Thousands of bindings.
+#[derive(Debug, Args)]
+pub(crate) struct FleetArgs {
+    /// How many bindings.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(20..=20_000))]
+    pub(crate) count: u32,
 }
 
 /// The bare echo.
@@ -91,9 +103,9 @@ pub(crate) struct EchoArgs {
 impl Command {
     /// The benchmarks that it names, in the order in which they are made: later ones restart the broker and stop the
     /// syncer. None for what is no benchmark.
-    pub(crate) fn benchmarks(&self) -> &'static [Benchmark] {
+    pub(crate) fn benchmarks(&self) -> Vec<Benchmark> {
         match self {
-            Self::All => &[
+            Self::All => vec![
                 Benchmark::Hits,
                 Benchmark::Open,
                 Benchmark::Stall,
@@ -101,13 +113,14 @@ impl Command {
                 Benchmark::Herd,
                 Benchmark::Bindings,
             ],
-            Self::Hits => &[Benchmark::Hits],
-            Self::Open => &[Benchmark::Open],
-            Self::Stall => &[Benchmark::Stall],
-            Self::Isolation => &[Benchmark::Isolation],
-            Self::Herd => &[Benchmark::Herd],
-            Self::Bindings => &[Benchmark::Bindings],
-            Self::Echo(_) => &[],
+            Self::Hits => vec![Benchmark::Hits],
+            Self::Open => vec![Benchmark::Open],
+            Self::Stall => vec![Benchmark::Stall],
+            Self::Isolation => vec![Benchmark::Isolation],
+            Self::Herd => vec![Benchmark::Herd],
+            Self::Bindings => vec![Benchmark::Bindings],
+            Self::Fleet(fleet) => vec![Benchmark::Fleet(fleet.count)],
+            Self::Echo(_) => vec![],
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Both parts of a ratio are measured in the same run on the same machine, because nothing else about a measurement on
 //! a shared machine can be compared. This file parses, supervises and ends; what is measured is in the file that has
-//! the benchmark's name: [`hits`], [`open`], [`stall`], [`isolation`], [`herd`] and [`bindings`].
+//! the benchmark's name: [`hits`], [`open`], [`stall`], [`isolation`], [`herd`], [`bindings`] and [`fleet`].
 
 mod api_calls;
 mod args;
@@ -10,6 +10,7 @@ mod azure_calls;
 mod bare_client;
 mod bindings;
 mod echo;
+mod fleet;
 mod herd;
 mod hits;
 mod isolation;
@@ -26,6 +27,7 @@ mod rounds;
 mod scene;
 mod stall;
 mod starts;
+mod syncer_counts;
 mod target;
 mod timeline;
 mod tokens;
@@ -67,7 +69,7 @@ async fn run(args: LoadtestArgs) -> anyhow::Result<()> {
     if let Command::Echo(echo) = &command {
         return echo::serve(echo).await;
     }
-    supervised(&args.bench, command.benchmarks()).await
+    supervised(&args.bench, &command.benchmarks()).await
 }
 
 /// Runs the benchmarks for as long as everything that they need is alive and nobody interrupts.
@@ -113,5 +115,6 @@ async fn measure(stack: &Stack, bench: &Bench, benchmark: Benchmark) -> anyhow::
         Benchmark::Isolation => isolation::measure(stack).await,
         Benchmark::Herd => herd::measure(stack).await,
         Benchmark::Bindings => bindings::measure(stack, &bench.bindings).await,
+        Benchmark::Fleet(count) => fleet::measure(stack, usize::try_from(count)?).await,
     }
 }

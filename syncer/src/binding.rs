@@ -6,6 +6,7 @@
 
 mod account_ref;
 mod older;
+mod slim;
 mod stores;
 
 use std::borrow::Cow;
@@ -15,6 +16,7 @@ use kube::{Resource, runtime::reflector::ObjectRef};
 
 pub use account_ref::AccountRef;
 pub use older::{Defaults, account_of};
+pub use slim::slim;
 pub use stores::{Bindings, PerApi};
 
 use crate::crd::{self, AcrPullBindingSpec, AcrPullBindingStatus};

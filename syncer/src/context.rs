@@ -12,8 +12,14 @@ use runtime::{Clock, Shutdown};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
-    events::Announcer, kube_calls::KubeCalls, leadership::Authority, links::LinkKeeper, memory::Memory,
+    events::Announcer,
+    kube_calls::KubeCalls,
+    leadership::Authority,
+    links::LinkKeeper,
+    memory::Memory,
     metrics::Metrics,
+    steady,
+    turns::{Turn, Turns, Urgency},
 };
 
 /// Questions to the broker that are open at a time. Each holds a few KiB; the broker has limits of its own.
@@ -60,10 +66,13 @@ pub struct Context {
 ///
 /// Half of the workers only read and link: in a burst, the writes for the first bindings do not hold up the links of
 /// the last, for which Pods may be waiting.
+///
+/// Questions are put in the order of their urgency, so that after an outage, or a restart that finds thousands due, those
+/// without a credential and those whose credential is about to expire do not wait for the others.
 pub struct Limits {
     first: Semaphore,
     rest: Semaphore,
-    questions: Semaphore,
+    questions: Turns,
 }
 
 impl Context {
@@ -77,10 +86,9 @@ impl Context {
         });
     }
 
-    /// The current time.
+    /// The current time of day. What is due for a binding is decided by its [`crate::steady::Steady`] time.
     pub fn now(&self) -> Timestamp {
-        // The clock of a machine is well within the years 1 to 9999.
-        Timestamp::try_from(self.clock.now()).unwrap_or_default()
+        steady::time_of_day(self.clock.moment())
     }
 }
 
@@ -92,7 +100,7 @@ impl Limits {
         Self {
             first: Semaphore::new(first),
             rest: Semaphore::new(rest),
-            questions: Semaphore::new(MAX_QUESTIONS),
+            questions: Turns::new(MAX_QUESTIONS),
         }
     }
 
@@ -106,9 +114,9 @@ impl Limits {
         self.rest.acquire().await.ok()
     }
 
-    /// Waits for a slot for a question. Not to be called with a worker in hand.
-    pub async fn question(&self) -> Option<SemaphorePermit<'_>> {
-        self.questions.acquire().await.ok()
+    /// Waits for the turn of a question. Not to be called with a worker in hand.
+    pub async fn question(&self, urgency: Urgency) -> Turn {
+        self.questions.take(urgency).await
     }
 }
 

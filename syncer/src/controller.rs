@@ -32,7 +32,7 @@ use crate::{
 
 /// Changes that come within this time are looked at together: our own writes come back as changes.
 const DEBOUNCE: Duration = Duration::from_millis(20);
-/// After a pass that panicked. A fault of the syncer must not become a loop.
+/// After a pass that panicked; the same again plus jitter at most. A fault of the syncer must not become a loop.
 const AFTER_PANIC: Duration = Duration::from_secs(60);
 /// After links could not be written; the same again plus jitter at most.
 const LINK_RETRY: Duration = Duration::from_secs(15);
@@ -180,5 +180,5 @@ fn panicked(object: &impl kube::Resource, error: &JoinError, context: &Context) 
     let (namespace, name) = (object.namespace(), object.name_any());
     tracing::error!(namespace, name, %error, "a pass panicked");
     context.metrics.reconciled(PassResult::panic);
-    Action::requeue(AFTER_PANIC)
+    Action::requeue(AFTER_PANIC.mul_f64(1.0 + rand::random::<f64>()))
 }

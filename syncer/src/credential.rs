@@ -12,35 +12,42 @@ use proto::v1::{
     broker_owned_identity::Selector, get_docker_config_request,
 };
 use runtime::never_shown;
-use tokio::sync::SemaphorePermit;
 
 pub use answer::Answer;
 
 use self::{answer::read, mint::mint};
-use crate::{binding::Binding, context::Context, plan::Issue, problem::Problem, wanted::Identity};
+use crate::{
+    binding::Binding,
+    context::Context,
+    plan::Issue,
+    problem::Problem,
+    turns::{Turn, Urgency},
+    wanted::Identity,
+};
 
-/// A question that can be put at once: it has its slot, and the token that proves the identity.
-pub struct Question<'a> {
-    _open: Option<SemaphorePermit<'a>>,
+/// A question that can be put at once: it has its turn, and the token that proves the identity.
+pub struct Question {
+    _open: Turn,
     request: GetDockerConfigRequest,
 }
 
-never_shown!(Answer, Question<'_>);
+never_shown!(Answer, Question);
 
-/// Waits for a slot, then mints the token if one is needed. At most the configured number of questions is open at a
-/// time; none of them occupies a worker.
+/// Waits for its turn, then mints the token if one is needed. A bounded number of questions is open at a time; none of
+/// them occupies a worker.
 ///
 /// # Errors
 /// The token could not be minted.
 ///
 /// # Cancel safety
-/// Cancel safe: the slot is given back, the token dropped.
-pub async fn prepare<'a>(
-    context: &'a Context,
+/// Cancel safe: the turn is given back, the token dropped.
+pub async fn prepare(
+    context: &Context,
     binding: &Binding,
     issue: &Issue,
-) -> Result<Question<'a>, Problem> {
-    let open = context.limits.question().await;
+    urgency: Urgency,
+) -> Result<Question, Problem> {
+    let open = context.limits.question(urgency).await;
     let identity = match &issue.wanted.identity {
         Identity::ClientId(id) => broker_owned(Selector::ClientId(id.to_string())),
         Identity::ResourceId(id) => broker_owned(Selector::ResourceId(id.to_string())),
@@ -49,7 +56,7 @@ pub async fn prepare<'a>(
             client_id,
             tenant_id,
         } => {
-            let token = mint(context, binding, service_account).await?;
+            let token = Box::pin(mint(context, binding, service_account)).await?;
             get_docker_config_request::Identity::Federated(FederatedIdentity {
                 tenant_id: tenant_id.as_ref().map(ToString::to_string).unwrap_or_default(),
                 client_id: client_id.to_string(),
@@ -63,7 +70,7 @@ pub async fn prepare<'a>(
     })
 }
 
-impl Question<'_> {
+impl Question {
     /// Asks.
     ///
     /// # Errors

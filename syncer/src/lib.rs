@@ -33,6 +33,8 @@ mod samples;
 pub mod schedule;
 pub mod snapshot;
 pub mod status;
+pub mod steady;
+pub mod turns;
 pub mod wanted;
 pub mod watches;
 
@@ -69,6 +71,9 @@ use crate::{
 const SERVICE: &str = "acrpull-syncer";
 /// For passes that are in the middle of a write when the process is told to stop; a call takes 15 s at most.
 const GRACE: Duration = Duration::from_secs(20);
+/// For so long may the API server say nothing on a connection that waits for it: a list has no deadline of its own, and a
+/// watch, in which nothing may happen for as long as it lasts, is begun anew before this.
+const SILENCE: Duration = Duration::from_secs(75);
 
 /// Does what the command line says.
 ///
@@ -245,11 +250,13 @@ fn broker(options: &ClientOptions) -> Result<BrokerClient, Failure> {
 
 async fn kubernetes() -> Result<Client, Failure> {
     const REMEDY: &str = "run in a Pod with a ServiceAccount, or let KUBECONFIG name a file";
-    let config = kube::Config::infer().await.map_err(|error| {
+    let mut config = kube::Config::infer().await.map_err(|error| {
         Failure::runtime("cannot find the configuration for Kubernetes")
             .remedy(REMEDY)
             .source(error)
     })?;
+    config.read_timeout = Some(SILENCE);
+    config.reset_reader_on_write = true;
     Client::try_from(config).map_err(|error| {
         Failure::runtime("cannot use the configuration for Kubernetes")
             .remedy(REMEDY)

@@ -11,7 +11,7 @@ use proto::Reason;
 
 use crate::{
     binding::BindingRef, crd::AcrPullBindingStatus, finalizer::Handover, pull_secret::PullSecret,
-    schedule::FailureRun,
+    schedule::FailureRun, steady::Steady,
 };
 
 /// One entry per binding that exists.
@@ -31,6 +31,8 @@ pub struct BindingMemory {
     pub first_seen: Timestamp,
     /// Failed attempts to obtain or store its credential.
     pub failures: Option<FailureRun>,
+    /// What its time is measured from.
+    pub steady: Steady,
     /// The refresh request for which Azure was last asked by force.
     pub forced_request: Option<String>,
     /// The broker handed out an older credential because Azure did not renew it.
@@ -101,6 +103,7 @@ impl BindingMemory {
             uid: uid.to_owned(),
             first_seen: now,
             failures: None,
+            steady: Steady::default(),
             forced_request: None,
             degraded: false,
             handover: None,

@@ -5,6 +5,7 @@
 
 mod name;
 mod peers;
+mod slim;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,7 @@ use proto::Fingerprint;
 
 pub use name::{api_of_name, name_for, name_of};
 pub use peers::PeersToken;
+pub use slim::{is_ours, slim};
 
 use self::name::label_for;
 use crate::{
@@ -90,6 +92,16 @@ pub struct Credential {
     pub expires_at: Timestamp,
     /// When the next one is due.
     pub refresh_at: Timestamp,
+}
+
+impl SecretState {
+    /// The credential in it, if it is ours and holds one.
+    pub fn credential(&self) -> Option<&Credential> {
+        match self {
+            Self::Ours(secret) => secret.credential.as_ref(),
+            Self::Absent | Self::Foreign => None,
+        }
+    }
 }
 
 /// The binding that a Secret belongs to, by its owner or, for one that was orphaned, by its label and name.
@@ -165,19 +177,13 @@ fn payload_is(metadata: &ObjectMeta, written: fn(&ManagedFieldsEntry) -> bool) -
         .managed_fields
         .iter()
         .flatten()
-        .filter(|entry| written(entry))
-        .any(|entry| {
-            let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
-            let data = fields.and_then(|fields| fields.get("f:data"));
-            data.and_then(|data| data.get("f:.dockerconfigjson")).is_some()
-        })
+        .any(|entry| written(entry) && owns_payload(entry))
 }
 
-/// Drops from watched metadata what is never read, most of its size.
-pub fn slim(metadata: &mut ObjectMeta) {
-    if let Some(entries) = &mut metadata.managed_fields {
-        entries.retain(|entry| is_our_apply(entry) || peers::is_update(entry));
-    }
+fn owns_payload(entry: &ManagedFieldsEntry) -> bool {
+    let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
+    let data = fields.and_then(|fields| fields.get("f:data"));
+    data.and_then(|data| data.get("f:.dockerconfigjson")).is_some()
 }
 
 fn is_our_apply(entry: &ManagedFieldsEntry) -> bool {

@@ -1,6 +1,9 @@
 //! One pass over one binding: read, decide, do, say. The shell around the decision of `plan`; it decides nothing
 //! itself. A pass never fails: what stands in the way is in the status, and the return value says when to come back.
 //!
+//! In a burst there are as many passes as bindings, and most of them wait. So each step is a future of its own in memory of
+//! its own, for as long as it runs, and a pass that waits holds little more than what it read.
+//!
 //! A pass holds a worker only while it does Kubernetes work and never while it waits for the broker or for its turn at
 //! a ServiceAccount, see [`crate::context::Limits`].
 
@@ -10,6 +13,7 @@ mod steps;
 
 use std::{sync::Arc, time::Duration};
 
+use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
 use runtime::error_chain::ErrorChain;
 
@@ -49,6 +53,18 @@ struct Pass<'a> {
     is_outpaced: bool,
 }
 
+impl Pass<'_> {
+    /// The time by which it is decided what is due.
+    fn now(&self) -> Timestamp {
+        self.snapshot.memory.steady.now(self.context.clock.moment())
+    }
+}
+
+/// When to come back for what no schedule knows of.
+fn retry() -> Duration {
+    RETRY.mul_f64(1.0 + rand::random::<f64>())
+}
+
 /// Works on `binding` and says when to look again.
 pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Action {
     // A binding that is being deleted is done for: its Secret goes by owner reference, its link by the keeper, and the
@@ -57,14 +73,14 @@ pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Action {
         return Action::await_change();
     }
     let worker = context.limits.first_worker().await;
-    let snapshot = match snapshot::load(&context, binding).await {
+    let snapshot = match Box::pin(snapshot::load(&context, binding)).await {
         Ok(snapshot) => snapshot,
         Err(error) => {
             tracing::warn!(error = %ErrorChain(&error), "cannot look up the Secret");
-            return Action::requeue(RETRY.mul_f64(1.0 + rand::random::<f64>()));
+            return Action::requeue(retry());
         }
     };
-    let first = plan::plan(&snapshot, context.now());
+    let first = plan::plan(&snapshot, snapshot.memory.steady.now(context.clock.moment()));
     // Told before anything is done: whoever works on the ServiceAccount meanwhile makes the link as well.
     let key = snapshot.binding.key();
     context.memory.allow_link(&key, first.link != Link::Withheld);
@@ -79,15 +95,15 @@ pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Action {
     drop(worker);
     for step in first.steps {
         match step {
-            Step::Link => pass.link().await,
-            Step::Adopt(secret) => pass.adopt(&secret).await,
+            Step::Link => Box::pin(pass.link()).await,
+            Step::Adopt(secret) => Box::pin(pass.adopt(&secret)).await,
             // What is not wholly ours yet stays the peer's.
             Step::Release if pass.link_problem.is_some() || pass.adopt_problem.is_some() => {}
-            Step::Release => pass.release().await,
+            Step::Release => Box::pin(pass.release()).await,
             // What could not be taken over must not be written.
             Step::Issue(_issue) if pass.adopt_problem.is_some() || pass.is_outpaced => {}
-            Step::Issue(issue) => match pass.ask(&issue).await {
-                Some(answer) => pass.settle(&issue, answer).await,
+            Step::Issue(issue) => match Box::pin(pass.ask(&issue)).await {
+                Some(answer) => Box::pin(pass.settle(&issue, answer)).await,
                 None => return Action::await_change(),
             },
         }
@@ -98,7 +114,22 @@ pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Action {
     if first.link == Link::Withheld && first.wake_at.is_none() {
         pass.fail(NO_INPUTS, first.problem);
     }
-    pass.conclude()
+    Box::pin(pass.conclude())
         .await
         .map_or_else(Action::await_change, Action::requeue)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a pass that waits holds besides what it read. In a burst there are as many as there are bindings.
+    #[test]
+    fn pass_that_waits_is_small() {
+        fn size<F>(_pass: impl Fn(Arc<Context>, Arc<Binding>) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = size(reconcile);
+        assert!(size <= 6 * 1024, "{size} bytes");
+    }
 }

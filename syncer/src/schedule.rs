@@ -21,14 +21,26 @@ const PERMANENT_FIRST: Duration = Duration::from_secs(30);
 /// Backoff of what heals by itself.
 const TRANSIENT_FIRST: Duration = Duration::from_secs(1);
 const TRANSIENT_CAP: Duration = Duration::from_secs(60);
+/// The longest pause of a binding whose credential is valid for long. In an outage those are the many, and they can wait.
+const TRANSIENT_UNHURRIED: Duration = Duration::from_secs(5 * 60);
+/// Its pauses are this part of what is left of the credential, so that who has the least left comes first.
+const SHARE_OF_WHAT_IS_LEFT: u32 = 20;
 /// Throttled by a side that named no time.
 const THROTTLED: Duration = Duration::from_secs(60);
 /// A new grant takes effect within a minute; denials are not remembered by the broker and cost it little.
 const DENIED: Duration = Duration::from_secs(30);
 /// The longest wait that is taken from the other side.
 const LONGEST_HINT: Duration = Duration::from_secs(60 * 60);
-/// Spread over hints, so that a thousand bindings that were told the same second do not come in the same one.
+/// Spread over hints, so that a thousand bindings that were told the same second do not come in the same one ...
 const HINT_JITTER: Duration = Duration::from_secs(1);
+/// ... and over this part of the hint where there were too many of them, or all of them failed.
+const HINT_SHARE: u32 = 2;
+/// A credential with less left than this is as good as none ...
+const NEARLY_EXPIRED: Duration = Duration::from_secs(60);
+/// ... and one with more can wait for so long while others ask.
+const PATIENT: Duration = Duration::from_secs(2 * 60);
+/// Who has none, and failed to get one, lets those pass for so long that ask for the first time.
+const FAILED_BEFORE: Duration = Duration::from_secs(10);
 /// Share of a credential's remaining life over which refreshes of bindings with equal credentials are spread.
 const REFRESH_JITTER: f64 = 0.05;
 
@@ -57,7 +69,7 @@ impl FailureRun {
         let in_class = same_class.map_or(0, |run| run.in_class).saturating_add(1);
         let class_since = same_class.map_or(now, |run| run.class_since);
         let pause = match problem.retry_after {
-            Some(hint) => hint.min(LONGEST_HINT) + HINT_JITTER.mul_f64(draw),
+            Some(hint) => spread(class, hint.min(LONGEST_HINT), draw),
             None => pause(class, in_class, elapsed(class_since, now), draw),
         };
         Self {
@@ -69,6 +81,42 @@ impl FailureRun {
             next_at: later(now, pause.max(TRANSIENT_FIRST)),
         }
     }
+
+    /// The same for a binding whose credential is valid for so long: once the pauses have grown to their cap, they grow
+    /// with what is left of it.
+    #[must_use]
+    pub fn with_credential_left(self, left: Duration, now: Timestamp, draw: f64) -> Self {
+        let has_grown = TRANSIENT_FIRST.saturating_mul(1 << self.in_class.min(16)) > TRANSIENT_CAP;
+        let is_own_pause = self.problem.retry_after.is_none();
+        if self.problem.reason.retry_class() != RetryClass::Transient || !has_grown || !is_own_pause {
+            return self;
+        }
+        let cap = (left / SHARE_OF_WHAT_IS_LEFT).clamp(TRANSIENT_FIRST, TRANSIENT_UNHURRIED);
+        Self {
+            next_at: later(now, cap.mul_f64(draw).max(TRANSIENT_FIRST)),
+            ..self
+        }
+    }
+}
+
+/// How long a question can wait for its turn while others are put: not at all without a credential, for Pods wait
+/// for it, and otherwise the longer the more is `left` of it, up to a bound that keeps anybody from starving.
+pub fn patience(left: Option<Duration>, failed_attempts: u32) -> Duration {
+    let ahead = left.and_then(|left| left.checked_sub(NEARLY_EXPIRED));
+    match ahead {
+        Some(ahead) => ahead.min(PATIENT),
+        None if failed_attempts > 0 => FAILED_BEFORE,
+        None => Duration::ZERO,
+    }
+}
+
+/// The hint, or a while later.
+fn spread(class: RetryClass, hint: Duration, draw: f64) -> Duration {
+    let over = match class {
+        RetryClass::Throttled | RetryClass::Transient => (hint / HINT_SHARE).max(HINT_JITTER),
+        RetryClass::Waiting | RetryClass::Permanent | RetryClass::Caller | RetryClass::Denied => HINT_JITTER,
+    };
+    hint + over.mul_f64(draw)
 }
 
 /// The pause after the `attempt`th failure of a class that began `since` ago.
@@ -86,13 +134,16 @@ fn pause(class: RetryClass, attempt: u32, since: Duration, draw: f64) -> Duratio
         RetryClass::Permanent | RetryClass::Caller => {
             slightly_less(doubled(PERMANENT_FIRST, attempt.saturating_sub(1)))
         }
-        RetryClass::Throttled => THROTTLED + HINT_JITTER.mul_f64(draw),
+        RetryClass::Throttled => spread(class, THROTTLED, draw),
         RetryClass::Transient => doubled(TRANSIENT_FIRST, attempt).min(TRANSIENT_CAP).mul_f64(draw),
         RetryClass::Denied => DENIED.mul_f64(1.0 + draw),
     }
 }
 
 /// When to ask for the next credential: when the broker said, and a little later than others.
+///
+/// Drawn once per answer, one that says "not modified" included, for it names another time. Between answers the time
+/// stands in the Secret, and no pass and no restart draws again.
 pub fn refresh_at(refresh_time: Timestamp, expires_at: Timestamp, now: Timestamp, draw: f64) -> Timestamp {
     let jitter = elapsed(now, expires_at).mul_f64(REFRESH_JITTER * draw);
     // Never past the middle between the due time and the end.
@@ -110,6 +161,9 @@ pub fn later(time: Timestamp, by: Duration) -> Timestamp {
     time.saturating_add(SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX))
         .unwrap_or(Timestamp::MAX)
 }
+
+#[cfg(test)]
+mod fleet;
 
 #[cfg(test)]
 mod tests {

@@ -29,11 +29,13 @@ pub async fn load(context: &Context, binding: Arc<Binding>) -> Result<Snapshot, 
     let mut memory = context.memory.of(&key, &binding.uid().unwrap_or_default(), now);
     memory.handover = finalizer::observe(memory.handover, &binding, now, rand::random());
     let namespace = binding.namespace().unwrap_or_default();
+    let secret = secret(context, &binding, &namespace, &mut memory).await?;
+    memory.steady.saw(secret.credential(), context.clock.moment());
     let account = |name: &str| context.links.account(&links::account_ref(&namespace, name));
     Ok(Snapshot {
         target_account: account(&binding.spec.service_account_name),
         identity_account: binding.identity_account().and_then(account),
-        secret: secret(context, &binding, &namespace, &mut memory).await?,
+        secret,
         memory,
         binding,
     })

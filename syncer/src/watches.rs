@@ -11,6 +11,8 @@
 //! holds the content of a Secret that it did not write.
 
 mod absent;
+mod clock_steps;
+mod persistent;
 mod router;
 mod unreadable;
 mod watch;
@@ -20,7 +22,7 @@ use std::{fmt::Debug, sync::Arc};
 use futures::{Stream, TryStreamExt as _, channel::mpsc};
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::{
-    Api, Client, Resource, ResourceExt as _,
+    Api, Client, Resource,
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         WatchStreamExt as _,
@@ -32,12 +34,13 @@ use runtime::{Tasks, admin::Readiness};
 use serde::de::DeserializeOwned;
 
 use self::{
+    persistent::persistent,
     router::{Change, Router},
     unreadable::{Delivery, Sieve},
-    watch::Watch,
+    watch::{AtStart, Watch},
 };
 use crate::{
-    binding::{AccountRef, ApiVersion, Binding, BindingRef, Bindings, Defaults, PerApi},
+    binding::{self, AccountRef, ApiVersion, Binding, BindingRef, Bindings, Defaults, PerApi},
     context::Context,
     crd,
     finalizer::leaving::{self, Leaver},
@@ -48,8 +51,8 @@ use crate::{
 const PAGE: u32 = 500;
 /// Wakes that wait for the queue of the controller; it takes them at once, this bounds a burst.
 const WAKES: usize = 1024;
-/// The largest annotation of most objects, and never read here.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// After this a watch is begun anew where it was, in seconds: for so long may a connection be dead and nobody notice.
+const WATCH_TIMEOUT: u32 = 60;
 
 /// The stores that the watches fill.
 pub struct Stores {
@@ -151,13 +154,13 @@ pub fn spawn(
         stores.bindings.clone(),
         stores.accounts.clone(),
     ));
-    let all = watcher::Config::default().page_size(PAGE);
-    let selected = selector.map_or_else(|| all.clone(), |selector| all.clone().labels(selector));
+    let selected = selector.map_or_else(paged, |selector| paged().labels(selector));
 
     let binding_watch = |api: ApiVersion, gate: &'static str, writer: Writer<Binding>| Watch {
         kind: api,
         writer,
         gate: readiness.gate(gate),
+        at_start: AtStart::Bindings,
         route: {
             let router = Arc::clone(&router);
             move |change: &Change<'_, _>| router.binding(api, change)
@@ -193,6 +196,7 @@ pub fn spawn(
         kind: (),
         writer: accounts,
         gate: readiness.gate("watch of ServiceAccounts"),
+        at_start: AtStart::Accounts,
         route: {
             let router = Arc::clone(&router);
             move |change: &Change<'_, _>| router.account(change)
@@ -201,23 +205,27 @@ pub fn spawn(
         authority: context.authority.clone(),
         shutdown: shutdown(),
     };
-    let events = slimmed(client(), all.clone(), links::slim);
+    let events = slimmed(client(), paged(), links::slim);
     tasks.spawn("watch ServiceAccounts", watch.run(events.map_ok(Delivery::Event)));
 
     let watch = Watch {
         kind: (),
         writer: secrets,
         gate: readiness.gate("watch of Secrets"),
+        at_start: AtStart::Nothing,
         route: move |change: &Change<'_, _>| router.secret(change),
-        queues,
+        queues: queues.clone(),
         authority: context.authority.clone(),
         shutdown: shutdown(),
     };
-    let labelled = all.labels(pull_secret::BINDING_LABEL);
-    let events = slimmed(client(), labelled, |secret: &mut PartialObjectMeta<Secret>| {
-        pull_secret::slim(&mut secret.metadata);
-    });
-    tasks.spawn("watch Secrets", watch.run(events.map_ok(Delivery::Event)));
+    tasks.spawn(
+        "watch Secrets",
+        watch.run(secrets_of(client()).map_ok(Delivery::Event)),
+    );
+    let clock = Arc::clone(&context.clock);
+    let authority = context.authority.clone();
+    let steps = clock_steps::watch(clock, stores.bindings.clone(), queues, authority, shutdown());
+    tasks.spawn("watch the clock", steps);
     Wakes {
         bindings: PerApi {
             v1beta2: current_rx,
@@ -226,6 +234,21 @@ pub fn spawn(
         accounts: accounts_rx,
         leavers: leavers_rx,
     }
+}
+
+/// Pages, so that no answer is large however many objects there are.
+fn paged() -> watcher::Config {
+    watcher::Config::default().page_size(PAGE).timeout(WATCH_TIMEOUT)
+}
+
+/// Secrets with our label, as metadata only.
+fn secrets_of(
+    client: Client,
+) -> impl Stream<Item = watcher::Result<Event<PartialObjectMeta<Secret>>>> + Send {
+    let labelled = paged().labels(pull_secret::BINDING_LABEL);
+    slimmed(client, labelled, |secret: &mut PartialObjectMeta<Secret>| {
+        pull_secret::slim(&mut secret.metadata);
+    })
 }
 
 /// The bindings of one API, as `understand` reads them. Those that go and carry the peer's finalizer are handed to
@@ -241,8 +264,7 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let events = slimmed(client, config, |binding: &mut DeserializeGuard<K>| {
-        binding.meta_mut().managed_fields = None;
-        binding.annotations_mut().remove(LAST_APPLIED);
+        binding::slim(binding.meta_mut());
     });
     let events = leaving::noticed(events, api, leavers);
     let mut sieve = Sieve::default();
@@ -260,7 +282,8 @@ fn slimmed<K>(
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    watcher(Api::<K>::all(client), config)
-        .default_backoff()
-        .modify(slim)
+    persistent(move || watcher(Api::<K>::all(client.clone()), config.clone())).modify(slim)
 }
+
+#[cfg(test)]
+mod tests;

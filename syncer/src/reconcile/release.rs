@@ -32,7 +32,7 @@ impl Pass<'_> {
             &binding.metadata,
         )
         .await;
-        let (now, draw) = (self.context.now(), rand::random());
+        let (now, draw) = (self.now(), rand::random());
         let known = self.snapshot.memory.handover.as_ref();
         match removed {
             Ok(version) => {

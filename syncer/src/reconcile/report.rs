@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::{ResourceExt as _, runtime::controller::Action};
 use runtime::{error_chain::ErrorChain, telemetry::propagation};
 
-use super::{Pass, RETRY, RETRY_OUTPACED, release::Release};
+use super::{Pass, RETRY_OUTPACED, release::Release, retry};
 use crate::{
     execute,
     memory::Echo,
@@ -20,7 +20,7 @@ use crate::{
 impl Pass<'_> {
     /// Says how things stand and remembers. The decision is asked once more, for what is left after the steps.
     pub(super) async fn conclude(mut self) -> Option<Duration> {
-        let now = self.context.now();
+        let now = self.now();
         let rest = plan::plan(&self.snapshot, now);
         let (_link, problem) = self.standing(&rest);
         if problem.is_none() {
@@ -38,12 +38,12 @@ impl Pass<'_> {
             || self.link_problem.is_some()
             || self.adopt_problem.is_some()
             || matches!(self.release, Release::Again);
-        let soon = is_behind.then(|| RETRY.mul_f64(1.0 + rand::random::<f64>()));
+        let soon = is_behind.then(retry);
         let left = rest
             .steps
             .iter()
             .any(|step| matches!(step, Step::Issue(_)))
-            .then_some(RETRY);
+            .then(retry);
         let key = self.snapshot.binding.key();
         self.context.memory.keep(key, self.snapshot.memory);
         [rest.wake_after(now), soon, left].into_iter().flatten().min()

@@ -1,6 +1,6 @@
 //! The steps of a pass, each with what it means for the rest of it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use kube::ResourceExt as _;
 use tracing::Instrument as _;
@@ -16,6 +16,7 @@ use crate::{
     problem::Problem,
     pull_secret::{self, PullSecret, SecretState},
     schedule::{self, FailureRun},
+    turns::Urgency,
 };
 
 impl Pass<'_> {
@@ -58,21 +59,22 @@ impl Pass<'_> {
     /// broker finishes for others, and the next process asks again.
     pub(super) async fn ask(&mut self, issue: &Issue) -> Option<Result<credential::Answer, Problem>> {
         let (context, binding) = (self.context, Arc::clone(&self.snapshot.binding));
+        let urgency = self.urgency(issue);
         let question = tokio::select! {
-            question = credential::prepare(context, &binding, issue) => question,
+            question = Box::pin(credential::prepare(context, &binding, issue, urgency)) => question,
             () = context.shutdown.started() => return None,
         };
         let question = match question {
             Ok(question) => question,
             Err(problem) => return Some(Err(problem)),
         };
-        let mut answer = std::pin::pin!(question.put(context, issue));
+        let mut answer = Box::pin(question.put(context, issue));
         tokio::select! {
             answer = &mut answer => return Some(answer),
             () = context.shutdown.started() => return None,
             () = tokio::time::sleep(PATIENCE) => {}
         }
-        let now = context.now();
+        let now = self.now();
         let rest = plan::plan(&self.snapshot, now);
         let answer = async {
             tokio::select! {
@@ -80,9 +82,29 @@ impl Pass<'_> {
                 () = context.shutdown.started() => None,
             }
         };
-        // Both at once: the question holds its slot until its answer is polled, and the report may wait for a worker.
-        let (answer, _status_failed) = tokio::join!(answer, self.report(&rest, now));
+        // Both at once: the question holds its turn until its answer is polled, and the report may wait for a worker.
+        let (answer, _status_failed) = tokio::join!(answer, Box::pin(self.report(&rest, now)));
         answer
+    }
+
+    /// How urgent the question is. One that a person asked for is put at once.
+    fn urgency(&self, issue: &Issue) -> Urgency {
+        let left = issue
+            .held
+            .as_ref()
+            .map(|held| schedule::elapsed(self.now(), held.expires_at));
+        let attempts = self
+            .snapshot
+            .memory
+            .failures
+            .as_ref()
+            .map_or(0, |run| run.attempts);
+        let patience = if issue.force {
+            Duration::ZERO
+        } else {
+            schedule::patience(left, attempts)
+        };
+        Urgency(self.context.clock.monotonic() + patience)
     }
 
     /// Stores what the broker answered, or remembers why there is nothing to store.
@@ -119,6 +141,11 @@ impl Pass<'_> {
             Ok(written) => {
                 self.context.metrics.refreshed(outcome, None);
                 self.measure_readiness();
+                let moment = self.context.clock.moment();
+                self.snapshot
+                    .memory
+                    .steady
+                    .wrote(written.credential.as_ref(), moment);
                 self.wrote(written);
                 self.snapshot.memory.failures = None;
                 self.snapshot.memory.degraded = answer.degraded;
@@ -167,24 +194,28 @@ impl Pass<'_> {
 
     pub(super) fn fail(&mut self, inputs: &str, problem: Option<Problem>) {
         let Some(problem) = problem else { return };
+        let now = self.now();
+        let left = self
+            .snapshot
+            .secret
+            .credential()
+            .filter(|held| held.inputs == inputs && held.expires_at > now)
+            .map(|held| schedule::elapsed(now, held.expires_at));
         let memory = &mut self.snapshot.memory;
-        let run = FailureRun::after(
-            memory.failures.as_ref(),
-            inputs,
-            problem,
-            self.context.now(),
-            rand::random(),
-        );
+        let mut run = FailureRun::after(memory.failures.as_ref(), inputs, problem, now, rand::random());
+        if let Some(left) = left {
+            run = run.with_credential_left(left, now, rand::random());
+        }
         tracing::warn!(
             reason = run.problem.reason.as_str(),
             problem = run.problem.message,
             azure.request_id = run.problem.azure_request_id,
             attempts = run.attempts,
-            retry_after_ms =
-                u64::try_from(schedule::elapsed(self.context.now(), run.next_at).as_millis()).ok(),
+            retry_after_ms = u64::try_from(schedule::elapsed(now, run.next_at).as_millis()).ok(),
             "no credential"
         );
         memory.failures = Some(run);
+        memory.steady.failed(self.context.clock.moment());
     }
 
     /// Once, for a link that this process made: from when both binding and ServiceAccount were there.

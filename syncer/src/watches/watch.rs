@@ -29,10 +29,33 @@ where
     pub(super) kind: K::DynamicType,
     pub(super) writer: Writer<K>,
     pub(super) gate: Gate,
+    pub(super) at_start: AtStart,
     pub(super) route: R,
     pub(super) queues: Queues,
     pub(super) authority: Authority,
     pub(super) shutdown: Shutdown,
+}
+
+/// Whom the first complete state of a kind wakes. No pass begins before all kinds have theirs, so that one wake of each
+/// object is enough, and each watch sees to its own: three for each of 10,000 bindings would be as many passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AtStart {
+    Bindings,
+    Accounts,
+    Nothing,
+    /// It has begun: whoever is concerned.
+    Over,
+}
+
+impl AtStart {
+    fn wakes(self, wake: &Wake) -> bool {
+        match self {
+            Self::Bindings => matches!(wake, Wake::Binding(_)),
+            Self::Accounts => matches!(wake, Wake::Account(_)),
+            Self::Nothing => false,
+            Self::Over => true,
+        }
+    }
 }
 
 impl<K, R> Watch<K, R>
@@ -46,6 +69,7 @@ where
         let mut deliveries = std::pin::pin!(deliveries.take_until(shutdown.started()));
         let authority = self.authority.clone();
         let mut leads = false;
+        let at_takeover = self.at_start;
         loop {
             let delivery = tokio::select! {
                 biased;
@@ -57,7 +81,10 @@ where
             };
             let wakes = match delivery {
                 // Whatever a standby was woken for, and did not do.
-                None => (self.route)(&Change::Resynced),
+                None => {
+                    let wakes = (self.route)(&Change::Resynced).into_iter();
+                    wakes.filter(|wake| at_takeover.wakes(wake)).collect()
+                }
                 Some(None) => return,
                 Some(Some(Ok(Delivery::Event(event)))) => self.take(&event),
                 Some(Some(Ok(Delivery::Unreadable(metadata)))) => self.lose(&metadata),
@@ -95,10 +122,13 @@ where
             Event::Init | Event::InitApply(_) => None,
         };
         self.writer.apply_watcher_event(event);
+        let mut wakes = change.map(|change| (self.route)(&change)).unwrap_or_default();
         if matches!(event, Event::InitDone) {
             self.gate.open();
+            wakes.retain(|wake| self.at_start.wakes(wake));
+            self.at_start = AtStart::Over;
         }
-        change.map(|change| (self.route)(&change)).unwrap_or_default()
+        wakes
     }
 
     /// Takes out of the store what can be read no longer: nobody is to go on with what it said before.
@@ -127,8 +157,42 @@ mod tests {
     use super::*;
     use crate::{
         binding::{ApiVersion, Binding, PerApi},
+        links,
         samples::{binding_of, key},
     };
+
+    #[test]
+    fn watch_first_state_wakes_its_own_kind_and_a_later_one_all() {
+        let account = || links::account_ref("shop", "web");
+        for (at_start, first) in [
+            (
+                AtStart::Bindings,
+                vec![Wake::Binding(key(ApiVersion::V1Beta2, "web"))],
+            ),
+            (AtStart::Accounts, vec![Wake::Account(account())]),
+            (AtStart::Nothing, Vec::new()),
+        ] {
+            let all = vec![
+                Wake::Binding(key(ApiVersion::V1Beta2, "web")),
+                Wake::Account(account()),
+            ];
+            let mut watch = Watch {
+                kind: ApiVersion::V1Beta2,
+                writer: Writer::new(ApiVersion::V1Beta2),
+                gate: Readiness::default().gate("watch"),
+                at_start,
+                route: |_change: &Change<'_, Binding>| all.clone(),
+                queues: Queues {
+                    bindings: PerApi::new(|_api| mpsc::channel(0).0),
+                    accounts: mpsc::channel(0).0,
+                },
+                authority: Authority::endless(Arc::new(SystemClock)),
+                shutdown: Shutdown::manual(),
+            };
+            assert_eq!(watch.take(&Event::InitDone), first);
+            assert_eq!(watch.take(&Event::InitDone), all);
+        }
+    }
 
     #[test]
     fn watch_binding_that_decodes_no_longer_leaves_the_store_and_is_routed() {
@@ -139,6 +203,7 @@ mod tests {
                 kind: api,
                 writer,
                 gate: Readiness::default().gate("watch"),
+                at_start: AtStart::Bindings,
                 route: |change: &Change<'_, Binding>| match change {
                     Change::Gone(metadata) => {
                         vec![Wake::Binding(key(api, metadata.name.as_deref().unwrap()))]
@@ -174,6 +239,7 @@ mod tests {
             kind: api,
             writer,
             gate: Readiness::default().gate("watch"),
+            at_start: AtStart::Bindings,
             route: {
                 let store = store.clone();
                 move |change: &Change<'_, Binding>| match change {

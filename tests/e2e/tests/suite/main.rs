@@ -1,5 +1,6 @@
 //! Every test that crosses crates, in one binary: they share one stack, so that it starts once.
 
+mod api_server;
 mod apis;
 mod authentication;
 mod bad_input;
