@@ -28,6 +28,7 @@ pub mod reconcile;
 #[cfg(test)]
 mod samples;
 pub mod schedule;
+pub mod seldom;
 pub mod snapshot;
 pub mod status;
 pub mod wanted;
@@ -45,7 +46,7 @@ use kube::{
 };
 use prometheus_client::registry::Registry;
 use runtime::{
-    Failure, Shutdown, SystemClock, Tasks,
+    Clock, Failure, Shutdown, SystemClock, Tasks,
     admin::{self, Readiness},
     listen, telemetry,
 };
@@ -59,6 +60,7 @@ use crate::{
     links::LinkKeeper,
     memory::Memory,
     metrics::Metrics,
+    seldom::Seldom,
 };
 
 /// The name in logs and traces.
@@ -127,7 +129,8 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
     let guard_rails = GuardRails::new(client.clone(), calls.clone(), metrics.clone());
     let (stores, writers) = watches::stores();
     let memory = Arc::new(Memory::default());
-    let (events, publisher) = events::channel(client.clone(), calls.clone());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (events, publisher) = events::channel(client.clone(), calls.clone(), Arc::clone(&clock));
     let context = Arc::new(Context {
         events,
         broker,
@@ -142,9 +145,10 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
         limits: Limits::new(workers.get()),
         calls,
         metrics,
-        clock: Arc::new(SystemClock),
+        clock,
         shutdown: shutdown.clone(),
         older_crd: Once::new(),
+        unwritten: Seldom::default(),
         client,
     });
 

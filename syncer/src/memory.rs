@@ -8,7 +8,10 @@ use std::{
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::{binding::BindingRef, crd::AcrPullBindingStatus, pull_secret::PullSecret, schedule::FailureRun};
+use crate::{
+    binding::BindingRef, crd::AcrPullBindingStatus, pull_secret::PullSecret, schedule::FailureRun,
+    status::Reminder,
+};
 
 /// One entry per binding that exists.
 #[derive(Debug, Default)]
@@ -41,6 +44,8 @@ pub struct BindingMemory {
     pub status_not_kept: Option<AcrPullBindingStatus>,
     /// When that was.
     pub status_written_at: Option<Timestamp>,
+    /// When the failure that goes on was told by an event.
+    pub reminder: Reminder,
     /// Its link was seen, so the delay until then has been measured.
     pub link_measured: bool,
     /// The same for its readiness.
@@ -100,6 +105,7 @@ impl BindingMemory {
             status: None,
             status_not_kept: None,
             status_written_at: None,
+            reminder: Reminder::default(),
             link_measured: false,
             ready_measured: false,
         }

@@ -10,14 +10,13 @@ mod steps;
 use std::{sync::Arc, time::Duration};
 
 use kube::runtime::controller::Action;
-use runtime::error_chain::ErrorChain;
 
 use crate::{
     binding::Binding,
     context::Context,
     plan::{self, Link, Snapshot, Step},
     problem::Problem,
-    snapshot,
+    pull_secret, snapshot,
 };
 
 /// After a failed read or status write; the same again plus jitter at most.
@@ -34,8 +33,8 @@ struct Pass<'a> {
     snapshot: Snapshot,
     /// Why the link could not be made.
     link_problem: Option<Problem>,
-    /// Why the Secret could not be taken over.
-    adopt_problem: Option<Problem>,
+    /// Why the Secret could not be read or taken over.
+    secret_problem: Option<Problem>,
 }
 
 /// Works on `binding` and says when to look again.
@@ -45,13 +44,28 @@ pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Action {
         return Action::await_change();
     }
     let worker = context.limits.first_worker().await;
-    let snapshot = match snapshot::load(&context, binding).await {
-        Ok(snapshot) => snapshot,
+    let (snapshot, unread) = match snapshot::load(&context, Arc::clone(&binding)).await {
+        Ok(snapshot) => (snapshot, None),
         Err(error) => {
-            tracing::warn!(error = %ErrorChain(&error), "cannot look up the Secret");
-            return Action::requeue(RETRY.mul_f64(1.0 + rand::random::<f64>()));
+            let tried = format!("look up Secret {}", pull_secret::name_of(&binding));
+            let problem = error.into_problem(&tried).of_the_secret();
+            (snapshot::without_secret(&context, binding), Some(problem))
         }
     };
+    if unread.is_some() {
+        // Nobody knows whose the Secret is, so nothing is linked, asked for or written before that is known.
+        drop(worker);
+        let pass = Pass {
+            context: &context,
+            snapshot,
+            link_problem: None,
+            secret_problem: unread,
+        };
+        return pass
+            .conclude()
+            .await
+            .map_or_else(Action::await_change, Action::requeue);
+    }
     let first = plan::plan(&snapshot, context.now());
     // Told before anything is done: whoever works on the ServiceAccount meanwhile makes the link as well.
     let key = snapshot.binding.key();
@@ -60,7 +74,7 @@ pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Action {
         context: &context,
         snapshot,
         link_problem: None,
-        adopt_problem: None,
+        secret_problem: None,
     };
     drop(worker);
     for step in first.steps {
@@ -68,7 +82,7 @@ pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Action {
             Step::Link => pass.link().await,
             Step::Adopt(secret) => pass.adopt(&secret).await,
             // What could not be taken over must not be written.
-            Step::Issue(_issue) if pass.adopt_problem.is_some() => {}
+            Step::Issue(_issue) if pass.secret_problem.is_some() => {}
             Step::Issue(issue) => match pass.ask(&issue).await {
                 Some(answer) => pass.settle(&issue, answer).await,
                 None => return Action::await_change(),

@@ -23,19 +23,27 @@ use crate::{
 /// # Errors
 /// The live read failed.
 pub async fn load(context: &Context, binding: Arc<Binding>) -> Result<Snapshot, KubeError> {
+    let mut snapshot = without_secret(context, binding);
+    let namespace = snapshot.binding.namespace().unwrap_or_default();
+    snapshot.secret = secret(context, &snapshot.binding, &namespace, &mut snapshot.memory).await?;
+    Ok(snapshot)
+}
+
+/// The same without a look at the Secret, as if there were none.
+pub fn without_secret(context: &Context, binding: Arc<Binding>) -> Snapshot {
     let key = binding.key();
-    let mut memory = context
+    let memory = context
         .memory
         .of(&key, &binding.uid().unwrap_or_default(), context.now());
     let namespace = binding.namespace().unwrap_or_default();
     let account = |name: &str| context.links.account(&links::account_ref(&namespace, name));
-    Ok(Snapshot {
+    Snapshot {
         target_account: account(&binding.spec.service_account_name),
         identity_account: binding.spec.identity_account().and_then(account),
-        secret: secret(context, &binding, &namespace, &mut memory).await?,
+        secret: SecretState::Absent,
         memory,
         binding,
-    })
+    }
 }
 
 async fn secret(

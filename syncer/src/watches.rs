@@ -30,7 +30,7 @@ use serde::de::DeserializeOwned;
 
 use self::{
     router::{Change, Router},
-    unreadable::{Delivery, Sieve},
+    unreadable::{Delivery, Sieve, teller},
     watch::Watch,
 };
 use crate::{
@@ -140,6 +140,8 @@ pub fn spawn(
     let all = watcher::Config::default().page_size(PAGE);
     let selected = selector.map_or_else(|| all.clone(), |selector| all.clone().labels(selector));
 
+    let (unreadable, teller) = teller::channel(Arc::clone(context));
+    tasks.spawn("unreadable bindings", teller.run());
     let binding_watch = |api: ApiVersion, gate: &'static str, writer: Writer<Binding>| Watch {
         kind: api,
         writer,
@@ -152,11 +154,16 @@ pub fn spawn(
         shutdown: shutdown(),
     };
     let watch = binding_watch(ApiVersion::V1Beta2, "watch of v1beta2 bindings", bindings.v1beta2);
-    let deliveries =
-        read::<crd::AcrPullBinding>(ApiVersion::V1Beta2, client(), selected.clone(), Binding::from);
+    let sieve = |api| Sieve::new(api, unreadable.clone());
+    let deliveries = read::<crd::AcrPullBinding>(
+        sieve(ApiVersion::V1Beta2),
+        client(),
+        selected.clone(),
+        Binding::from,
+    );
     tasks.spawn("watch v1beta2 bindings", watch.run(deliveries));
     let watch = binding_watch(ApiVersion::V1Beta1, "watch of v1beta1 bindings", bindings.v1beta1);
-    let deliveries = read(ApiVersion::V1Beta1, client(), selected, move |binding| {
+    let deliveries = read(sieve(ApiVersion::V1Beta1), client(), selected, move |binding| {
         defaults.complete(binding)
     });
     tasks.spawn("watch v1beta1 bindings", watch.run(deliveries));
@@ -199,7 +206,7 @@ pub fn spawn(
 
 /// The bindings of one API, as `understand` reads them.
 fn read<K>(
-    api: ApiVersion,
+    mut sieve: Sieve,
     client: Client,
     config: watcher::Config,
     understand: impl Fn(K) -> Binding + Send + 'static,
@@ -211,8 +218,7 @@ where
         binding.meta_mut().managed_fields = None;
         binding.annotations_mut().remove(LAST_APPLIED);
     });
-    let mut sieve = Sieve::default();
-    absent::as_empty(events, api.as_str()).try_filter_map(move |event| {
+    absent::as_empty(events, sieve.api().as_str()).try_filter_map(move |event| {
         let delivery = sieve.sift(event).map(|delivery| delivery.map(&understand));
         std::future::ready(Ok(delivery))
     })

@@ -15,6 +15,7 @@ use crate::{
     problem::Problem,
     pull_secret::{self, PullSecret, SecretState},
     schedule::{self, FailureRun},
+    status::Notice,
 };
 
 impl Pass<'_> {
@@ -48,8 +49,12 @@ impl Pass<'_> {
     pub(super) async fn adopt(&mut self, secret: &PullSecret) {
         let _worker = self.context.limits.worker().await;
         match execute::adopt(self.context, &self.snapshot.binding, secret).await {
-            Ok(adopted) => self.wrote(adopted),
-            Err(problem) => self.adopt_problem = Some(problem),
+            Ok(adopted) => {
+                let notice = Notice::adopted(&pull_secret::name_of(&self.snapshot.binding));
+                self.context.events.announce(&self.snapshot.binding, vec![notice]);
+                self.wrote(adopted);
+            }
+            Err(problem) => self.secret_problem = Some(problem),
         }
     }
 
