@@ -44,7 +44,7 @@ pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Action {
         return Action::await_change();
     }
     let worker = context.limits.first_worker().await;
-    let (snapshot, unread) = match snapshot::load(&context, Arc::clone(&binding)).await {
+    let (snapshot, secret_problem) = match snapshot::load(&context, Arc::clone(&binding)).await {
         Ok(snapshot) => (snapshot, None),
         Err(error) => {
             let tried = format!("look up Secret {}", pull_secret::name_of(&binding));
@@ -52,30 +52,21 @@ pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Action {
             (snapshot::without_secret(&context, binding), Some(problem))
         }
     };
-    if unread.is_some() {
-        // Nobody knows whose the Secret is, so nothing is linked, asked for or written before that is known.
-        drop(worker);
-        let pass = Pass {
-            context: &context,
-            snapshot,
-            link_problem: None,
-            secret_problem: unread,
-        };
-        return pass
-            .conclude()
-            .await
-            .map_or_else(Action::await_change, Action::requeue);
-    }
-    let first = plan::plan(&snapshot, context.now());
-    // Told before anything is done: whoever works on the ServiceAccount meanwhile makes the link as well.
-    let key = snapshot.binding.key();
-    context.memory.allow_link(&key, first.link != Link::Withheld);
     let mut pass = Pass {
         context: &context,
         snapshot,
         link_problem: None,
-        secret_problem: None,
+        secret_problem,
     };
+    // Nobody knows whose the Secret is, so nothing is linked, asked for or written before that is known.
+    if pass.secret_problem.is_some() {
+        drop(worker);
+        return pass.finish().await;
+    }
+    let first = plan::plan(&pass.snapshot, context.now());
+    // Told before anything is done: whoever works on the ServiceAccount meanwhile makes the link as well.
+    let key = pass.snapshot.binding.key();
+    context.memory.allow_link(&key, first.link != Link::Withheld);
     drop(worker);
     for step in first.steps {
         match step {
@@ -92,7 +83,14 @@ pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Action {
     if first.link == Link::Withheld && first.wake_at.is_none() {
         pass.fail(NO_INPUTS, first.problem);
     }
-    pass.conclude()
-        .await
-        .map_or_else(Action::await_change, Action::requeue)
+    pass.finish().await
+}
+
+impl Pass<'_> {
+    /// Says how things stand, and when to look again.
+    async fn finish(self) -> Action {
+        self.conclude()
+            .await
+            .map_or_else(Action::await_change, Action::requeue)
+    }
 }

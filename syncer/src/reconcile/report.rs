@@ -13,7 +13,7 @@ use crate::{
     execute,
     memory::Echo,
     metrics::PassResult,
-    plan::{self, Link, Plan, Step},
+    plan::{self, Link, Plan, Snapshot, Step},
     problem::Problem,
     pull_secret, snapshot,
     status::{self, Names, Notice, Observation},
@@ -131,6 +131,17 @@ impl Pass<'_> {
                 true
             }
         }
+    }
+
+    /// Whether the process before this one wrote what fails with this spec, and this one has not got that far. To say now
+    /// that it is in progress would make the failure a new one when it goes on.
+    pub(super) fn knows_less_than_the_status(&self) -> bool {
+        let Snapshot { binding, memory, .. } = &self.snapshot;
+        memory.status_written_at.is_none()
+            && memory.failures.is_none()
+            && binding.status.as_ref().is_some_and(|status| {
+                status.error.is_some() && status.observed_generation == binding.metadata.generation
+            })
     }
 
     /// Publishes what is new, and what goes on and was told long ago.

@@ -76,6 +76,12 @@ impl Pass<'_> {
             () = context.shutdown.started() => return None,
             () = tokio::time::sleep(PATIENCE) => {}
         }
+        if self.knows_less_than_the_status() {
+            return tokio::select! {
+                answer = answer => Some(answer),
+                () = context.shutdown.started() => None,
+            };
+        }
         let now = context.now();
         let rest = plan::plan(&self.snapshot, now);
         let answer = async {

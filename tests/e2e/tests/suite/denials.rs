@@ -15,6 +15,7 @@ use serde_json::{from_value, json};
 
 use crate::shared::beside_others;
 
+const BINDING: &str = "acrpullbindings.acrpull.microsoft.com/web";
 const SCOPE: &str = "repository:team/web:pull";
 /// Denials are tried again within a minute of the first.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -48,6 +49,16 @@ fn b18_quota_that_is_used_up_is_named_and_its_raise_is_noticed() -> anyhow::Resu
             "the link needs no Secret"
         );
         warned(&team, "QuotaExceeded", "no-secrets").await?;
+        let described = stack
+            .plane()
+            .kubectl(&["-n", team.namespace(), "describe", BINDING])
+            .await?;
+        println!("{described}");
+        assert_eq!(
+            described.matches(&refused.message).count(),
+            6,
+            "in three conditions, in Reconciling, the last failure and the event:\n{described}"
+        );
 
         let raised = Patch::Merge(json!({"spec": {"hard": {"count/secrets": "10"}}}));
         quotas

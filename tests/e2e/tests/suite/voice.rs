@@ -89,7 +89,6 @@ fn b30_binding_is_waited_for_and_described_by_kubectl() -> anyhow::Result<()> {
             .plane()
             .kubectl(&["-n", team.namespace(), "describe", BINDING])
             .await?;
-        println!("{described}");
         for words in [
             "CredentialIssued",
             "acrpull.microsoft.com/syncer",
@@ -159,8 +158,10 @@ async fn unknown_cloud(team: &Team<'_>) -> anyhow::Result<()> {
     let bindings: Api<DynamicObject> = Api::namespaced_with(client, team.namespace(), &kind);
     let cloud = |name| Patch::Merge(json!({"spec": {"acr": {"environment": name}}}));
     wait_for("the newer schema is in effect", PATIENCE, async || {
-        let written = bindings.patch("web", &PatchParams::default(), &cloud("MoonCloud"));
-        Ok(written.await.is_ok())
+        let written = bindings
+            .patch("web", &PatchParams::default(), &cloud("MoonCloud"))
+            .await;
+        Ok(written.is_ok())
     })
     .await?;
     wait_for("the status says that it does not decode", PATIENCE, async || {
