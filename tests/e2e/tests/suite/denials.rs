@@ -53,11 +53,10 @@ fn b18_quota_that_is_used_up_is_named_and_its_raise_is_noticed() -> anyhow::Resu
             .plane()
             .kubectl(&["-n", team.namespace(), "describe", BINDING])
             .await?;
-        println!("{described}");
         assert_eq!(
             described.matches(&refused.message).count(),
-            6,
-            "in three conditions, in Reconciling, the last failure and the event:\n{described}"
+            7,
+            "in three conditions, in Reconciling, the error, the last failure and the event:\n{described}"
         );
 
         let raised = Patch::Merge(json!({"spec": {"hard": {"count/secrets": "10"}}}));
