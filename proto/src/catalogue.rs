@@ -192,9 +192,15 @@ catalogue! {
     /// A Secret of that name exists and belongs to somebody else.
     SecretConflict = "SECRET_CONFLICT", AlreadyExists, 409, Permanent, ApplicationTeam,
         "a Secret of that name belongs to somebody else";
-    /// Kubernetes refused the write: RBAC, an admission policy, or a quota.
+    /// Kubernetes refused a call for another reason than the two below: RBAC, or a namespace that is being deleted.
     KubernetesDenied = "KUBERNETES_DENIED", PermissionDenied, 403, Waiting, ClusterTeam,
         "Kubernetes refused the write";
+    /// An admission policy or webhook of the cluster refused the write.
+    AdmissionDenied = "ADMISSION_DENIED", PermissionDenied, 403, Waiting, ClusterTeam,
+        "an admission policy of the cluster refused the write";
+    /// A quota of the namespace is used up.
+    QuotaExceeded = "QUOTA_EXCEEDED", PermissionDenied, 403, Waiting, ClusterTeam,
+        "a quota of the namespace is used up";
     /// The API server could not be reached or failed.
     KubernetesUnreachable = "KUBERNETES_UNREACHABLE", Unavailable, 503, Transient, Nobody,
         "the Kubernetes API server could not be reached";

@@ -8,16 +8,17 @@ use std::{
 use client::BrokerClient;
 use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
 use kube::{Client, core::PartialObjectMeta, runtime::reflector::Store};
-use runtime::{Clock, Shutdown};
+use runtime::{Clock, Shutdown, error_chain::ErrorChain};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
     events::Announcer,
-    kube_calls::KubeCalls,
+    kube_calls::{KubeCalls, KubeError},
     leadership::Authority,
     links::LinkKeeper,
     memory::Memory,
     metrics::Metrics,
+    seldom::Seldom,
     steady,
     turns::{Turn, Turns, Urgency},
 };
@@ -55,6 +56,8 @@ pub struct Context {
     pub shutdown: Shutdown,
     /// Whether it was told that the installed CRD is an older one.
     pub older_crd: Once,
+    /// Statuses that could not be written: then the log is all that tells.
+    pub unwritten: Seldom,
 }
 
 /// Limits that never wait for each other in a circle: a question takes a worker for a moment while it is open, a
@@ -84,6 +87,14 @@ impl Context {
                  install those of `syncer crd`"
             );
         });
+    }
+
+    /// Tells, now and then, that a status could not be written.
+    pub fn tell_of_an_unwritten_status(&self, error: &KubeError) {
+        if let Some(kept_back) = self.unwritten.is_due(self.now()) {
+            let error = ErrorChain(error);
+            tracing::warn!(%error, kept_back, "the status of a binding could not be written, and is tried again");
+        }
     }
 
     /// The current time of day. What is due for a binding is decided by its [`crate::steady::Steady`] time.

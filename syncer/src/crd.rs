@@ -7,9 +7,9 @@ mod status;
 pub mod v1beta1;
 mod v1beta2;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
 use kube::CustomResourceExt as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub use status::{AcrPullBindingStatus, LastFailure};
 pub use v1beta2::{
@@ -44,7 +44,8 @@ pub fn manifests() -> Result<String, CrdError> {
 }
 
 fn manifest(name: &'static str, crd: &CustomResourceDefinition) -> Result<String, CrdError> {
-    let crd = without_nullable(crd).map_err(|error| CrdError::Build(name, error))?;
+    let mut crd = without_nullable(crd).map_err(|error| CrdError::Build(name, error))?;
+    begin_unobserved(&mut crd);
     serde_saphyr::to_string(&crd).map_err(|error| CrdError::Print(name, error))
 }
 
@@ -66,6 +67,23 @@ fn without_nullable(crd: &CustomResourceDefinition) -> Result<CustomResourceDefi
     serde_json::from_value(value)
 }
 
+/// A binding that no syncer has looked at yet must not pass for one that is as it should be: what knows no condition of
+/// an object takes it for ready (kstatus, and with it Flux). A generation that cannot be is one that lies behind.
+fn begin_unobserved(crd: &mut CustomResourceDefinition) {
+    for version in &mut crd.spec.versions {
+        let schema = version
+            .schema
+            .as_mut()
+            .and_then(|schema| schema.open_api_v3_schema.as_mut());
+        let status = schema
+            .and_then(|schema| schema.properties.as_mut())
+            .and_then(|properties| properties.get_mut("status"));
+        if let Some(status) = status {
+            status.default = Some(JSON(json!({ "observedGeneration": -1 })));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +98,12 @@ mod tests {
     fn crd_that_the_chart_installs_is_the_one_of_the_types() {
         let installed = std::fs::read_to_string(INSTALLED).unwrap();
         assert!(installed == manifests().unwrap(), "run: syncer crd > {INSTALLED}");
+    }
+
+    #[test]
+    fn b30_crd_of_each_api_begins_with_a_generation_that_was_not_observed() {
+        let default = "status:\n            default:\n              observedGeneration: -1\n";
+        assert_eq!(manifests().unwrap().matches(default).count(), 2);
     }
 
     #[test]

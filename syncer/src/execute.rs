@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tracing::Instrument as _;
 
 use crate::{
-    binding::{ApiVersion, Binding},
+    binding::{ApiVersion, Binding, BindingRef},
     context::Context,
     crd::AcrPullBindingStatus,
     credential::Answer,
@@ -141,7 +141,7 @@ where
     let tried = format!("write Secret {name}");
     let written = result.map_err(|error| {
         let is_race = error.is_conflict();
-        let problem = error.into_problem(&tried);
+        let problem = error.into_problem(&tried).of_the_secret();
         if is_race {
             StoreError::Outpaced(problem)
         } else {
@@ -188,28 +188,25 @@ pub async fn remove_finalizer(
 /// Kubernetes refused or failed.
 pub async fn write_status(
     context: &Context,
-    binding: &Binding,
+    binding: &BindingRef,
+    uid: Option<&str>,
     mut patch: Value,
 ) -> Result<AcrPullBindingStatus, KubeError> {
-    let kind = ApiResource::erase::<Binding>(&binding.api);
-    let namespace = binding.namespace().unwrap_or_default();
-    let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), &namespace, &kind);
+    let kind = ApiResource::erase::<Binding>(&binding.dyntype);
+    let namespace = binding.namespace.as_deref().unwrap_or_default();
+    let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, &kind);
     if let Value::Object(fields) = &mut patch {
-        fields.insert("metadata".to_owned(), json!({ "uid": binding.uid() }));
+        fields.insert("metadata".to_owned(), json!({ "uid": uid }));
     }
     let params = PatchParams {
         field_manager: Some(status::FIELD_MANAGER.to_owned()),
         ..PatchParams::default()
     };
-    let name = binding.name_any();
     let patch = Patch::Merge(patch);
-    let call = api.patch_status(&name, &params, &patch);
+    let call = api.patch_status(&binding.name, &params, &patch);
     let mut written = context
         .calls
         .call(Verb::Patch, "acrpullbindings/status", call)
         .await?;
-    let kept = written.data.get_mut("status").map(Value::take);
-    Ok(kept
-        .and_then(|kept| serde_json::from_value(kept).ok())
-        .unwrap_or_default())
+    Ok(status::of(&mut written))
 }

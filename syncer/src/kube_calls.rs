@@ -1,13 +1,14 @@
 //! Every call to the API server goes through here: it gets a deadline, is counted, and its failure is read once; and
-//! a write is made only as long as this process may. Watches do not: they have their own idle timeout.
+//! a write is made only as long as this process may. Watches do not: they have their own idle timeout. What a refusal
+//! means for a binding is said in `kube_calls::refusal`.
+
+mod refusal;
 
 use std::{future::Future, time::Duration};
 
 use kube::core::Status;
-use proto::Reason;
-use runtime::error_chain::ErrorChain;
 
-use crate::{leadership::Authority, metrics::Metrics, problem::Problem};
+use crate::{leadership::Authority, metrics::Metrics};
 
 /// The longest wait for an answer. The client below repeats a call that the server throttles; that is included.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -140,74 +141,15 @@ impl KubeError {
         self.status()
             .is_some_and(|status| status.code == 403 && status.message.contains("being terminated"))
     }
-
-    /// The problem for the status of a binding. `what` says what was tried: "write Secret acr-pull-web".
-    pub fn into_problem(self, what: &str) -> Problem {
-        tracing::warn!(error = %ErrorChain(&self), "cannot {what}");
-        let Some(status) = self.status() else {
-            return Problem::new(
-                Reason::KubernetesUnreachable,
-                format!("cannot {what}: the API server did not answer"),
-            );
-        };
-        let immutable = status.code == 422
-            && status
-                .details
-                .iter()
-                .flat_map(|details| &details.causes)
-                .any(|cause| cause.message.contains("field is immutable"));
-        // Fixed texts: those of the server hold counts and request ids that change from try to try.
-        let (reason, why) = match status.code {
-            403 if status.message.contains("exceeded quota") => {
-                (Reason::KubernetesDenied, "a quota of the namespace is used up")
-            }
-            403 if status.message.contains("ValidatingAdmissionPolicy") => {
-                (Reason::KubernetesDenied, "an admission policy refuses it")
-            }
-            403 if self.is_namespace_ending() => (Reason::KubernetesDenied, "the namespace is being deleted"),
-            403 => (Reason::KubernetesDenied, "the syncer's role does not allow it"),
-            422 if immutable => (
-                Reason::SecretConflict,
-                "one exists with another type, or is marked immutable",
-            ),
-            400 | 422 => (
-                Reason::KubernetesDenied,
-                "the API server does not accept the object",
-            ),
-            404 => (Reason::KubernetesUnreachable, "it, or its namespace, is gone"),
-            409 => (Reason::KubernetesUnreachable, "it was changed at the same time"),
-            _ => (Reason::KubernetesUnreachable, "the API server failed"),
-        };
-        Problem::new(reason, format!("cannot {what}: {why}"))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use kube::core::response::{StatusCause, StatusDetails};
     use runtime::SystemClock;
 
     use super::*;
-
-    fn problem(code: u16, message: &str, cause: &str) -> Problem {
-        let cause = StatusCause {
-            reason: String::new(),
-            message: cause.to_owned(),
-            field: String::new(),
-        };
-        let details = StatusDetails {
-            name: String::new(),
-            group: String::new(),
-            kind: String::new(),
-            uid: String::new(),
-            causes: vec![cause],
-            retry_after_seconds: 0,
-        };
-        let status = Status::failure(message, "").with_code(code).with_details(details);
-        KubeError::Refused(Box::new(status)).into_problem("write Secret acr-pull-web")
-    }
 
     #[tokio::test]
     async fn kube_calls_of_a_process_that_is_not_the_leader_read_and_do_not_write() {
@@ -225,70 +167,5 @@ mod tests {
         for verb in [Verb::Create, Verb::Patch] {
             assert!(made(verb).await.is_ok(), "{verb:?}");
         }
-    }
-
-    #[test]
-    fn b18_kube_error_says_what_refused_without_the_servers_changing_text() {
-        for (code, message, cause, reason, why) in [
-            (
-                403,
-                "secrets \"x\" is forbidden: exceeded quota: q, used: secrets=7",
-                "",
-                Reason::KubernetesDenied,
-                "quota",
-            ),
-            (
-                403,
-                "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: r",
-                "",
-                Reason::KubernetesDenied,
-                "policy",
-            ),
-            (
-                403,
-                "User \"u\" cannot patch resource \"secrets\"",
-                "",
-                Reason::KubernetesDenied,
-                "role",
-            ),
-            (
-                403,
-                "unable to create: namespace shop is being terminated",
-                "",
-                Reason::KubernetesDenied,
-                "deleted",
-            ),
-            (
-                422,
-                "Secret is invalid",
-                "Invalid value: field is immutable",
-                Reason::SecretConflict,
-                "another type",
-            ),
-            (
-                422,
-                "Secret is invalid",
-                "Too long",
-                Reason::KubernetesDenied,
-                "accept",
-            ),
-            (409, "Conflict", "", Reason::KubernetesUnreachable, "changed"),
-            (
-                500,
-                "etcdserver: request 4711 timed out",
-                "",
-                Reason::KubernetesUnreachable,
-                "failed",
-            ),
-        ] {
-            let problem = problem(code, message, cause);
-            assert_eq!(problem.reason, reason, "{code} {message}");
-            assert!(problem.message.contains(why), "{problem}");
-            assert!(!problem.message.contains('7'), "{problem}");
-        }
-        assert_eq!(
-            KubeError::Deadline.into_problem("x").reason,
-            Reason::KubernetesUnreachable
-        );
     }
 }

@@ -31,6 +31,7 @@ pub mod reconcile;
 #[cfg(test)]
 mod samples;
 pub mod schedule;
+pub mod seldom;
 pub mod snapshot;
 pub mod status;
 pub mod steady;
@@ -65,6 +66,7 @@ use crate::{
     links::LinkKeeper,
     memory::Memory,
     metrics::Metrics,
+    seldom::Seldom,
 };
 
 /// The name in logs and traces.
@@ -150,7 +152,8 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
     let guard_rails = GuardRails::new(client.clone(), calls.clone(), metrics.clone());
     let (stores, writers) = watches::stores();
     let memory = Arc::new(Memory::default());
-    let (events, publisher) = events::channel(client.clone(), calls.clone());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (events, publisher) = events::channel(client.clone(), calls.clone(), Arc::clone(&clock));
     let context = Arc::new(Context {
         events,
         broker,
@@ -169,6 +172,7 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
         clock,
         shutdown: shutdown.clone(),
         older_crd: Once::new(),
+        unwritten: Seldom::default(),
         client,
     });
 

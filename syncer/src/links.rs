@@ -6,6 +6,7 @@
 
 mod keeper;
 mod standing;
+mod unlinked;
 
 use std::collections::BTreeSet;
 

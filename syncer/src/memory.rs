@@ -11,7 +11,7 @@ use proto::Reason;
 
 use crate::{
     binding::BindingRef, crd::AcrPullBindingStatus, finalizer::Handover, pull_secret::PullSecret,
-    schedule::FailureRun, steady::Steady,
+    schedule::FailureRun, status::Reminder, steady::Steady,
 };
 
 /// One entry per binding that exists.
@@ -51,6 +51,8 @@ pub struct BindingMemory {
     pub status_not_kept: Option<AcrPullBindingStatus>,
     /// When that was.
     pub status_written_at: Option<Timestamp>,
+    /// When the failure that goes on was told by an event.
+    pub reminder: Reminder,
     /// Its link was seen, so the delay until then has been measured.
     pub link_measured: bool,
     /// The same for its readiness.
@@ -113,6 +115,7 @@ impl BindingMemory {
             status: None,
             status_not_kept: None,
             status_written_at: None,
+            reminder: Reminder::default(),
             link_measured: false,
             ready_measured: false,
         }

@@ -16,20 +16,45 @@ pub struct Problem {
     pub reason: Reason,
     /// For people.
     pub message: String,
+    /// What cannot be done.
+    pub stage: Stage,
     /// When to try again, if the other side said.
     pub retry_after: Option<Duration>,
-    /// What Azure's support asks for. Another one each time: for logs, never for the status.
+    /// What Azure's support asks for. Another one each time: the status keeps that of the first attempt.
     pub azure_request_id: Option<String>,
+}
+
+/// What of a credential's way cannot be done. The link has problems of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// To obtain it.
+    Issue,
+    /// To read or write its Secret.
+    Secret,
 }
 
 impl Problem {
     /// A problem for which our own schedule decides when to try again.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self {
+            stage: if reason == Reason::SecretConflict {
+                Stage::Secret
+            } else {
+                Stage::Issue
+            },
             reason,
             message: message.into(),
             retry_after: None,
             azure_request_id: None,
+        }
+    }
+
+    /// The same, in the way of reading or writing the Secret.
+    #[must_use]
+    pub fn of_the_secret(self) -> Self {
+        Self {
+            stage: Stage::Secret,
+            ..self
         }
     }
 }
@@ -39,6 +64,7 @@ impl From<BrokerError> for Problem {
         Self {
             reason: error.reason,
             message: error.message,
+            stage: Stage::Issue,
             retry_after: error.retry_after,
             azure_request_id: error.azure_request_id,
         }

@@ -15,7 +15,6 @@ use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
-use runtime::error_chain::ErrorChain;
 
 use self::release::Release;
 use crate::{
@@ -23,7 +22,7 @@ use crate::{
     context::Context,
     plan::{self, Link, Snapshot, Step},
     problem::Problem,
-    snapshot,
+    pull_secret, snapshot,
 };
 
 /// After somebody else was faster at the Secret; the same again plus jitter at most. By then the watch shows what they
@@ -45,19 +44,12 @@ struct Pass<'a> {
     snapshot: Snapshot,
     /// Why the link could not be made.
     link_problem: Option<Problem>,
-    /// Why the Secret could not be taken over.
-    adopt_problem: Option<Problem>,
+    /// Why the Secret could not be read or taken over.
+    secret_problem: Option<Problem>,
     /// What became of the peer's finalizer.
     release: Release,
     /// Somebody else was faster at the Secret: this pass knows too little to go on.
     is_outpaced: bool,
-}
-
-impl Pass<'_> {
-    /// The time by which it is decided what is due.
-    fn now(&self) -> Timestamp {
-        self.snapshot.memory.steady.now(self.context.clock.moment())
-    }
 }
 
 /// When to come back for what no schedule knows of.
@@ -73,35 +65,41 @@ pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Action {
         return Action::await_change();
     }
     let worker = context.limits.first_worker().await;
-    let snapshot = match Box::pin(snapshot::load(&context, binding)).await {
-        Ok(snapshot) => snapshot,
+    let (snapshot, secret_problem) = match Box::pin(snapshot::load(&context, Arc::clone(&binding))).await {
+        Ok(snapshot) => (snapshot, None),
         Err(error) => {
-            tracing::warn!(error = %ErrorChain(&error), "cannot look up the Secret");
-            return Action::requeue(retry());
+            let tried = format!("look up Secret {}", pull_secret::name_of(&binding));
+            let problem = error.into_problem(&tried).of_the_secret();
+            (snapshot::without_secret(&context, binding), Some(problem))
         }
     };
-    let first = plan::plan(&snapshot, snapshot.memory.steady.now(context.clock.moment()));
-    // Told before anything is done: whoever works on the ServiceAccount meanwhile makes the link as well.
-    let key = snapshot.binding.key();
-    context.memory.allow_link(&key, first.link != Link::Withheld);
     let mut pass = Pass {
         context: &context,
         snapshot,
         link_problem: None,
-        adopt_problem: None,
+        secret_problem,
         release: Release::default(),
         is_outpaced: false,
     };
+    // Nobody knows whose the Secret is, so nothing is linked, asked for or written before that is known.
+    if pass.secret_problem.is_some() {
+        drop(worker);
+        return pass.finish().await;
+    }
+    let first = plan::plan(&pass.snapshot, pass.now());
+    // Told before anything is done: whoever works on the ServiceAccount meanwhile makes the link as well.
+    let key = pass.snapshot.binding.key();
+    context.memory.allow_link(&key, first.link != Link::Withheld);
     drop(worker);
     for step in first.steps {
         match step {
             Step::Link => Box::pin(pass.link()).await,
             Step::Adopt(secret) => Box::pin(pass.adopt(&secret)).await,
             // What is not wholly ours yet stays the peer's.
-            Step::Release if pass.link_problem.is_some() || pass.adopt_problem.is_some() => {}
+            Step::Release if pass.link_problem.is_some() || pass.secret_problem.is_some() => {}
             Step::Release => Box::pin(pass.release()).await,
             // What could not be taken over must not be written.
-            Step::Issue(_issue) if pass.adopt_problem.is_some() || pass.is_outpaced => {}
+            Step::Issue(_issue) if pass.secret_problem.is_some() || pass.is_outpaced => {}
             Step::Issue(issue) => match Box::pin(pass.ask(&issue)).await {
                 Some(answer) => Box::pin(pass.settle(&issue, answer)).await,
                 None => return Action::await_change(),
@@ -114,9 +112,21 @@ pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Action {
     if first.link == Link::Withheld && first.wake_at.is_none() {
         pass.fail(NO_INPUTS, first.problem);
     }
-    Box::pin(pass.conclude())
-        .await
-        .map_or_else(Action::await_change, Action::requeue)
+    pass.finish().await
+}
+
+impl Pass<'_> {
+    /// The time by which it is decided what is due.
+    fn now(&self) -> Timestamp {
+        self.snapshot.memory.steady.now(self.context.clock.moment())
+    }
+
+    /// Says how things stand, and when to look again.
+    async fn finish(self) -> Action {
+        Box::pin(self.conclude())
+            .await
+            .map_or_else(Action::await_change, Action::requeue)
+    }
 }
 
 #[cfg(test)]

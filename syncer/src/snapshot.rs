@@ -24,21 +24,29 @@ use crate::{
 /// # Errors
 /// The live read failed.
 pub async fn load(context: &Context, binding: Arc<Binding>) -> Result<Snapshot, KubeError> {
+    let mut snapshot = without_secret(context, binding);
+    let namespace = snapshot.binding.namespace().unwrap_or_default();
+    snapshot.secret = secret(context, &snapshot.binding, &namespace, &mut snapshot.memory).await?;
+    let credential = snapshot.secret.credential();
+    snapshot.memory.steady.saw(credential, context.clock.moment());
+    Ok(snapshot)
+}
+
+/// The same without a look at the Secret, as if there were none.
+pub fn without_secret(context: &Context, binding: Arc<Binding>) -> Snapshot {
     let key = binding.key();
     let now = context.now();
     let mut memory = context.memory.of(&key, &binding.uid().unwrap_or_default(), now);
     memory.handover = finalizer::observe(memory.handover, &binding, now, rand::random());
     let namespace = binding.namespace().unwrap_or_default();
-    let secret = secret(context, &binding, &namespace, &mut memory).await?;
-    memory.steady.saw(secret.credential(), context.clock.moment());
     let account = |name: &str| context.links.account(&links::account_ref(&namespace, name));
-    Ok(Snapshot {
+    Snapshot {
         target_account: account(&binding.spec.service_account_name),
         identity_account: binding.identity_account().and_then(account),
-        secret,
+        secret: SecretState::Absent,
         memory,
         binding,
-    })
+    }
 }
 
 async fn secret(

@@ -7,6 +7,7 @@
 mod conditions;
 mod notices;
 mod shortfall;
+mod unreadable;
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
     jiff::Timestamp,
 };
+use kube::api::DynamicObject;
 use serde_json::{Map, Value};
 
 use crate::{
@@ -24,7 +26,8 @@ use crate::{
     schedule,
 };
 
-pub use notices::{Notice, notices};
+pub use notices::{Names, Notice, Related, Reminder, notices};
+pub use unreadable::unreadable;
 
 /// The field manager of the status.
 pub const FIELD_MANAGER: &str = "acrpull-syncer-status";
@@ -83,9 +86,23 @@ impl Observation<'_> {
     }
 }
 
+/// What stands in the way, or what the last attempt came to.
+struct Failure<'a> {
+    reason: &'a str,
+    message: &'a str,
+    azure_request_id: Option<&'a str>,
+}
+
+/// The status of a binding as it was read, whatever else of it can be read.
+pub fn of(object: &mut DynamicObject) -> AcrPullBindingStatus {
+    let status = object.data.get_mut("status").map(Value::take);
+    status
+        .and_then(|status| serde_json::from_value(status).ok())
+        .unwrap_or_default()
+}
+
 /// The status after a pass.
 pub fn next(before: &AcrPullBindingStatus, seen: &Observation<'_>) -> AcrPullBindingStatus {
-    let time = |at: Timestamp| Time(Timestamp::from_second(at.as_second()).unwrap_or(at));
     let granted_scope = match seen.fitting() {
         // After a restart the last answer is not known, and the status still tells what it was.
         Some(_held) => seen
@@ -97,36 +114,66 @@ pub fn next(before: &AcrPullBindingStatus, seen: &Observation<'_>) -> AcrPullBin
         None => None,
     };
     let shortfall = shortfall::shortfall(seen.asked_scope, granted_scope.as_deref());
+    let conditions = conditions::next(&before.conditions, seen, shortfall.as_deref(), &seconds(seen.now));
+    let failure = failure(seen, &conditions);
     let ours = seen.credential.map(|held| (held.refreshed_at, held.expires_at));
     let token = ours.or_else(|| seen.peers.map(|token| (token.refreshed_at, token.expires_at)));
     AcrPullBindingStatus {
-        last_token_refresh_time: token.map(|(refreshed_at, _expires_at)| time(refreshed_at)),
-        token_expiration_time: token.map(|(_refreshed_at, expires_at)| time(expires_at)),
-        error: seen.problem.map(|problem| problem.message.clone()),
-        conditions: conditions::next(&before.conditions, seen, shortfall.as_deref(), &time(seen.now)),
+        last_token_refresh_time: token.map(|(refreshed_at, _expires_at)| seconds(refreshed_at)),
+        token_expiration_time: token.map(|(_refreshed_at, expires_at)| seconds(expires_at)),
+        error: failure.as_ref().map(|failure| failure.message.to_owned()),
+        last_failure: last_failure(before, failure, seen.trace_id, seen.now),
+        conditions,
         observed_generation: seen.generation,
         pull_secret_name: Some(seen.secret_name.to_owned()),
-        next_refresh_time: seen.fitting().map(|held| time(held.refresh_at)),
+        next_refresh_time: seen.fitting().map(|held| seconds(held.refresh_at)),
         consecutive_failures: (seen.attempts > 0).then_some(i64::from(seen.attempts)),
-        last_failure: last_failure(before, seen, time(seen.now)),
         granted_scope,
     }
 }
 
-/// A failure that goes on is the same failure: its time and its trace are those of the first attempt.
-fn last_failure(before: &AcrPullBindingStatus, seen: &Observation<'_>, now: Time) -> Option<LastFailure> {
-    let Some(problem) = seen.problem else {
+/// What stands in the way of the credential, or else of the link.
+fn failure<'a>(seen: &Observation<'a>, conditions: &'a [Condition]) -> Option<Failure<'a>> {
+    let of_the_credential = seen.problem.map(|problem| Failure {
+        reason: problem.reason.as_str(),
+        message: &problem.message,
+        azure_request_id: problem.azure_request_id.as_deref(),
+    });
+    of_the_credential.or_else(|| {
+        let link = condition(conditions, conditions::SERVICE_ACCOUNT_LINKED)?;
+        (link.status == conditions::FALSE).then_some(Failure {
+            reason: &link.reason,
+            message: &link.message,
+            azure_request_id: None,
+        })
+    })
+}
+
+/// A failure that goes on is the same failure: its time and its ids are those of the first attempt.
+fn last_failure(
+    before: &AcrPullBindingStatus,
+    failure: Option<Failure<'_>>,
+    trace_id: Option<&str>,
+    now: Timestamp,
+) -> Option<LastFailure> {
+    let Some(failure) = failure else {
         return before.last_failure.clone();
     };
     let goes_on = before.last_failure.as_ref().filter(|last| {
-        before.error.is_some() && last.reason == problem.reason.as_str() && last.message == problem.message
+        before.error.is_some() && last.reason == failure.reason && last.message == failure.message
     });
     Some(goes_on.cloned().unwrap_or_else(|| LastFailure {
-        reason: problem.reason.as_str().to_owned(),
-        message: problem.message.clone(),
-        time: now,
-        trace_id: seen.trace_id.map(str::to_owned),
+        reason: failure.reason.to_owned(),
+        message: failure.message.to_owned(),
+        time: seconds(now),
+        trace_id: trace_id.map(str::to_owned),
+        azure_request_id: failure.azure_request_id.map(str::to_owned),
     }))
+}
+
+/// As the API server keeps times.
+fn seconds(at: Timestamp) -> Time {
+    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
 }
 
 /// Whether the new status is worth a write.

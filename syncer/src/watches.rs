@@ -36,7 +36,7 @@ use serde::de::DeserializeOwned;
 use self::{
     persistent::persistent,
     router::{Change, Router},
-    unreadable::{Delivery, Sieve},
+    unreadable::{Delivery, Sieve, teller},
     watch::{AtStart, Watch},
 };
 use crate::{
@@ -156,6 +156,8 @@ pub fn spawn(
     ));
     let selected = selector.map_or_else(paged, |selector| paged().labels(selector));
 
+    let (unreadable, teller) = teller::channel(Arc::clone(context));
+    tasks.spawn("unreadable bindings", teller.run());
     let binding_watch = |api: ApiVersion, gate: &'static str, writer: Writer<Binding>| Watch {
         kind: api,
         writer,
@@ -170,9 +172,10 @@ pub fn spawn(
         shutdown: shutdown(),
     };
     let watch = binding_watch(ApiVersion::V1Beta2, "watch of v1beta2 bindings", bindings.v1beta2);
+    let sieve = |api| Sieve::new(api, unreadable.clone());
     let leavers = leavers_tx.clone();
     let deliveries = read(
-        ApiVersion::V1Beta2,
+        sieve(ApiVersion::V1Beta2),
         client(),
         selected.clone(),
         leavers,
@@ -184,7 +187,7 @@ pub fn spawn(
     tasks.spawn("watch v1beta2 bindings", watch.run(deliveries));
     let watch = binding_watch(ApiVersion::V1Beta1, "watch of v1beta1 bindings", bindings.v1beta1);
     let deliveries = read(
-        ApiVersion::V1Beta1,
+        sieve(ApiVersion::V1Beta1),
         client(),
         selected,
         leavers_tx,
@@ -254,7 +257,7 @@ fn secrets_of(
 /// The bindings of one API, as `understand` reads them. Those that go and carry the peer's finalizer are handed to
 /// `leavers` before they are read.
 fn read<K>(
-    api: ApiVersion,
+    mut sieve: Sieve,
     client: Client,
     config: watcher::Config,
     leavers: mpsc::Sender<Leaver>,
@@ -266,9 +269,8 @@ where
     let events = slimmed(client, config, |binding: &mut DeserializeGuard<K>| {
         binding::slim(binding.meta_mut());
     });
-    let events = leaving::noticed(events, api, leavers);
-    let mut sieve = Sieve::default();
-    absent::as_empty(events, api.as_str()).try_filter_map(move |event| {
+    let events = leaving::noticed(events, sieve.api(), leavers);
+    absent::as_empty(events, sieve.api().as_str()).try_filter_map(move |event| {
         let delivery = sieve.sift(event).map(|delivery| delivery.map(&understand));
         std::future::ready(Ok(delivery))
     })

@@ -23,11 +23,12 @@ pub struct AcrPullBindingStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// `Ready` sums up; `CredentialIssued`, `SecretSynced` and `ServiceAccountLinked` are its parts;
-    /// `RefreshDegraded` is True while the token still works and its renewal fails.
+    /// `RefreshDegraded` is True while the token still works and its renewal fails; `Reconciling` and `Stalled` are there
+    /// only while they are True: not ready yet, or not before somebody changes something.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
-    /// The generation of the spec that this status speaks of.
+    /// The generation of the spec that this status speaks of; -1 before the syncer has seen the binding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Name of the pull Secret.
@@ -39,7 +40,7 @@ pub struct AcrPullBindingStatus {
     /// Failed attempts since the last success. Updated at most every ten minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consecutive_failures: Option<i64>,
-    /// The most recent failure, kept after it has passed.
+    /// The most recent failure, of the credential or of the link, kept after it has passed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<LastFailure>,
     /// What the registry granted, in canonical form.
@@ -60,4 +61,7 @@ pub struct LastFailure {
     /// The trace of that attempt.
     #[serde(rename = "traceID", default, skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
+    /// The id of that attempt's request to Azure, if it got so far: what Azure's support asks for.
+    #[serde(rename = "azureRequestID", default, skip_serializing_if = "Option::is_none")]
+    pub azure_request_id: Option<String>,
 }

@@ -13,7 +13,7 @@ use kube::{
     runtime::reflector::{ObjectRef, Store},
 };
 
-use super::{change, claimed, entries, record, standing};
+use super::{change, claimed, entries, record, standing, unlinked};
 use crate::{
     binding::Bindings,
     context::Context,
@@ -188,6 +188,7 @@ impl LinkKeeper {
                         serviceaccount.name = name,
                         "links written"
                     );
+                    unlinked::tell(&context.events, &self.bindings, &current, &gone);
                     self.remember(account, &current, after);
                     return Ok(Linked::Settled);
                 }

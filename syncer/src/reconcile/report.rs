@@ -4,17 +4,19 @@ use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::{ResourceExt as _, runtime::controller::Action};
-use runtime::{error_chain::ErrorChain, telemetry::propagation};
+use runtime::telemetry::propagation;
 
 use super::{Pass, RETRY_OUTPACED, release::Release, retry};
 use crate::{
+    binding::Binding,
+    crd::AcrPullBindingStatus,
     execute,
     memory::Echo,
     metrics::PassResult,
-    plan::{self, Link, Plan, Step},
+    plan::{self, Link, Plan, Snapshot, Step},
     problem::Problem,
     pull_secret, snapshot,
-    status::{self, Observation},
+    status::{self, Names, Notice, Observation},
 };
 
 impl Pass<'_> {
@@ -36,7 +38,7 @@ impl Pass<'_> {
 
         let is_behind = status_failed
             || self.link_problem.is_some()
-            || self.adopt_problem.is_some()
+            || self.secret_problem.is_some()
             || matches!(self.release, Release::Again);
         let soon = is_behind.then(retry);
         let left = rest
@@ -63,7 +65,7 @@ impl Pass<'_> {
             .link_problem
             .clone()
             .map_or_else(|| rest.link.clone(), Link::Failed);
-        (link, self.adopt_problem.clone().or_else(|| rest.problem.clone()))
+        (link, self.secret_problem.clone().or_else(|| rest.problem.clone()))
     }
 
     /// Writes the status and the events if they are due. True if that failed.
@@ -93,7 +95,12 @@ impl Pass<'_> {
                 now,
             },
         );
+        let names = Names {
+            secret: &secret_name,
+            account: &binding.spec.service_account_name,
+        };
         if !status::is_due(&before, &after, memory.status_written_at, now) {
+            self.tell(&binding, &after, &names, Vec::new(), now);
             return false;
         }
         // Where a part is not kept, all of it is written again: the CRD may have been replaced by one that keeps it.
@@ -104,7 +111,8 @@ impl Pass<'_> {
         let written = match status::merge_patch(&base, &after) {
             Ok(patch) => {
                 let _worker = self.context.limits.worker().await;
-                execute::write_status(self.context, &binding, patch).await
+                let uid = binding.metadata.uid.as_deref();
+                execute::write_status(self.context, &binding.key(), uid, patch).await
             }
             Err(error) => {
                 tracing::error!(%error, "the status cannot be written as JSON");
@@ -113,7 +121,8 @@ impl Pass<'_> {
         };
         match written {
             Ok(kept) => {
-                let notices = status::notices(&before, &after);
+                let notices = status::notices(&before, &after, &names);
+                self.tell(&binding, &after, &names, notices, now);
                 let is_kept = !kept.conditions.is_empty();
                 if !is_kept {
                     self.context.tell_of_an_older_crd();
@@ -127,15 +136,41 @@ impl Pass<'_> {
                 let over = binding.resource_version().into_iter().chain(released);
                 memory.status = Some(Echo::after(memory.status.as_ref(), over, after));
                 memory.status_written_at = Some(now);
-                self.context.events.announce(&binding, notices);
                 false
             }
             // It was deleted meanwhile.
             Err(error) if error.is_not_found() => false,
             Err(error) => {
-                tracing::warn!(error = %ErrorChain(&error), "the status could not be written");
+                self.context.tell_of_an_unwritten_status(&error);
                 true
             }
         }
+    }
+
+    /// Whether the process before this one wrote what fails with this spec, and this one has not got that far. To say now
+    /// that it is in progress would make the failure a new one when it goes on.
+    pub(super) fn knows_less_than_the_status(&self) -> bool {
+        let Snapshot { binding, memory, .. } = &self.snapshot;
+        memory.status_written_at.is_none()
+            && memory.failures.is_none()
+            && binding.status.as_ref().is_some_and(|status| {
+                status.error.is_some() && status.observed_generation == binding.metadata.generation
+            })
+    }
+
+    /// Publishes what is new, and what goes on and was told long ago.
+    fn tell(
+        &mut self,
+        binding: &Binding,
+        after: &AcrPullBindingStatus,
+        names: &Names<'_>,
+        mut notices: Vec<Notice>,
+        now: Timestamp,
+    ) {
+        self.snapshot
+            .memory
+            .reminder
+            .remind(after, names, &mut notices, now);
+        self.context.events.announce(binding, notices);
     }
 }

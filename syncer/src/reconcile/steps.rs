@@ -16,6 +16,7 @@ use crate::{
     problem::Problem,
     pull_secret::{self, PullSecret, SecretState},
     schedule::{self, FailureRun},
+    status::Notice,
     turns::Urgency,
 };
 
@@ -50,8 +51,12 @@ impl Pass<'_> {
     pub(super) async fn adopt(&mut self, secret: &PullSecret) {
         let _worker = self.context.limits.worker().await;
         match execute::adopt(self.context, &self.snapshot.binding, secret).await {
-            Ok(adopted) => self.wrote(adopted),
-            Err(error) => self.adopt_problem = self.unless_outpaced(error),
+            Ok(adopted) => {
+                let notice = Notice::adopted(&pull_secret::name_of(&self.snapshot.binding));
+                self.context.events.announce(&self.snapshot.binding, vec![notice]);
+                self.wrote(adopted);
+            }
+            Err(error) => self.secret_problem = self.unless_outpaced(error),
         }
     }
 
@@ -73,6 +78,12 @@ impl Pass<'_> {
             answer = &mut answer => return Some(answer),
             () = context.shutdown.started() => return None,
             () = tokio::time::sleep(PATIENCE) => {}
+        }
+        if self.knows_less_than_the_status() {
+            return tokio::select! {
+                answer = answer => Some(answer),
+                () = context.shutdown.started() => None,
+            };
         }
         let now = self.now();
         let rest = plan::plan(&self.snapshot, now);

@@ -1,64 +1,96 @@
 //! The conditions. `Ready` sums up the three parts; it stays True while the Secret holds a valid token, whatever
 //! stands in the way of the next one.
+//!
+//! `Reconciling` and `Stalled` are there for tools that know nothing of this kind (kstatus: Flux, kpt, `kubectl` plug-ins),
+//! and only while they are True. A binding that is not ready has exactly one of them: it is stalled when nothing helps
+//! before somebody changes something, which is what those tools give up on. A ready one has neither, so what happens in
+//! the background of a valid token is no news for them.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use proto::Reason;
+use proto::{
+    Reason,
+    catalogue::{Owner, RetryClass},
+};
 
 use super::{Observation, condition};
-use crate::plan::Link;
+use crate::{plan::Link, problem::Stage};
 
 pub(super) const READY: &str = "Ready";
 pub(super) const CREDENTIAL_ISSUED: &str = "CredentialIssued";
 pub(super) const SECRET_SYNCED: &str = "SecretSynced";
 pub(super) const SERVICE_ACCOUNT_LINKED: &str = "ServiceAccountLinked";
 pub(super) const REFRESH_DEGRADED: &str = "RefreshDegraded";
+pub(super) const RECONCILING: &str = "Reconciling";
+pub(super) const STALLED: &str = "Stalled";
+/// In the order in which they are shown.
+const OURS: [&str; 7] = [
+    READY,
+    CREDENTIAL_ISSUED,
+    SECRET_SYNCED,
+    SERVICE_ACCOUNT_LINKED,
+    REFRESH_DEGRADED,
+    RECONCILING,
+    STALLED,
+];
 
 /// The reason of a token for less than was asked for.
 pub(super) const PARTLY_GRANTED: &str = "PartlyGranted";
 
 pub(super) const TRUE: &str = "True";
-const FALSE: &str = "False";
+pub(super) const FALSE: &str = "False";
 const UNKNOWN: &str = "Unknown";
 const PENDING: &str = "Pending";
 
 /// Status, reason and message of a condition.
-struct Verdict {
+#[derive(Clone)]
+pub(super) struct Verdict {
     status: &'static str,
     reason: &'static str,
     message: String,
+    /// Nothing helps before somebody changes something.
+    is_final: bool,
 }
 
 impl Verdict {
-    fn yes(reason: &'static str, message: impl Into<String>) -> Self {
+    fn new(status: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
         Self {
-            status: TRUE,
+            status,
             reason,
             message: message.into(),
+            is_final: false,
         }
     }
 
-    fn no(reason: &'static str, message: impl Into<String>) -> Self {
+    fn yes(reason: &'static str, message: impl Into<String>) -> Self {
+        Self::new(TRUE, reason, message)
+    }
+
+    /// For a reason of the catalogue, which says whether it can pass by itself.
+    pub(super) fn no(reason: Reason, message: impl Into<String>) -> Self {
         Self {
-            status: FALSE,
-            reason,
-            message: message.into(),
+            is_final: is_final(reason),
+            ..Self::new(FALSE, reason.as_str(), message)
         }
     }
 
     fn pending() -> Self {
-        Self {
-            status: UNKNOWN,
-            reason: PENDING,
-            message: "in progress".to_owned(),
-        }
+        Self::new(UNKNOWN, PENDING, "in progress")
     }
 
-    fn copy(&self) -> Self {
-        Self {
-            status: self.status,
-            reason: self.reason,
-            message: self.message.clone(),
-        }
+    /// The same, told by a condition that is there only while it is True.
+    pub(super) fn abnormal(self) -> Self {
+        Self { status: TRUE, ..self }
+    }
+}
+
+/// Whether nothing helps before somebody changes something. A grant does not count as such a change: it comes late as a
+/// rule, and is waited for.
+fn is_final(reason: Reason) -> bool {
+    match reason.retry_class() {
+        RetryClass::Permanent => true,
+        // What is wrong with the syncer's own token is no matter of one binding.
+        RetryClass::Caller => reason.owner() == Owner::ApplicationTeam,
+        RetryClass::Waiting | RetryClass::Throttled | RetryClass::Transient | RetryClass::Denied => false,
     }
 }
 
@@ -69,22 +101,14 @@ pub(super) fn next(
     shortfall: Option<&str>,
     now: &Time,
 ) -> Vec<Condition> {
-    let (issued, synced, linked) = (
+    let parts = [
         credential_issued(seen, shortfall),
         secret_synced(seen),
         service_account_linked(seen),
-    );
-    let ready = [&issued, &synced, &linked]
-        .into_iter()
-        .find(|part| part.status != TRUE)
-        .map_or_else(
-            || match shortfall {
-                // The token works for what was granted: it is as ready as it gets, and says what will fail.
-                Some(shortfall) => Verdict::yes(PARTLY_GRANTED, shortfall),
-                None => Verdict::yes("CredentialCurrent", "the Secret holds a valid token"),
-            },
-            Verdict::copy,
-        );
+    ];
+    let ready = ready(&parts, shortfall);
+    let progress = progress(&ready, &parts);
+    let [issued, synced, linked] = parts;
     let ours = [
         (READY, ready),
         (CREDENTIAL_ISSUED, issued),
@@ -92,31 +116,65 @@ pub(super) fn next(
         (SERVICE_ACCOUNT_LINKED, linked),
         (REFRESH_DEGRADED, refresh_degraded(seen)),
     ];
-    let theirs = before
+    let ours = ours.into_iter().chain(progress);
+    let ours = ours.map(|(kind, verdict)| put(before, kind, verdict, seen.generation, now));
+    ours.chain(of_others(before)).collect()
+}
+
+/// A condition whose time moves only with its status.
+pub(super) fn put(
+    before: &[Condition],
+    kind: &str,
+    verdict: Verdict,
+    generation: Option<i64>,
+    now: &Time,
+) -> Condition {
+    let Verdict {
+        status,
+        reason,
+        message,
+        is_final: _,
+    } = verdict;
+    Condition {
+        last_transition_time: condition(before, kind)
+            .filter(|earlier| earlier.status == status)
+            .map_or_else(|| now.clone(), |earlier| earlier.last_transition_time.clone()),
+        message,
+        observed_generation: generation,
+        reason: reason.to_owned(),
+        status: status.to_owned(),
+        type_: kind.to_owned(),
+    }
+}
+
+pub(super) fn of_others(before: &[Condition]) -> impl Iterator<Item = Condition> {
+    before
         .iter()
-        .filter(|one| ours.iter().all(|(kind, _verdict)| one.type_ != *kind))
-        .cloned();
-    let theirs: Vec<_> = theirs.collect();
-    let ours = ours.into_iter().map(
-        |(
-            kind,
-            Verdict {
-                status,
-                reason,
-                message,
-            },
-        )| Condition {
-            last_transition_time: condition(before, kind)
-                .filter(|earlier| earlier.status == status)
-                .map_or_else(|| now.clone(), |earlier| earlier.last_transition_time.clone()),
-            message,
-            observed_generation: seen.generation,
-            reason: reason.to_owned(),
-            status: status.to_owned(),
-            type_: kind.to_owned(),
+        .filter(|one| !OURS.contains(&one.type_.as_str()))
+        .cloned()
+}
+
+/// The first part that fails, or else the first that is not known yet.
+fn ready(parts: &[Verdict; 3], shortfall: Option<&str>) -> Verdict {
+    let is = |status| parts.iter().find(|part| part.status == status);
+    is(FALSE).or_else(|| is(UNKNOWN)).map_or_else(
+        || match shortfall {
+            // The token works for what was granted: it is as ready as it gets, and says what will fail.
+            Some(shortfall) => Verdict::yes(PARTLY_GRANTED, shortfall),
+            None => Verdict::yes("CredentialCurrent", "the Secret holds a valid token"),
         },
-    );
-    ours.chain(theirs).collect()
+        Verdict::clone,
+    )
+}
+
+/// What a binding that is not ready is: on its way, or stalled.
+fn progress(ready: &Verdict, parts: &[Verdict; 3]) -> Option<(&'static str, Verdict)> {
+    let stalled = parts
+        .iter()
+        .find(|part| part.status == FALSE && part.is_final)
+        .map(|part| (STALLED, part.clone().abnormal()));
+    let on_its_way = || (RECONCILING, ready.clone().abnormal());
+    (ready.status != TRUE).then(|| stalled.unwrap_or_else(on_its_way))
 }
 
 fn credential_issued(seen: &Observation<'_>, shortfall: Option<&str>) -> Verdict {
@@ -127,19 +185,19 @@ fn credential_issued(seen: &Observation<'_>, shortfall: Option<&str>) -> Verdict
         return Verdict::yes("Issued", "the token is valid and was issued for this spec");
     }
     match seen.problem {
-        Some(problem) => Verdict::no(problem.reason.as_str(), problem.message.clone()),
-        None if seen.fits_until().is_some() => Verdict::no(
-            Reason::CredentialExpired.as_str(),
-            Reason::CredentialExpired.title(),
-        ),
+        Some(problem) => Verdict::no(problem.reason, problem.message.clone()),
+        None if seen.fits_until().is_some() => {
+            Verdict::no(Reason::CredentialExpired, Reason::CredentialExpired.title())
+        }
         None => Verdict::pending(),
     }
 }
 
 fn secret_synced(seen: &Observation<'_>) -> Verdict {
     match seen.problem {
-        Some(problem) if matches!(problem.reason, Reason::SecretConflict | Reason::KubernetesDenied) => {
-            Verdict::no(problem.reason.as_str(), problem.message.clone())
+        // A Secret with a valid token serves, even if the next one cannot be written.
+        Some(problem) if problem.stage == Stage::Secret && !seen.is_valid() => {
+            Verdict::no(problem.reason, problem.message.clone())
         }
         Some(_) | None if seen.fits_until().is_some() => {
             Verdict::yes("Applied", format!("Secret {} is up to date", seen.secret_name))
@@ -156,17 +214,17 @@ fn service_account_linked(seen: &Observation<'_>) -> Verdict {
             format!("ServiceAccount {account} lists {}", seen.secret_name),
         ),
         Link::NoAccount => Verdict::no(
-            Reason::ServiceAccountNotFound.as_str(),
+            Reason::ServiceAccountNotFound,
             format!("ServiceAccount {account} does not exist"),
         ),
         Link::Withheld => Verdict::no(
-            Reason::SecretConflict.as_str(),
+            Reason::SecretConflict,
             format!(
                 "Secret {} belongs to somebody else and is not linked",
                 seen.secret_name
             ),
         ),
-        Link::Failed(problem) => Verdict::no(problem.reason.as_str(), problem.message.clone()),
+        Link::Failed(problem) => Verdict::no(problem.reason, problem.message.clone()),
         Link::Missing => Verdict::pending(),
     }
 }
@@ -185,6 +243,6 @@ fn refresh_degraded(seen: &Observation<'_>) -> Verdict {
             "RefreshFailing",
             "Azure did not renew the token although it was due; it is still valid",
         ),
-        Some(_) | None => Verdict::no("RefreshHealthy", ""),
+        Some(_) | None => Verdict::new(FALSE, "RefreshHealthy", ""),
     }
 }

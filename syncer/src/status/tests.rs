@@ -4,6 +4,7 @@ use proto::{Fingerprint, Reason};
 use super::*;
 use crate::samples::now;
 
+mod combinations;
 mod notices;
 
 fn credential() -> Credential {
@@ -142,6 +143,38 @@ fn status_link_that_is_missing_makes_unready_and_not_unissued() {
         verdict(&status, "ServiceAccountLinked"),
         ("False", "ServiceAccountNotFound")
     );
+    assert_eq!(
+        status.error.as_deref(),
+        Some("ServiceAccount web does not exist"),
+        "the peer's field says it as well"
+    );
+}
+
+#[test]
+fn status_secret_that_cannot_be_written_is_told_there() {
+    let problem = Problem::new(Reason::QuotaExceeded, "used up").of_the_secret();
+    let status = status(&Observation {
+        problem: Some(&problem),
+        ..nothing()
+    });
+    for kind in ["Ready", "CredentialIssued", "SecretSynced"] {
+        assert_eq!(verdict(&status, kind), ("False", "QuotaExceeded"), "{kind}");
+    }
+    assert_eq!(verdict(&status, "ServiceAccountLinked"), ("True", "Linked"));
+}
+
+#[test]
+fn status_token_that_kubernetes_denies_says_nothing_of_the_secret() {
+    let problem = Problem::new(Reason::KubernetesDenied, "cannot request a token");
+    let status = status(&Observation {
+        problem: Some(&problem),
+        ..nothing()
+    });
+    assert_eq!(
+        verdict(&status, "CredentialIssued"),
+        ("False", "KubernetesDenied")
+    );
+    assert_eq!(verdict(&status, "SecretSynced"), ("Unknown", "Pending"));
 }
 
 #[test]
@@ -216,6 +249,32 @@ fn status_failure_after_a_recovery_is_a_new_one() {
         },
     );
     assert_eq!(again.last_failure.unwrap().time, Time(now() + 2.minutes()));
+}
+
+#[test]
+fn status_failure_keeps_the_ids_of_its_first_attempt() {
+    let with_id = |id: &str| Problem {
+        azure_request_id: Some(id.to_owned()),
+        ..refused()
+    };
+    let (first, second) = (with_id("first"), with_id("second"));
+    let failed = status(&Observation {
+        problem: Some(&first),
+        ..nothing()
+    });
+    let again = next(
+        &failed,
+        &Observation {
+            problem: Some(&second),
+            trace_id: Some("another"),
+            now: now() + 1.minute(),
+            ..nothing()
+        },
+    );
+    assert_eq!(again, failed, "so a failure that goes on is no reason to write");
+    let told = again.last_failure.unwrap();
+    assert_eq!(told.azure_request_id.as_deref(), Some("first"));
+    assert_eq!(told.trace_id.as_deref(), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
 }
 
 #[test]
@@ -324,7 +383,7 @@ fn b20_status_of_a_token_for_less_than_was_asked_for_says_what_is_missing_and_wa
         Some("the registry did not grant repository:b:pull")
     );
     let warnings = |before, after| {
-        let notices = notices(before, after);
+        let notices = notices::told(before, after);
         notices.into_iter().filter(|notice| notice.warning).count()
     };
     assert_eq!(warnings(&before, &partly), 1);
@@ -369,13 +428,13 @@ fn status_token_of_the_peer_makes_a_binding_ready_as_long_as_it_lasts() {
     );
     assert_eq!(valid.token_expiration_time, Some(Time(token.expires_at)));
     assert_eq!(valid.next_refresh_time, None, "nobody here renews it");
-    let told = notices(&AcrPullBindingStatus::default(), &valid);
+    let told = notices::told(&AcrPullBindingStatus::default(), &valid);
     assert!(
         told.iter()
             .any(|notice| notice.warning && notice.reason == "DuplicateController"),
         "{told:?}"
     );
-    assert_eq!(notices(&valid, &next(&valid, &seen)), [], "it is told once");
+    assert_eq!(notices::told(&valid, &next(&valid, &seen)), [], "it is told once");
     let expired = next(
         &valid,
         &Observation {

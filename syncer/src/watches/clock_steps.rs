@@ -142,7 +142,8 @@ mod tests {
         };
         let clock = ManualClock::at(SystemTime::UNIX_EPOCH + 1000 * HOUR);
         let shutdown = Shutdown::manual();
-        let watch = watch(Arc::new(clock.clone()), bindings, queues, shutdown.clone());
+        let authority = Authority::endless(Arc::new(clock.clone()));
+        let watch = watch(Arc::new(clock.clone()), bindings, queues, authority, shutdown.clone());
         let watch = runtime::tasks::spawn_detached(watch);
         tokio::time::sleep(10 * LOOK).await;
         assert!(current.try_recv().is_err(), "woken for nothing");

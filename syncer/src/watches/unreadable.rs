@@ -1,5 +1,8 @@
 //! Bindings that do not decode: the installed CRD may be older or newer than this process and allow what it does not
-//! know. One of them must not stop the watch for all. It is skipped and told in the log, once per version.
+//! know. One of them must not stop the watch for all. It is skipped, told in the log, and handed over to
+//! `unreadable::teller`, which tells its owner; once per generation, since the status that it gets is a change as well.
+
+pub(super) mod teller;
 
 use std::collections::HashMap;
 
@@ -9,6 +12,10 @@ use kube::{
     core::{DeserializeGuard, error_boundary::InvalidObject},
     runtime::watcher::Event,
 };
+use tokio::sync::mpsc;
+
+use self::teller::Unreadable;
+use crate::binding::ApiVersion;
 
 /// What a watch delivers.
 #[derive(Debug)]
@@ -36,8 +43,10 @@ impl<K> Delivery<K> {
 }
 
 /// Tells what decodes from what does not.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sieve {
+    api: ApiVersion,
+    teller: mpsc::Sender<Unreadable>,
     /// The version of each object that was told last, by uid.
     told: HashMap<String, String>,
     /// The same from before the list that is being read; what the list lacks is forgotten.
@@ -45,6 +54,21 @@ pub(super) struct Sieve {
 }
 
 impl Sieve {
+    /// One that hands over to `teller`.
+    pub(super) fn new(api: ApiVersion, teller: mpsc::Sender<Unreadable>) -> Self {
+        Self {
+            api,
+            teller,
+            told: HashMap::new(),
+            told_before: HashMap::new(),
+        }
+    }
+
+    /// The API whose bindings it tells apart.
+    pub(super) fn api(&self) -> ApiVersion {
+        self.api
+    }
+
     /// What the watch delivers. None for an object of a list that does not decode: what a list lacks is gone.
     pub(super) fn sift<K>(&mut self, event: Event<DeserializeGuard<K>>) -> Option<Delivery<K>>
     where
@@ -61,7 +85,7 @@ impl Sieve {
             }
             Event::InitApply(DeserializeGuard(Ok(object))) => Event::InitApply(object),
             Event::Apply(DeserializeGuard(Err(invalid))) => {
-                self.tell::<K>(&invalid);
+                self.tell(&invalid);
                 return Some(Delivery::Unreadable(Box::new(invalid.metadata)));
             }
             Event::Delete(DeserializeGuard(Err(invalid))) => {
@@ -69,7 +93,7 @@ impl Sieve {
                 return Some(Delivery::Unreadable(Box::new(invalid.metadata)));
             }
             Event::InitApply(DeserializeGuard(Err(invalid))) => {
-                self.tell::<K>(&invalid);
+                self.tell(&invalid);
                 return None;
             }
             Event::Init => {
@@ -84,25 +108,26 @@ impl Sieve {
         Some(Delivery::Event(event))
     }
 
-    fn tell<K>(&mut self, invalid: &InvalidObject)
-    where
-        K: Resource<DynamicType = ()>,
-    {
+    fn tell(&mut self, invalid: &InvalidObject) {
         let metadata = &invalid.metadata;
         let uid = metadata.uid.clone().unwrap_or_default();
-        let version = metadata.resource_version.clone().unwrap_or_default();
-        let before = self.told_before.get(&uid).cloned();
-        let before = self.told.insert(uid, version.clone()).or(before);
-        if before.as_ref() != Some(&version) {
+        let version = version(metadata);
+        let before = self.told_before.get(&uid).or_else(|| self.told.get(&uid));
+        if before != Some(&version) {
             tracing::warn!(
-                kind = %K::kind(&()),
+                api = self.api.as_str(),
                 namespace = metadata.namespace,
                 name = metadata.name,
                 version,
                 error = invalid.error,
-                "an object does not decode and is skipped: upgrade the syncer, or write what its CRD allows"
+                "a binding does not decode and is skipped: upgrade the syncer, or write what its CRD allows"
             );
+            let unreadable = Unreadable::new(self.api, metadata, &invalid.error);
+            if self.teller.try_send(unreadable).is_err() {
+                tracing::warn!("too many bindings do not decode: this one gets no status");
+            }
         }
+        self.told.insert(uid, version);
     }
 
     fn forget(&mut self, metadata: &ObjectMeta) {
@@ -110,6 +135,14 @@ impl Sieve {
             self.told.remove(uid);
         }
     }
+}
+
+/// What changes when somebody writes another spec, and not when we write the status.
+fn version(metadata: &ObjectMeta) -> String {
+    let generation = metadata.generation.map(|generation| generation.to_string());
+    generation
+        .or_else(|| metadata.resource_version.clone())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -135,6 +168,14 @@ mod tests {
         bad
     }
 
+    /// As many as wait here at most.
+    const WAITING: usize = 8;
+
+    fn sieve() -> (Sieve, mpsc::Receiver<Unreadable>) {
+        let (teller, handed_over) = mpsc::channel(WAITING);
+        (Sieve::new(ApiVersion::V1Beta2, teller), handed_over)
+    }
+
     fn guarded(object: Value) -> Guarded {
         serde_json::from_value(object).unwrap()
     }
@@ -148,7 +189,7 @@ mod tests {
             "items": [good("one"), bad("two"), good("three")],
         }))
         .unwrap();
-        let mut sieve = Sieve::default();
+        let (mut sieve, mut handed_over) = sieve();
         let mut delivered = Vec::new();
         for binding in list.items {
             if let Some(Delivery::Event(Event::InitApply(binding))) = sieve.sift(Event::InitApply(binding)) {
@@ -157,12 +198,39 @@ mod tests {
         }
         let expected = ["one", "three"].map(|name| manifest(name, workload_identity_spec()));
         assert_eq!(delivered, expected);
-        assert_eq!(sieve.told["uid-of-two"], "100");
+        let told = handed_over.try_recv().unwrap();
+        assert_eq!(told.binding.name, "two");
+        assert!(told.complaint.contains("MoonCloud"), "{told:?}");
+        assert!(handed_over.is_empty());
+    }
+
+    #[test]
+    fn sieve_tells_a_generation_once_whatever_status_it_gets() {
+        let (mut sieve, mut handed_over) = sieve();
+        for (generation, resource_version) in [(3, "100"), (3, "101"), (4, "102"), (4, "103")] {
+            let mut object = bad("web");
+            object["metadata"]["generation"] = json!(generation);
+            object["metadata"]["resourceVersion"] = json!(resource_version);
+            sieve.sift(Event::Apply(guarded(object)));
+        }
+        let told: Vec<_> = std::iter::from_fn(|| handed_over.try_recv().ok())
+            .map(|told| told.generation)
+            .collect();
+        assert_eq!(told, [Some(3), Some(4)]);
+    }
+
+    #[test]
+    fn sieve_that_nobody_empties_goes_on() {
+        let (mut sieve, handed_over) = sieve();
+        for number in 0..3 * WAITING {
+            sieve.sift(Event::Apply(guarded(bad(&format!("web-{number}")))));
+        }
+        assert_eq!(handed_over.len(), WAITING);
     }
 
     #[test]
     fn sieve_change_to_a_bad_binding_delivers_its_metadata() {
-        let mut sieve = Sieve::default();
+        let (mut sieve, _handed_over) = sieve();
         for event in [
             Event::Apply(guarded(bad("web"))),
             Event::Delete(guarded(bad("web"))),
@@ -177,7 +245,7 @@ mod tests {
 
     #[test]
     fn sieve_remembers_what_was_told_over_a_new_list_and_no_longer() {
-        let mut sieve = Sieve::default();
+        let (mut sieve, _handed_over) = sieve();
         sieve.sift(Event::Apply(guarded(bad("stays"))));
         sieve.sift(Event::Apply(guarded(bad("goes"))));
         // The first list breaks off.

@@ -87,7 +87,7 @@ async fn without(stack: &Stack, absent: ApiVersion) -> anyhow::Result<()> {
     let late = Side::new(&team, absent);
     create_when_served(&late, "late").await?;
     wait_for("the API is found", PATIENCE, async || {
-        Ok(late.get("late").await?.1.observed_generation.is_some())
+        Ok(late.get("late").await?.1.observed_generation != Some(-1))
     })
     .await?;
     late.ready("late").await?;
@@ -136,7 +136,9 @@ fn older(versions: &[CustomResourceDefinitionVersion]) -> Vec<CustomResourceDefi
         let status = schema
             .and_then(|schema| schema.properties.as_mut())
             .and_then(|properties| properties.get_mut("status"));
-        if let Some(fields) = status.and_then(|status| status.properties.as_mut()) {
+        let Some(status) = status else { continue };
+        status.default = None;
+        if let Some(fields) = &mut status.properties {
             fields.retain(|name, _schema| {
                 ["lastTokenRefreshTime", "tokenExpirationTime", "error"].contains(&name.as_str())
             });
