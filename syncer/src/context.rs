@@ -11,7 +11,10 @@ use kube::{Client, core::PartialObjectMeta, runtime::reflector::Store};
 use runtime::{Clock, Shutdown};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::{events::Announcer, kube_calls::KubeCalls, links::LinkKeeper, memory::Memory, metrics::Metrics};
+use crate::{
+    allowed_servers::AllowedServers, events::Announcer, guard_rails::GuardRails, kube_calls::KubeCalls,
+    links::LinkKeeper, memory::Memory, metrics::Metrics,
+};
 
 /// Questions to the broker that are open at a time. Each holds a few KiB; the broker has limits of its own.
 const MAX_QUESTIONS: usize = 512;
@@ -24,8 +27,10 @@ pub struct Context {
     pub broker: BrokerClient,
     /// Audience of the tokens that are minted for workload identities.
     pub token_audience: String,
-    /// Pull Secrets, metadata only.
-    pub secrets: Store<PartialObjectMeta<Secret>>,
+    /// The registries that tokens are asked for.
+    pub allowed_servers: AllowedServers,
+    /// Pull Secrets.
+    pub secrets: Secrets,
     /// The links of ServiceAccounts.
     pub links: LinkKeeper,
     /// What is remembered of each binding.
@@ -44,6 +49,14 @@ pub struct Context {
     pub shutdown: Shutdown,
     /// Whether it was told that the installed CRD is an older one.
     pub older_crd: Once,
+}
+
+/// How this process knows pull Secrets.
+pub enum Secrets {
+    /// As the watch shows them, metadata only.
+    Watched(Store<PartialObjectMeta<Secret>>),
+    /// Not at all: it may only write them. Its guard rails say whether it may do so by force.
+    Unread(Box<GuardRails>),
 }
 
 /// Limits that never wait for each other in a circle: a question takes a worker for a moment while it is open, a

@@ -1,5 +1,7 @@
 //! Writes to Kubernetes: one function per write, each idempotent and safe by itself. Decides nothing.
 
+mod unread;
+
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, ResourceExt as _,
@@ -8,6 +10,8 @@ use kube::{
 };
 use serde_json::{Value, json};
 use tracing::Instrument as _;
+
+pub use unread::store_unread;
 
 use crate::{
     binding::Binding,
@@ -34,14 +38,9 @@ pub async fn adopt(context: &Context, binding: &Binding, secret: &PullSecret) ->
         "labels": adoption.labels,
         "ownerReferences": adoption.owner_references,
     }});
-    patch_secret(
-        context,
-        binding,
-        &PatchParams::default(),
-        &Patch::Merge(patch),
-        "adopt Secret",
-    )
-    .await
+    let patch = Patch::Merge(patch);
+    let written = patch_secret(context, binding, &PatchParams::default(), &patch, "adopt Secret").await;
+    judged(binding, written)
 }
 
 /// Stores an answer of the broker: the whole Secret, or only the times when the payload is there already.
@@ -63,14 +62,10 @@ pub async fn store(
         )),
         (None, Some(secret)) => {
             let patch = json!({"metadata": {"uid": secret.uid, "annotations": annotations}});
-            patch_secret(
-                context,
-                binding,
-                &PatchParams::default(),
-                &Patch::Merge(patch),
-                "apply Secret",
-            )
-            .await
+            let patch = Patch::Merge(patch);
+            let written =
+                patch_secret(context, binding, &PatchParams::default(), &patch, "apply Secret").await;
+            judged(binding, written)
         }
         (Some(payload), secret) => {
             let mut object = pull_secret::object(binding, payload, annotations);
@@ -79,7 +74,9 @@ pub async fn store(
             // Ours may be forced. What was absent a moment ago may by now be somebody else's: without force the
             // server refuses to take it over.
             let params = if secret.is_some() { params.force() } else { params };
-            patch_secret(context, binding, &params, &Patch::Apply(object), "apply Secret").await
+            let written =
+                patch_secret(context, binding, &params, &Patch::Apply(object), "apply Secret").await;
+            judged(binding, written)
         }
     }
 }
@@ -91,7 +88,7 @@ async fn patch_secret<P>(
     params: &PatchParams,
     patch: &Patch<P>,
     what: &'static str,
-) -> Result<PullSecret, Problem>
+) -> Result<PartialObjectMeta<Secret>, KubeError>
 where
     P: serde::Serialize + std::fmt::Debug,
 {
@@ -108,13 +105,20 @@ where
         secret.name = name
     );
     let call = api.patch_metadata(&name, &params, patch);
-    let result: Result<PartialObjectMeta<Secret>, KubeError> = context
+    context
         .calls
         .call(Verb::Patch, "secrets", call)
         .instrument(span)
-        .await;
-    let tried = format!("write Secret {name}");
-    let written = result.map_err(|error| error.into_problem(&tried))?;
+        .await
+}
+
+/// What a write has left, or why it could not be made.
+fn judged(
+    binding: &Binding,
+    written: Result<PartialObjectMeta<Secret>, KubeError>,
+) -> Result<PullSecret, Problem> {
+    let tried = format!("write Secret {}", pull_secret::name_of(binding));
+    let written = written.map_err(|error| error.into_problem(&tried))?;
     match pull_secret::judge(&written.metadata, binding) {
         SecretState::Ours(secret) => Ok(secret),
         SecretState::Foreign | SecretState::Absent => Err(Problem::new(

@@ -105,6 +105,22 @@ impl KubeError {
         self.code() == 409
     }
 
+    /// An apply without force met fields that somebody else wrote.
+    pub fn is_field_conflict(&self) -> bool {
+        let causes = self.status().and_then(|status| status.details.as_ref());
+        self.code() == 409
+            && causes.is_some_and(|details| {
+                let mut causes = details.causes.iter();
+                causes.any(|cause| cause.reason == "FieldManagerConflict")
+            })
+    }
+
+    /// An admission policy refuses it.
+    pub fn is_denied_by_policy(&self) -> bool {
+        self.status()
+            .is_some_and(|status| status.code == 403 && status.message.contains("ValidatingAdmissionPolicy"))
+    }
+
     /// Nothing new may be created, because the namespace is being deleted.
     pub fn is_namespace_ending(&self) -> bool {
         self.status()
@@ -131,9 +147,7 @@ impl KubeError {
             403 if status.message.contains("exceeded quota") => {
                 (Reason::KubernetesDenied, "a quota of the namespace is used up")
             }
-            403 if status.message.contains("ValidatingAdmissionPolicy") => {
-                (Reason::KubernetesDenied, "an admission policy refuses it")
-            }
+            403 if self.is_denied_by_policy() => (Reason::KubernetesDenied, "an admission policy refuses it"),
             403 if self.is_namespace_ending() => (Reason::KubernetesDenied, "the namespace is being deleted"),
             403 => (Reason::KubernetesDenied, "the syncer's role does not allow it"),
             422 if immutable => (

@@ -7,6 +7,8 @@
 //! concerns) -> [`controller`] (one pass at a time per object) -> [`reconcile`] (the shell) -> [`snapshot`] (reads)
 //! -> [`plan`] (decides, pure) -> [`execute`], [`links`], [`credential`] (do) -> [`status`] (says, pure).
 
+mod admin_listeners;
+pub mod allowed_servers;
 pub mod args;
 pub mod binding;
 pub mod context;
@@ -21,7 +23,9 @@ pub mod kube_calls;
 pub mod links;
 pub mod memory;
 pub mod metrics;
+pub mod namespaces;
 pub mod plan;
+mod probe;
 pub mod problem;
 pub mod pull_secret;
 pub mod reconcile;
@@ -30,6 +34,7 @@ mod samples;
 pub mod schedule;
 pub mod snapshot;
 pub mod status;
+pub mod unread_secret;
 pub mod wanted;
 pub mod watches;
 
@@ -39,26 +44,19 @@ use std::{
 };
 
 use client::{BrokerClient, ClientCertificate, ClientError, ClientOptions};
-use kube::{
-    Api, Client,
-    api::{ApiResource, DynamicObject, ListParams},
-};
+use kube::Client;
 use prometheus_client::registry::Registry;
-use runtime::{
-    Failure, Shutdown, SystemClock, Tasks,
-    admin::{self, Readiness},
-    listen, telemetry,
-};
+use runtime::{Failure, Shutdown, SystemClock, Tasks, admin::Readiness, telemetry};
 
 use crate::{
-    args::{Command, RunArgs, SyncerArgs},
-    binding::{ApiVersion, Binding},
-    context::{Context, Limits},
+    args::{Command, RunArgs, ScopeArgs, SyncerArgs},
+    context::{Context, Limits, Secrets},
     guard_rails::GuardRails,
-    kube_calls::{KubeCalls, KubeError, Verb},
+    kube_calls::KubeCalls,
     links::LinkKeeper,
     memory::Memory,
     metrics::Metrics,
+    namespaces::Namespaces,
 };
 
 /// The name in logs and traces.
@@ -94,12 +92,20 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
         broker_client_key_file,
         broker_token_file,
         service_account_token_audience,
-        label_selector,
+        scope,
         defaults,
         workers,
-        admin_address,
+        listeners,
+        peer,
         telemetry,
     } = args;
+    let ScopeArgs {
+        label_selector,
+        namespaces,
+        allowed_acr_server_suffixes,
+        secrets_access,
+    } = scope;
+    let namespaces: Namespaces = namespaces.into_iter().collect();
     let shutdown = Shutdown::on_signal()?;
     let client_certificate = broker_client_cert_file
         .zip(broker_client_key_file)
@@ -110,10 +116,11 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
         client_certificate,
         token_file: broker_token_file,
     })?;
-    let listener = listen::bind("--admin-address", admin_address)?;
+    let listeners = admin_listeners::bind(&listeners)?;
     let client = kubernetes().await?;
     // From here on there is something to log; a mistake above is one line and nothing else.
     let telemetry = telemetry::init(SERVICE, &telemetry)?;
+    peer.warn();
 
     let mut registry = Registry::default();
     telemetry.register(&mut registry);
@@ -122,17 +129,22 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
         .metrics()
         .register(registry.sub_registry_with_prefix("acrpull_syncer_broker"));
     let calls = KubeCalls::new(metrics.clone());
-    probe(&client, &calls, label_selector.as_deref()).await?;
+    probe::probe(&client, &calls, &namespaces, &label_selector).await?;
 
-    let guard_rails = GuardRails::new(client.clone(), calls.clone(), metrics.clone());
-    let (stores, writers) = watches::stores();
+    let guard_rails =
+        GuardRails::new(client.clone(), calls.clone(), metrics.clone()).in_namespace(namespaces.any());
+    let (stores, writers) = watches::stores(secrets_access);
     let memory = Arc::new(Memory::default());
     let (events, publisher) = events::channel(client.clone(), calls.clone());
     let context = Arc::new(Context {
         events,
         broker,
         token_audience: service_account_token_audience,
-        secrets: stores.secrets.clone(),
+        allowed_servers: allowed_acr_server_suffixes.into_iter().collect(),
+        secrets: stores.secrets.clone().map_or_else(
+            || Secrets::Unread(Box::new(guard_rails.clone())),
+            Secrets::Watched,
+        ),
         links: LinkKeeper::new(
             stores.accounts.clone(),
             stores.bindings.clone(),
@@ -157,15 +169,15 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
         &stores,
         writers,
         watches::Scope {
-            selector: label_selector.as_deref(),
+            namespaces: &namespaces,
+            selector: label_selector.as_query(),
             defaults: defaults.into(),
         },
     );
     tasks.spawn("controller", controller::run(Arc::clone(&context), stores, wakes));
     tasks.spawn("events", publisher.run(shutdown.clone()));
     tasks.spawn("guard rails", guard_rails.watch(shutdown.clone()));
-    let router = admin::router(registry, readiness, shutdown.clone());
-    tasks.spawn_to_the_end("admin", admin::serve(listener, router)?);
+    listeners.serve(&tasks, registry, readiness, shutdown)?;
     tasks.run_until_done(GRACE).await
 }
 
@@ -206,39 +218,4 @@ async fn kubernetes() -> Result<Client, Failure> {
             .remedy(REMEDY)
             .source(error)
     })
-}
-
-/// One call per API before anything starts: a wrong selector, a missing right or an unreachable server is told at once
-/// and in one line. A missing CRD is no reason to end: the watches wait for it. Nor is a binding that does not decode:
-/// only metadata is asked for.
-async fn probe(client: &Client, calls: &KubeCalls, selector: Option<&str>) -> Result<(), Failure> {
-    let mut params = ListParams::default().limit(1);
-    params.label_selector = selector.map(str::to_owned);
-    for api in ApiVersion::ALL {
-        let kind = ApiResource::erase::<Binding>(&api);
-        let bindings: Api<DynamicObject> = Api::all_with(client.clone(), &kind);
-        let first = bindings.list_metadata(&params);
-        match calls.call(Verb::List, "acrpullbindings", first).await {
-            Ok(_first) => {}
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(refused(api, error)),
-        }
-    }
-    Ok(())
-}
-
-fn refused(api: ApiVersion, error: KubeError) -> Failure {
-    let failure = match error.code() {
-        400 => Failure::usage("the API server does not accept --label-selector")
-            .remedy("write it as kubectl's -l"),
-        401 | 403 => {
-            let what = format!(
-                "the API server does not let this process list acrpullbindings of {}",
-                api.group()
-            );
-            Failure::runtime(what).remedy("bind the syncer's role to its ServiceAccount")
-        }
-        _ => Failure::runtime("cannot reach the API server").remedy("check KUBECONFIG and the network"),
-    };
-    failure.source(error)
 }

@@ -8,7 +8,10 @@ use std::{
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::{binding::BindingRef, crd::AcrPullBindingStatus, pull_secret::PullSecret, schedule::FailureRun};
+use crate::{
+    binding::BindingRef, crd::AcrPullBindingStatus, pull_secret::PullSecret, schedule::FailureRun,
+    unread_secret::UnreadSecret,
+};
 
 /// One entry per binding that exists.
 #[derive(Debug, Default)]
@@ -35,6 +38,8 @@ pub struct BindingMemory {
     pub granted_scope: Option<String>,
     /// The Secret after our last write.
     pub secret: Option<Echo<PullSecret>>,
+    /// The Secret, where it may not be read.
+    pub unread: UnreadSecret,
     /// The status after our last write.
     pub status: Option<Echo<AcrPullBindingStatus>>,
     /// The same, if the installed CRD is an older one that keeps only a part of it.
@@ -97,6 +102,7 @@ impl BindingMemory {
             degraded: false,
             granted_scope: None,
             secret: None,
+            unread: UnreadSecret::default(),
             status: None,
             status_not_kept: None,
             status_written_at: None,

@@ -12,6 +12,7 @@ use kube::ResourceExt as _;
 use proto::Reason;
 
 use crate::{
+    allowed_servers::AllowedServers,
     binding::Binding,
     links,
     memory::BindingMemory,
@@ -34,6 +35,10 @@ pub struct Snapshot {
     pub secret: SecretState,
     /// What the process remembers.
     pub memory: BindingMemory,
+    /// The registries that tokens are asked for.
+    pub allowed_servers: AllowedServers,
+    /// When the Secret is to be written again although nothing has changed: where it may not be read.
+    pub reapply_at: Option<Timestamp>,
 }
 
 /// What is to be done, and how things stand if nothing of it fails.
@@ -98,6 +103,8 @@ pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
         identity_account,
         secret,
         memory,
+        allowed_servers,
+        reapply_at,
     } = snapshot;
     let secret = match secret {
         SecretState::Foreign => return foreign(binding, memory, now),
@@ -115,7 +122,9 @@ pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
     };
     steps.extend(secret.filter(|secret| !secret.adopted).cloned().map(Step::Adopt));
 
-    let wanted = match wanted::read(binding, identity_account.as_deref()) {
+    let wanted = wanted::read(binding, identity_account.as_deref())
+        .and_then(|wanted| allowed_servers.check(&wanted.registry).map(|()| wanted));
+    let wanted = match wanted {
         Ok(wanted) => wanted,
         // Only a change of the binding or of a ServiceAccount helps, and both are watched.
         Err(problem) => {
@@ -145,8 +154,9 @@ pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
     let is_fresh = held
         .as_ref()
         .is_some_and(|held| now < held.refresh_at && now < held.expires_at);
-    if is_fresh && !is_requested {
-        let wake_at = held.map(|held| held.refresh_at);
+    let is_to_reapply = reapply_at.is_some_and(|at| at <= now);
+    if is_fresh && !is_requested && !is_to_reapply {
+        let wake_at = held.map(|held| reapply_at.map_or(held.refresh_at, |at| at.min(held.refresh_at)));
         return Plan {
             steps,
             link,
@@ -172,7 +182,8 @@ pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
             let problem = failures.map(|run| run.problem.clone());
             steps.push(Step::Issue(Box::new(Issue {
                 wanted,
-                held,
+                // Where the Secret may not be read, nobody knows that it still holds this.
+                held: held.filter(|_held| reapply_at.is_none()),
                 force,
                 request,
             })));

@@ -95,6 +95,8 @@ pub fn next(before: &AcrPullBindingStatus, seen: &Observation<'_>) -> AcrPullBin
                 .filter(|scope| !scope.is_empty()),
             None => None,
         },
+        // Told by `reconcile::report` where Secrets may not be read.
+        credential: None,
     }
 }
 

@@ -4,10 +4,12 @@
 //! Here the bindings of both APIs become one type. One that does not decode is as good as gone, see `unreadable`, and an
 //! API that is not installed has none, see `absent`; the others go on.
 //!
+//! They span the cluster, or the namespaces that were named, see `namespaces`.
 //! Bindings are filtered by the operator's selector, Secrets by our label and as metadata only: this process never
 //! holds the content of a Secret that it did not write.
 
 mod absent;
+mod namespaces;
 mod router;
 mod unreadable;
 mod watch;
@@ -15,9 +17,12 @@ mod watch;
 use std::{fmt::Debug, sync::Arc};
 
 use futures::{Stream, TryStreamExt as _, channel::mpsc};
-use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::core::v1::{Secret, ServiceAccount},
+};
 use kube::{
-    Api, Client, Resource, ResourceExt as _,
+    Api, Resource, ResourceExt as _,
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         WatchStreamExt as _,
@@ -34,9 +39,12 @@ use self::{
     watch::Watch,
 };
 use crate::{
+    args::SecretsAccess,
     binding::{ApiVersion, Binding, BindingRef, Bindings, Defaults, PerApi},
     context::Context,
-    crd, links, pull_secret,
+    crd, links,
+    namespaces::Namespaces,
+    pull_secret,
 };
 
 /// Objects per page of a list, as `kubectl` has it: bounds what one answer holds in memory.
@@ -52,15 +60,15 @@ pub struct Stores {
     pub bindings: Bindings,
     /// All ServiceAccounts, slimmed.
     pub accounts: Store<ServiceAccount>,
-    /// Secrets with our label.
-    pub secrets: Store<PartialObjectMeta<Secret>>,
+    /// Secrets with our label; none where they may not be read.
+    pub secrets: Option<Store<PartialObjectMeta<Secret>>>,
 }
 
 /// The other ends of the stores.
 pub struct Writers {
     bindings: PerApi<Writer<Binding>>,
     accounts: Writer<ServiceAccount>,
-    secrets: Writer<PartialObjectMeta<Secret>>,
+    secrets: Option<Writer<PartialObjectMeta<Secret>>>,
 }
 
 /// What is to be looked at again.
@@ -79,10 +87,16 @@ struct Queues {
 }
 
 /// Empty stores.
-pub fn stores() -> (Stores, Writers) {
+pub fn stores(secrets_access: SecretsAccess) -> (Stores, Writers) {
     let (bindings, binding_writers) = Bindings::empty();
     let (accounts, accounts_writer) = reflector::store();
-    let (secrets, secrets_writer) = reflector::store();
+    let (secrets, secrets_writer) = match secrets_access {
+        SecretsAccess::Full => {
+            let (secrets, writer) = reflector::store();
+            (Some(secrets), Some(writer))
+        }
+        SecretsAccess::WriteOnly => (None, None),
+    };
     (
         Stores {
             bindings,
@@ -99,6 +113,8 @@ pub fn stores() -> (Stores, Writers) {
 
 /// Which bindings, and what they mean.
 pub struct Scope<'a> {
+    /// Where they are.
+    pub namespaces: &'a Namespaces,
     /// Only those with these labels.
     pub selector: Option<&'a str>,
     /// What bindings of `v1beta1` leave out.
@@ -119,8 +135,13 @@ pub fn spawn(
         accounts,
         secrets,
     } = writers;
-    let Scope { selector, defaults } = scope;
-    let client = || context.client.clone();
+    let Scope {
+        namespaces,
+        selector,
+        defaults,
+    } = scope;
+    let client = &context.client;
+    let defaults = Arc::new(defaults);
     let shutdown = || context.shutdown.clone();
     let (current_tx, current_rx) = mpsc::channel(WAKES);
     let (older_tx, older_rx) = mpsc::channel(WAKES);
@@ -152,12 +173,18 @@ pub fn spawn(
         shutdown: shutdown(),
     };
     let watch = binding_watch(ApiVersion::V1Beta2, "watch of v1beta2 bindings", bindings.v1beta2);
-    let deliveries =
-        read::<crd::AcrPullBinding>(ApiVersion::V1Beta2, client(), selected.clone(), Binding::from);
+    let store = stores.bindings.of(ApiVersion::V1Beta2).clone();
+    let deliveries = namespaces::as_one(namespaces.parts(client), store, |api| {
+        let config = selected.clone();
+        read::<crd::AcrPullBinding>(ApiVersion::V1Beta2, api, config, Binding::from)
+    });
     tasks.spawn("watch v1beta2 bindings", watch.run(deliveries));
     let watch = binding_watch(ApiVersion::V1Beta1, "watch of v1beta1 bindings", bindings.v1beta1);
-    let deliveries = read(ApiVersion::V1Beta1, client(), selected, move |binding| {
-        defaults.complete(binding)
+    let store = stores.bindings.of(ApiVersion::V1Beta1).clone();
+    let deliveries = namespaces::as_one(namespaces.parts(client), store, |api| {
+        let defaults = Arc::clone(&defaults);
+        let complete = move |binding| defaults.complete(binding);
+        read(ApiVersion::V1Beta1, api, selected.clone(), complete)
     });
     tasks.spawn("watch v1beta1 bindings", watch.run(deliveries));
 
@@ -172,22 +199,27 @@ pub fn spawn(
         queues: queues.clone(),
         shutdown: shutdown(),
     };
-    let events = slimmed(client(), all.clone(), links::slim);
-    tasks.spawn("watch ServiceAccounts", watch.run(events.map_ok(Delivery::Event)));
-
-    let watch = Watch {
-        kind: (),
-        writer: secrets,
-        gate: readiness.gate("watch of Secrets"),
-        route: move |change: &Change<'_, _>| router.secret(change),
-        queues,
-        shutdown: shutdown(),
-    };
-    let labelled = all.labels(pull_secret::BINDING_LABEL);
-    let events = slimmed(client(), labelled, |secret: &mut PartialObjectMeta<Secret>| {
-        pull_secret::slim(&mut secret.metadata);
+    let deliveries = namespaces::as_one(namespaces.parts(client), stores.accounts.clone(), |api| {
+        slimmed(api, all.clone(), links::slim).map_ok(Delivery::Event)
     });
-    tasks.spawn("watch Secrets", watch.run(events.map_ok(Delivery::Event)));
+    tasks.spawn("watch ServiceAccounts", watch.run(deliveries));
+
+    if let (Some(writer), Some(store)) = (secrets, stores.secrets.clone()) {
+        let watch = Watch {
+            kind: (),
+            writer,
+            gate: readiness.gate("watch of Secrets"),
+            route: move |change: &Change<'_, _>| router.secret(change),
+            queues,
+            shutdown: shutdown(),
+        };
+        let labelled = all.labels(pull_secret::BINDING_LABEL);
+        let deliveries = namespaces::as_one(namespaces.parts(client), store, |api| {
+            let slim = |secret: &mut PartialObjectMeta<Secret>| pull_secret::slim(&mut secret.metadata);
+            slimmed(api, labelled.clone(), slim).map_ok(Delivery::Event)
+        });
+        tasks.spawn("watch Secrets", watch.run(deliveries));
+    }
     Wakes {
         bindings: PerApi {
             v1beta2: current_rx,
@@ -199,34 +231,37 @@ pub fn spawn(
 
 /// The bindings of one API, as `understand` reads them.
 fn read<K>(
-    api: ApiVersion,
-    client: Client,
+    version: ApiVersion,
+    api: Api<DeserializeGuard<K>>,
     config: watcher::Config,
     understand: impl Fn(K) -> Binding + Send + 'static,
 ) -> impl Stream<Item = watcher::Result<Delivery<Binding>>> + Send
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + Debug
+        + Send
+        + 'static,
 {
-    let events = slimmed(client, config, |binding: &mut DeserializeGuard<K>| {
+    let events = slimmed(api, config, |binding: &mut DeserializeGuard<K>| {
         binding.meta_mut().managed_fields = None;
         binding.annotations_mut().remove(LAST_APPLIED);
     });
     let mut sieve = Sieve::default();
-    absent::as_empty(events, api.as_str()).try_filter_map(move |event| {
+    absent::as_empty(events, version.as_str()).try_filter_map(move |event| {
         let delivery = sieve.sift(event).map(|delivery| delivery.map(&understand));
         std::future::ready(Ok(delivery))
     })
 }
 
 fn slimmed<K>(
-    client: Client,
+    api: Api<K>,
     config: watcher::Config,
     slim: impl FnMut(&mut K) + Send + 'static,
 ) -> impl Stream<Item = watcher::Result<Event<K>>> + Send
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    watcher(Api::<K>::all(client), config)
-        .default_backoff()
-        .modify(slim)
+    watcher(api, config).default_backoff().modify(slim)
 }

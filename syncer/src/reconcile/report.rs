@@ -8,6 +8,8 @@ use runtime::{error_chain::ErrorChain, telemetry::propagation};
 
 use super::{Pass, RETRY};
 use crate::{
+    context::Secrets,
+    crd::AcrPullBindingStatus,
     execute,
     memory::Echo,
     metrics::PassResult,
@@ -15,6 +17,7 @@ use crate::{
     problem::Problem,
     pull_secret, snapshot,
     status::{self, Observation},
+    unread_secret,
 };
 
 impl Pass<'_> {
@@ -63,6 +66,10 @@ impl Pass<'_> {
         let memory = &self.snapshot.memory;
         let secret_name = pull_secret::name_of(&binding);
         let trace_id = propagation::current_trace_id();
+        let told = match self.context.secrets {
+            Secrets::Watched(_) => None,
+            Secrets::Unread(_) => self.secret().and_then(unread_secret::record),
+        };
         let after = status::next(
             &before,
             &Observation {
@@ -80,6 +87,10 @@ impl Pass<'_> {
                 now,
             },
         );
+        let after = AcrPullBindingStatus {
+            credential: told,
+            ..after
+        };
         if !status::is_due(&before, &after, memory.status_written_at, now) {
             return false;
         }

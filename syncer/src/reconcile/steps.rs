@@ -5,8 +5,9 @@ use std::sync::Arc;
 use kube::ResourceExt as _;
 use tracing::Instrument as _;
 
-use super::{PATIENCE, Pass};
+use super::{NO_INPUTS, PATIENCE, Pass};
 use crate::{
+    context::Secrets,
     credential, execute,
     links::{self, Linked},
     memory::Echo,
@@ -15,6 +16,7 @@ use crate::{
     problem::Problem,
     pull_secret::{self, PullSecret, SecretState},
     schedule::{self, FailureRun},
+    unread_secret,
 };
 
 impl Pass<'_> {
@@ -89,6 +91,14 @@ impl Pass<'_> {
         if issue.force {
             self.snapshot.memory.forced_request.clone_from(&issue.request);
         }
+        // Whatever comes of it: one that fails is not to be tried again at once.
+        if self.snapshot.reapply_at.is_some() {
+            self.snapshot.memory.unread.tried_at = Some(self.context.now());
+            self.snapshot.reapply_at = Some(unread_secret::reapply_at(
+                &self.snapshot.binding,
+                &self.snapshot.memory,
+            ));
+        }
         let inputs = &issue.wanted.inputs;
         let answer = match answer {
             Ok(answer) => answer,
@@ -99,23 +109,33 @@ impl Pass<'_> {
                 return self.fail(inputs, Some(problem));
             }
         };
-        let outcome = match answer.payload {
-            Some(_) => RefreshOutcome::issued,
-            None => RefreshOutcome::not_modified,
-        };
         let secret = self.secret().cloned();
+        let held = secret.as_ref().and_then(|secret| secret.credential.as_ref());
+        let outcome = match held {
+            Some(held) if held.fingerprint == answer.credential.fingerprint => RefreshOutcome::not_modified,
+            Some(_) | None => RefreshOutcome::issued,
+        };
         let _worker = self.context.limits.worker().await;
         let binding = &self.snapshot.binding;
-        match execute::store(
-            self.context,
-            binding,
-            secret.as_ref(),
-            &answer,
-            issue.request.as_deref(),
-        )
-        .await
-        {
-            Ok(written) => {
+        let request = issue.request.as_deref();
+        let stored = match &self.context.secrets {
+            Secrets::Watched(_) => execute::store(self.context, binding, secret.as_ref(), &answer, request)
+                .await
+                .map(SecretState::Ours),
+            Secrets::Unread(guard_rails) => {
+                execute::store_unread(
+                    self.context,
+                    guard_rails,
+                    binding,
+                    secret.as_ref(),
+                    &answer,
+                    request,
+                )
+                .await
+            }
+        };
+        match stored {
+            Ok(SecretState::Ours(written)) => {
                 self.context.metrics.refreshed(outcome, None);
                 self.measure_readiness();
                 self.wrote(written);
@@ -123,6 +143,7 @@ impl Pass<'_> {
                 self.snapshot.memory.degraded = answer.degraded;
                 self.snapshot.memory.granted_scope = Some(answer.granted_scope);
             }
+            Ok(SecretState::Foreign | SecretState::Absent) => self.met_a_foreign_secret(),
             Err(problem) => {
                 self.context
                     .metrics
@@ -142,8 +163,30 @@ impl Pass<'_> {
     fn wrote(&mut self, secret: PullSecret) {
         let over = self.secret().map(|before| before.resource_version.clone());
         let memory = &mut self.snapshot.memory;
-        memory.secret = Some(Echo::after(memory.secret.as_ref(), over, secret.clone()));
+        match self.context.secrets {
+            Secrets::Watched(_) => {
+                memory.secret = Some(Echo::after(memory.secret.as_ref(), over, secret.clone()));
+            }
+            Secrets::Unread(_) => {
+                memory.unread.written = Some(secret.clone());
+                memory.unread.is_foreign = false;
+            }
+        }
         self.snapshot.secret = SecretState::Ours(secret);
+    }
+
+    /// A Secret that may not be read has shown, by a write that was refused, that it is somebody else's.
+    fn met_a_foreign_secret(&mut self) {
+        self.snapshot.memory.unread.written = None;
+        self.snapshot.memory.unread.is_foreign = true;
+        self.snapshot.secret = SecretState::Foreign;
+        self.context
+            .memory
+            .allow_link(&self.snapshot.binding.key(), false);
+        let problem = plan::plan(&self.snapshot, self.context.now()).problem;
+        let reason = problem.as_ref().map(|problem| problem.reason);
+        self.context.metrics.refreshed(RefreshOutcome::failed, reason);
+        self.fail(NO_INPUTS, problem);
     }
 
     pub(super) fn fail(&mut self, inputs: &str, problem: Option<Problem>) {
