@@ -19,6 +19,7 @@ mod outages;
 mod policies;
 mod pulls;
 mod refresh;
+mod scope;
 mod secrets;
 mod shared;
 mod traces;
