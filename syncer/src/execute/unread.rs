@@ -47,7 +47,8 @@ pub async fn store_unread(
             return Ok(SecretState::Foreign);
         }
         written = patch_secret(context, binding, &unforced.force(), &object, what).await;
-        if matches!(&written, Err(error) if error.is_denied_by_policy()) {
+        // Another type is told first, before any policy is asked; ours have the right one.
+        if matches!(&written, Err(error) if error.is_denied_by_policy() || error.is_immutable("type")) {
             return Ok(SecretState::Foreign);
         }
     }
