@@ -43,7 +43,9 @@ pub(super) async fn with_narrow_syncer(
     // Whatever came of it: others need the stack as it was.
     let uninstalled = helm.uninstall(name, NAMESPACE).await;
     let started = stack.syncer().start().await;
-    result.and(uninstalled.map(|_output| ())).and(started)
+    result?;
+    uninstalled?;
+    started
 }
 
 async fn run(
