@@ -1,4 +1,4 @@
-//! The admin listener: `/livez`, `/readyz`, `/metrics`. Plain HTTP, apart from the listener that serves callers.
+//! The admin listener: `/livez`, `/healthz`, `/readyz`, `/metrics`. Plain HTTP, apart from the listener that serves callers.
 
 mod listener;
 
@@ -40,9 +40,8 @@ struct GateState {
 }
 
 #[derive(Clone)]
-struct AdminState {
+struct HealthState {
     readiness: Readiness,
-    registry: Arc<Registry>,
     shutdown: Shutdown,
 }
 
@@ -78,17 +77,26 @@ impl Gate {
     }
 }
 
-/// The admin routes. `/readyz` answers 503 as soon as the shutdown starts, so that a load balancer sees the drain.
+/// All admin routes.
 pub fn router(registry: Registry, readiness: Readiness, shutdown: Shutdown) -> Router {
+    health(readiness, shutdown).merge(metrics(registry))
+}
+
+/// The routes for probes; `/healthz` is the older name of `/livez`. `/readyz` answers 503 as soon as the shutdown starts,
+/// so that a load balancer sees the drain.
+pub fn health(readiness: Readiness, shutdown: Shutdown) -> Router {
     Router::new()
         .route("/livez", get(async || "ok"))
+        .route("/healthz", get(async || "ok"))
         .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .with_state(AdminState {
-            readiness,
-            registry: Arc::new(registry),
-            shutdown,
-        })
+        .with_state(HealthState { readiness, shutdown })
+}
+
+/// The route for scrapers.
+pub fn metrics(registry: Registry) -> Router {
+    Router::new()
+        .route("/metrics", get(scrape))
+        .with_state(Arc::new(registry))
 }
 
 /// Serves `router` on `listener` to the end of the process, also while the rest of it drains: start it with
@@ -102,7 +110,7 @@ pub fn serve(listener: TcpListener, router: Router) -> Result<impl Future<Output
     Ok(listener::serve(listener, router))
 }
 
-async fn ready(State(state): State<AdminState>) -> impl IntoResponse {
+async fn ready(State(state): State<HealthState>) -> impl IntoResponse {
     if state.shutdown.has_started() {
         return (StatusCode::SERVICE_UNAVAILABLE, "shutting down".to_owned());
     }
@@ -115,9 +123,9 @@ async fn ready(State(state): State<AdminState>) -> impl IntoResponse {
     }
 }
 
-async fn metrics(State(state): State<AdminState>) -> impl IntoResponse {
+async fn scrape(State(registry): State<Arc<Registry>>) -> impl IntoResponse {
     let mut text = String::new();
-    match prometheus_client::encoding::text::encode(&mut text, &state.registry) {
+    match prometheus_client::encoding::text::encode(&mut text, &registry) {
         Ok(()) => (StatusCode::OK, [(header::CONTENT_TYPE, OPENMETRICS)], text),
         Err(error) => {
             tracing::error!(%error, "cannot encode the metrics");

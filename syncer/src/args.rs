@@ -2,16 +2,24 @@
 
 mod account_ref;
 mod defaults;
+mod label_selector;
 mod leadership;
+mod listeners;
+mod peer;
+mod scope;
 
-use std::{net::SocketAddr, num::NonZeroU16, path::PathBuf};
+use std::{num::NonZeroU16, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use runtime::{build_info::VERSION, telemetry::TelemetryArgs};
 
 pub use account_ref::ServiceAccountRef;
 pub use defaults::DefaultArgs;
+pub use label_selector::{LabelSelector, LabelSelectorError};
 pub use leadership::LeadershipArgs;
+pub use listeners::{BindAddress, BindAddressError, Listener, ListenerArgs, Serves};
+pub use peer::{PeerArgs, RotationFraction, RotationFractionError};
+pub use scope::{ScopeArgs, SecretsAccess};
 
 /// Keeps pull Secrets and ServiceAccounts in step with AcrPullBinding objects.
 ///
@@ -74,9 +82,9 @@ pub struct RunArgs {
     #[arg(long, value_name = "AUDIENCE", default_value = "api://AzureCRTokenExchange",
           value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub service_account_token_audience: String,
-    /// Work only on bindings with these labels, such as team=web,stage!=test.
-    #[arg(long, value_name = "SELECTOR")]
-    pub label_selector: Option<String>,
+    /// What to work on.
+    #[command(flatten)]
+    pub scope: ScopeArgs,
     /// Whether serviceAccountRef names the ServiceAccount whose identity is used, or spec.serviceAccountName does, as with
     /// Azure/msi-acrpull.
     #[arg(long, value_name = "READING", value_enum, default_value_t)]
@@ -90,9 +98,12 @@ pub struct RunArgs {
     /// Bindings that are worked on at a time; waiting for the broker does not count.
     #[arg(long, value_name = "COUNT", default_value = "16")]
     pub workers: NonZeroU16,
-    /// Address for /livez, /readyz and /metrics (plain HTTP).
-    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8081")]
-    pub admin_address: SocketAddr,
+    /// Probes and metrics.
+    #[command(flatten)]
+    pub listeners: ListenerArgs,
+    /// Flags of the peer that change nothing.
+    #[command(flatten)]
+    pub peer: PeerArgs,
     /// Logs.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
@@ -103,7 +114,24 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
-    use crate::binding::Defaults;
+    use crate::{allowed_servers::AllowedServers, binding::Defaults, namespaces::Namespaces};
+
+    /// What every command line must have.
+    const NEEDED: [&str; 6] = [
+        "syncer",
+        "run",
+        "--broker-address",
+        "https://broker:8443",
+        "--broker-token-file",
+        "/token",
+    ];
+
+    fn parse(args: &[&str]) -> Result<RunArgs, clap::Error> {
+        match SyncerArgs::try_parse_from(NEEDED.iter().chain(args))?.command {
+            Command::Run(run) => Ok(*run),
+            Command::Crd => panic!("not run"),
+        }
+    }
 
     #[test]
     fn args_are_consistent() {
@@ -112,40 +140,54 @@ mod tests {
 
     #[test]
     fn args_defaults_are_those_of_the_peer_where_it_has_them() {
-        let parsed = SyncerArgs::try_parse_from([
-            "syncer",
-            "run",
-            "--broker-address",
-            "https://broker:8443",
-            "--broker-token-file",
-            "/token",
-        ]);
-        let Command::Run(run) = parsed.unwrap().command else {
-            panic!("not run")
-        };
+        let run = parse(&[]).unwrap();
         assert_eq!(run.service_account_token_audience, "api://AzureCRTokenExchange");
         assert_eq!(run.workers.get(), 16);
-        assert_eq!(run.label_selector, None);
+        assert_eq!(run.scope.label_selector.as_query(), None);
+        assert!(run.scope.namespaces.is_empty());
+        assert!(run.scope.allowed_acr_server_suffixes.is_empty());
+        assert_eq!(run.scope.secrets_access, SecretsAccess::Full);
         assert_eq!(Defaults::from(run.defaults), Defaults::default());
     }
 
     #[test]
+    fn args_of_the_peer_are_accepted_as_its_deployment_writes_them() {
+        let run = parse(&[
+            "--metrics-bind-address=127.0.0.1:8080",
+            "--health-probe-bind-address=:8081",
+            "--service-account-token-audience=api://AzureCRTokenExchange",
+            "--ttl-rotation-fraction",
+            "0.5",
+            "--label-selector=",
+            "--allowed-acr-server-suffixes=azurecr.io,azurecr.cn",
+            "--allowed-acr-server-suffixes=azurecr.us",
+        ])
+        .unwrap();
+        assert_eq!(run.listeners.listeners().unwrap().len(), 2);
+        assert_eq!(run.scope.label_selector.as_query(), None);
+        let allowed: AllowedServers = run.scope.allowed_acr_server_suffixes.into_iter().collect();
+        assert_eq!(allowed, "azurecr.io,azurecr.cn,azurecr.us".parse().unwrap());
+    }
+
+    #[test]
+    fn args_namespaces_are_a_list_or_several_flags() {
+        let run = parse(&["--namespace", "shop,web", "--namespace=pay"]).unwrap();
+        assert_eq!(run.scope.namespaces.len(), 3);
+        assert_eq!(
+            run.scope.namespaces.into_iter().collect::<Namespaces>().any(),
+            Some("pay")
+        );
+    }
+
+    #[test]
     fn args_defaults_of_the_older_api_are_taken_as_they_are_written() {
-        let parsed = SyncerArgs::try_parse_from([
-            "syncer",
-            "run",
-            "--broker-address",
-            "https://broker:8443",
-            "--broker-token-file",
-            "/token",
+        let run = parse(&[
             "--default-acr-server",
             "Example.azurecr.io",
             "--default-managed-identity-client-id",
             "",
-        ]);
-        let Command::Run(run) = parsed.unwrap().command else {
-            panic!("not run")
-        };
+        ])
+        .unwrap();
         let defaults = Defaults {
             acr_server: "Example.azurecr.io".to_owned(),
             ..Defaults::default()
@@ -155,14 +197,6 @@ mod tests {
 
     #[test]
     fn args_that_cannot_work_are_refused() {
-        let base = [
-            "syncer",
-            "run",
-            "--broker-address",
-            "https://b",
-            "--broker-token-file",
-            "/t",
-        ];
         for bad in [
             ["--workers", "0"],
             ["--admin-address", "nowhere"],
@@ -173,10 +207,29 @@ mod tests {
             ["--default-acr-server", "https://example.azurecr.io"],
             ["--default-managed-identity-client-id", "puller"],
             ["--default-managed-identity-resource-id", "/subscriptions/x"],
+            ["--label-selector", "team in web"],
+            ["--namespace", "Shop"],
+            ["--namespace", "shop,"],
+            ["--allowed-acr-server-suffixes", "io"],
+            ["--secrets-access", "read-only"],
+            ["--metrics-bind-address", "metrics"],
+            ["--health-probe-bind-address", ""],
+            // What the peer does not have either, and its command line's other way to write one.
+            ["--enable-leader-election", "true"],
+            ["-label-selector", "team=web"],
         ] {
+            assert!(parse(&bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn b22_rotation_fraction_that_would_never_or_always_renew_is_refused_with_its_name() {
+        for bad in ["0", "1", "-0.5", "NaN"] {
+            let mistake = parse(&[&format!("--ttl-rotation-fraction={bad}")]).unwrap_err();
+            let mistake = mistake.to_string();
             assert!(
-                SyncerArgs::try_parse_from(base.iter().chain(&bad)).is_err(),
-                "{bad:?}"
+                mistake.contains("--ttl-rotation-fraction") && mistake.contains("between 0 and 1"),
+                "{mistake}"
             );
         }
     }

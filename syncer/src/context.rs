@@ -12,7 +12,9 @@ use runtime::{Clock, Shutdown, error_chain::ErrorChain};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
+    allowed_servers::AllowedServers,
     events::Announcer,
+    guard_rails::GuardRails,
     kube_calls::{KubeCalls, KubeError},
     leadership::Authority,
     links::LinkKeeper,
@@ -34,8 +36,10 @@ pub struct Context {
     pub broker: BrokerClient,
     /// Audience of the tokens that are minted for workload identities.
     pub token_audience: String,
-    /// Pull Secrets, metadata only.
-    pub secrets: Store<PartialObjectMeta<Secret>>,
+    /// The registries that tokens are asked for.
+    pub allowed_servers: AllowedServers,
+    /// Pull Secrets.
+    pub secrets: Secrets,
     /// The links of ServiceAccounts.
     pub links: LinkKeeper,
     /// What is remembered of each binding.
@@ -58,6 +62,14 @@ pub struct Context {
     pub older_crd: Once,
     /// Statuses that could not be written: then the log is all that tells.
     pub unwritten: Seldom,
+}
+
+/// How this process knows pull Secrets.
+pub enum Secrets {
+    /// As the watch shows them, metadata only.
+    Watched(Store<PartialObjectMeta<Secret>>),
+    /// Not at all: it may only write them. Its guard rails say whether it may do so by force.
+    Unread(Box<GuardRails>),
 }
 
 /// Limits that never wait for each other in a circle: a question takes a worker for a moment while it is open, a

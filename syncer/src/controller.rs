@@ -147,7 +147,12 @@ async fn synced(context: &Context, stores: &Stores) -> bool {
                 return false;
             }
         }
-        ready(&stores.accounts).await && ready(&stores.secrets).await
+        if let Some(secrets) = &stores.secrets
+            && !ready(secrets).await
+        {
+            return false;
+        }
+        ready(&stores.accounts).await
     };
     tokio::select! {
         all = all => all,

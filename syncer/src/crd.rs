@@ -11,7 +11,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomR
 use kube::CustomResourceExt as _;
 use serde_json::{Value, json};
 
-pub use status::{AcrPullBindingStatus, LastFailure};
+pub use status::{AcrPullBindingStatus, CredentialRecord, LastFailure};
 pub use v1beta2::{
     AcrConfiguration, AcrPullBinding, AcrPullBindingSpec, AirgappedCloudConfiguration, AuthenticationMethod,
     AzureEnvironment, ManagedIdentityAuth, WorkloadIdentityAuth,

@@ -4,6 +4,8 @@
 //! process took over cannot put an older token over a newer one. A status does not: the peer, people and our own last
 //! write change the binding all the time, and a word that is out of date is put right by the next pass.
 
+mod unread;
+
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, ResourceExt as _,
@@ -12,6 +14,8 @@ use kube::{
 };
 use serde_json::{Value, json};
 use tracing::Instrument as _;
+
+pub use unread::store_unread;
 
 use crate::{
     binding::{ApiVersion, Binding, BindingRef},
@@ -53,14 +57,9 @@ pub async fn adopt(
         "labels": adoption.labels,
         "ownerReferences": adoption.owner_references,
     }});
-    patch_secret(
-        context,
-        binding,
-        &PatchParams::default(),
-        &Patch::Merge(patch),
-        "adopt Secret",
-    )
-    .await
+    let patch = Patch::Merge(patch);
+    let written = patch_secret(context, binding, &PatchParams::default(), &patch, "adopt Secret").await;
+    judged(binding, written)
 }
 
 /// Stores an answer of the broker: the whole Secret, or only the times when the payload is there already.
@@ -81,19 +80,14 @@ pub async fn store(
             "the broker sent nothing to store",
         ))),
         (None, Some(secret)) => {
-            let patch = json!({"metadata": {
+            let patch = Patch::Merge(json!({"metadata": {
                 "uid": secret.uid,
                 "resourceVersion": secret.resource_version,
                 "annotations": annotations,
-            }});
-            patch_secret(
-                context,
-                binding,
-                &PatchParams::default(),
-                &Patch::Merge(patch),
-                "apply Secret",
-            )
-            .await
+            }}));
+            let written =
+                patch_secret(context, binding, &PatchParams::default(), &patch, "apply Secret").await;
+            judged(binding, written)
         }
         (Some(payload), secret) => {
             let mut object = pull_secret::object(binding, payload, annotations);
@@ -104,7 +98,9 @@ pub async fn store(
             // Ours may be forced. What was absent a moment ago may by now be somebody else's: without force the
             // server refuses to take it over.
             let params = if secret.is_some() { params.force() } else { params };
-            patch_secret(context, binding, &params, &Patch::Apply(object), "apply Secret").await
+            let written =
+                patch_secret(context, binding, &params, &Patch::Apply(object), "apply Secret").await;
+            judged(binding, written)
         }
     }
 }
@@ -116,7 +112,7 @@ async fn patch_secret<P>(
     params: &PatchParams,
     patch: &Patch<P>,
     what: &'static str,
-) -> Result<PullSecret, StoreError>
+) -> Result<PartialObjectMeta<Secret>, KubeError>
 where
     P: serde::Serialize + std::fmt::Debug,
 {
@@ -133,13 +129,20 @@ where
         secret.name = name
     );
     let call = api.patch_metadata(&name, &params, patch);
-    let result: Result<PartialObjectMeta<Secret>, KubeError> = context
+    context
         .calls
         .call(Verb::Patch, "secrets", call)
         .instrument(span)
-        .await;
-    let tried = format!("write Secret {name}");
-    let written = result.map_err(|error| {
+        .await
+}
+
+/// What a write has left, or why it could not be made.
+fn judged(
+    binding: &Binding,
+    written: Result<PartialObjectMeta<Secret>, KubeError>,
+) -> Result<PullSecret, StoreError> {
+    let tried = format!("write Secret {}", pull_secret::name_of(binding));
+    let written = written.map_err(|error| {
         let is_race = error.is_conflict();
         let problem = error.into_problem(&tried).of_the_secret();
         if is_race {

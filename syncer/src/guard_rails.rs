@@ -6,12 +6,15 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use k8s_openapi::api::{
-    authentication::v1::{TokenRequest, TokenRequestSpec},
-    core::v1::{Secret, ServiceAccount},
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        authentication::v1::{TokenRequest, TokenRequestSpec},
+        core::v1::{Secret, ServiceAccount},
+    },
 };
 use kube::{
-    Api, Client,
+    Api, Client, Resource,
     api::{ObjectMeta, Patch, PatchParams, PostParams},
 };
 use runtime::Shutdown;
@@ -60,10 +63,13 @@ pub enum Finding {
 }
 
 /// Tries forbidden writes.
+#[derive(Clone)]
 pub struct GuardRails {
     client: Client,
     calls: KubeCalls,
     metrics: Metrics,
+    /// None means that of the process.
+    namespace: Option<String>,
 }
 
 impl Right {
@@ -87,7 +93,15 @@ impl GuardRails {
             client,
             calls,
             metrics,
+            namespace: None,
         }
+    }
+
+    /// Tries in this namespace, where the process has its rights only in some.
+    #[must_use]
+    pub fn in_namespace(mut self, namespace: Option<&str>) -> Self {
+        self.namespace = namespace.map(str::to_owned);
+        self
     }
 
     /// Looks now and then, until shutdown; the leader alone, because the rights are those of all replicas.
@@ -146,15 +160,33 @@ impl GuardRails {
 
     async fn look(&self, right: Right) -> Finding {
         let tried = match right {
-            Right::Secrets => self.try_secret().await,
+            Right::Secrets => self.try_secret(self.api()).await,
             Right::ServiceAccounts => self.try_account().await,
             Right::Tokens => self.try_token().await,
         };
         judge(&tried)
     }
 
-    async fn try_secret(&self) -> Result<(), KubeError> {
-        let secrets: Api<Secret> = Api::default_namespaced(self.client.clone());
+    fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        let client = self.client.clone();
+        match &self.namespace {
+            Some(namespace) => Api::namespaced(client, namespace),
+            None => Api::default_namespaced(client),
+        }
+    }
+
+    /// Whether an admission policy, and not only the role, keeps the syncer from Secrets of others in the namespace. No,
+    /// as long as that is not known.
+    pub async fn bound_secrets_in(&self, namespace: &str) -> bool {
+        let secrets = Api::namespaced(self.client.clone(), namespace);
+        let tried = self.try_secret(secrets).await;
+        tried.is_err_and(|error| error.is_denied_by_policy())
+    }
+
+    async fn try_secret(&self, secrets: Api<Secret>) -> Result<(), KubeError> {
         let forbidden = Secret {
             metadata: ObjectMeta {
                 name: Some(NAME.to_owned()),
@@ -179,7 +211,7 @@ impl GuardRails {
     }
 
     async fn try_account(&self) -> Result<(), KubeError> {
-        let accounts: Api<ServiceAccount> = Api::default_namespaced(self.client.clone());
+        let accounts: Api<ServiceAccount> = self.api();
         let forbidden = Patch::Merge(json!({ "metadata": { "labels": { NAME: "forbidden" } } }));
         let dry = PatchParams {
             dry_run: true,
@@ -193,7 +225,7 @@ impl GuardRails {
     }
 
     async fn try_token(&self) -> Result<(), KubeError> {
-        let accounts: Api<ServiceAccount> = Api::default_namespaced(self.client.clone());
+        let accounts: Api<ServiceAccount> = self.api();
         let forbidden = TokenRequest {
             spec: TokenRequestSpec {
                 audiences: vec![NO_AUDIENCE.to_owned()],

@@ -6,7 +6,7 @@ mod refusal;
 
 use std::{future::Future, time::Duration};
 
-use kube::core::Status;
+use kube::core::{Status, response::StatusCause};
 
 use crate::{leadership::Authority, metrics::Metrics};
 
@@ -121,6 +121,11 @@ impl KubeError {
         }
     }
 
+    fn causes(&self) -> impl Iterator<Item = &StatusCause> {
+        let details = self.status().and_then(|status| status.details.as_ref());
+        details.into_iter().flat_map(|details| &details.causes)
+    }
+
     /// The HTTP status, or 0 without an answer.
     pub fn code(&self) -> u16 {
         self.status().map_or(0, |status| status.code)
@@ -134,6 +139,25 @@ impl KubeError {
     /// The object has changed since it was read, or exists where it should not.
     pub fn is_conflict(&self) -> bool {
         self.code() == 409
+    }
+
+    /// An apply without force met fields that somebody else wrote.
+    pub fn is_field_conflict(&self) -> bool {
+        self.code() == 409 && self.causes().any(|cause| cause.reason == "FieldManagerConflict")
+    }
+
+    /// An admission policy refuses it.
+    pub fn is_denied_by_policy(&self) -> bool {
+        self.status()
+            .is_some_and(|status| status.code == 403 && status.message.contains("ValidatingAdmissionPolicy"))
+    }
+
+    /// The object has another value in this field, which cannot be changed.
+    pub fn is_immutable(&self, field: &str) -> bool {
+        self.code() == 422
+            && self
+                .causes()
+                .any(|cause| cause.field == field && cause.message.contains("field is immutable"))
     }
 
     /// Nothing new may be created, because the namespace is being deleted.
@@ -150,6 +174,57 @@ mod tests {
     use runtime::SystemClock;
 
     use super::*;
+
+    #[test]
+    fn kube_error_of_an_apply_tells_a_conflict_of_fields_a_policy_and_an_immutable_field_apart() {
+        let error = |code: u16, message: &str, [reason, field, text]: [&str; 3]| {
+            let cause = StatusCause {
+                reason: reason.to_owned(),
+                message: text.to_owned(),
+                field: field.to_owned(),
+            };
+            let status: Status = serde_json::from_value(serde_json::json!({
+                "status": "Failure", "message": message, "code": code, "details": {"causes": [cause]},
+            }))
+            .unwrap();
+            KubeError::Refused(Box::new(status))
+        };
+        let conflict = error(
+            409,
+            "conflict",
+            ["FieldManagerConflict", ".type", "conflict with \"kubectl\""],
+        );
+        let stale = error(409, "the object has been modified", ["", "", ""]);
+        let policy = error(
+            403,
+            "ValidatingAdmissionPolicy 'p' with binding 'b' denied request",
+            ["", "", ""],
+        );
+        let role = error(403, "User cannot patch resource", ["", "", ""]);
+        let other_type = error(
+            422,
+            "invalid",
+            ["FieldValueInvalid", "type", "Invalid value: field is immutable"],
+        );
+        let frozen = error(
+            422,
+            "invalid",
+            ["FieldValueForbidden", "data", "field is immutable when set"],
+        );
+        let all = [&conflict, &stale, &policy, &role, &other_type, &frozen];
+        assert_eq!(
+            all.map(KubeError::is_field_conflict),
+            [true, false, false, false, false, false]
+        );
+        assert_eq!(
+            all.map(KubeError::is_denied_by_policy),
+            [false, false, true, false, false, false]
+        );
+        assert_eq!(
+            all.map(|error| error.is_immutable("type")),
+            [false, false, false, false, true, false]
+        );
+    }
 
     #[tokio::test]
     async fn kube_calls_of_a_process_that_is_not_the_leader_read_and_do_not_write() {

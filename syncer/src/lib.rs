@@ -8,6 +8,8 @@
 //! -> [`plan`] (decides, pure) -> [`execute`], [`links`], [`credential`] (do) -> [`status`] (says, pure). Of several
 //! replicas one does it: [`leadership`].
 
+mod admin_listeners;
+pub mod allowed_servers;
 pub mod args;
 pub mod binding;
 pub mod context;
@@ -24,7 +26,9 @@ pub mod leadership;
 pub mod links;
 pub mod memory;
 pub mod metrics;
+pub mod namespaces;
 pub mod plan;
+mod probe;
 pub mod problem;
 pub mod pull_secret;
 pub mod reconcile;
@@ -36,6 +40,7 @@ pub mod snapshot;
 pub mod status;
 pub mod steady;
 pub mod turns;
+pub mod unread_secret;
 pub mod wanted;
 pub mod watches;
 
@@ -45,27 +50,20 @@ use std::{
 };
 
 use client::{BrokerClient, ClientCertificate, ClientError, ClientOptions};
-use kube::{
-    Api, Client,
-    api::{ApiResource, DynamicObject, ListParams},
-};
+use kube::Client;
 use prometheus_client::registry::Registry;
-use runtime::{
-    Clock, Failure, Shutdown, SystemClock, Tasks,
-    admin::{self, Readiness},
-    listen, telemetry,
-};
+use runtime::{Clock, Failure, Shutdown, SystemClock, Tasks, admin::Readiness, telemetry};
 
 use crate::{
-    args::{Command, LeadershipArgs, RunArgs, SyncerArgs},
-    binding::{ApiVersion, Binding},
-    context::{Context, Limits},
+    args::{Command, LeadershipArgs, RunArgs, ScopeArgs, SyncerArgs},
+    context::{Context, Limits, Secrets},
     guard_rails::GuardRails,
-    kube_calls::{KubeCalls, KubeError, Verb},
+    kube_calls::KubeCalls,
     leadership::{Authority, Candidacy, Election, LeaseName, Timing},
     links::LinkKeeper,
     memory::Memory,
     metrics::Metrics,
+    namespaces::Namespaces,
     seldom::Seldom,
 };
 
@@ -105,15 +103,23 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
         broker_client_key_file,
         broker_token_file,
         service_account_token_audience,
-        label_selector,
+        scope,
         service_account_ref,
         defaults,
         leadership,
         workers,
-        admin_address,
+        listeners,
+        peer,
         telemetry,
     } = args;
     let timing = leadership.timing()?;
+    let ScopeArgs {
+        label_selector,
+        namespaces,
+        allowed_acr_server_suffixes,
+        secrets_access,
+    } = scope;
+    let namespaces: Namespaces = namespaces.into_iter().collect();
     let shutdown = Shutdown::on_signal()?;
     let client_certificate = broker_client_cert_file
         .zip(broker_client_key_file)
@@ -124,10 +130,11 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
         client_certificate,
         token_file: broker_token_file,
     })?;
-    let listener = listen::bind("--admin-address", admin_address)?;
+    let listeners = admin_listeners::bind(&listeners)?;
     let client = kubernetes().await?;
     // From here on there is something to log; a mistake above is one line and nothing else.
     let telemetry = telemetry::init(SERVICE, &telemetry)?;
+    peer.warn();
 
     let mut registry = Registry::default();
     telemetry.register(&mut registry);
@@ -147,18 +154,22 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
         Election::authority,
     );
     let calls = KubeCalls::new(metrics.clone()).with_authority(authority.clone());
-    probe(&client, &calls, label_selector.as_deref()).await?;
+    probe::probe(&client, &calls, &namespaces, &label_selector).await?;
 
-    let guard_rails = GuardRails::new(client.clone(), calls.clone(), metrics.clone());
-    let (stores, writers) = watches::stores();
+    let guard_rails =
+        GuardRails::new(client.clone(), calls.clone(), metrics.clone()).in_namespace(namespaces.any());
+    let (stores, writers) = watches::stores(secrets_access);
     let memory = Arc::new(Memory::default());
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (events, publisher) = events::channel(client.clone(), calls.clone(), Arc::clone(&clock));
     let context = Arc::new(Context {
         events,
         broker,
         token_audience: service_account_token_audience,
-        secrets: stores.secrets.clone(),
+        allowed_servers: allowed_acr_server_suffixes.into_iter().collect(),
+        secrets: stores.secrets.clone().map_or_else(
+            || Secrets::Unread(Box::new(guard_rails.clone())),
+            Secrets::Watched,
+        ),
         links: LinkKeeper::new(
             stores.accounts.clone(),
             stores.bindings.clone(),
@@ -185,7 +196,8 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
         &stores,
         writers,
         watches::Scope {
-            selector: label_selector.as_deref(),
+            namespaces: &namespaces,
+            selector: label_selector.as_query(),
             account_ref: service_account_ref.into(),
             defaults: defaults.into(),
         },
@@ -193,8 +205,7 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
     tasks.spawn("controller", controller::run(Arc::clone(&context), stores, wakes));
     tasks.spawn("events", publisher.run(shutdown.clone()));
     tasks.spawn("guard rails", guard_rails.watch(authority, shutdown.clone()));
-    let router = admin::router(registry, readiness, shutdown.clone());
-    tasks.spawn_to_the_end("admin", admin::serve(listener, router)?);
+    listeners.serve(&tasks, registry, readiness, shutdown)?;
     let work = tasks.run_until_done(GRACE);
     match election {
         Some(election) => election.during(work).await,
@@ -266,39 +277,4 @@ async fn kubernetes() -> Result<Client, Failure> {
             .remedy(REMEDY)
             .source(error)
     })
-}
-
-/// One call per API before anything starts: a wrong selector, a missing right or an unreachable server is told at once
-/// and in one line. A missing CRD is no reason to end: the watches wait for it. Nor is a binding that does not decode:
-/// only metadata is asked for.
-async fn probe(client: &Client, calls: &KubeCalls, selector: Option<&str>) -> Result<(), Failure> {
-    let mut params = ListParams::default().limit(1);
-    params.label_selector = selector.map(str::to_owned);
-    for api in ApiVersion::ALL {
-        let kind = ApiResource::erase::<Binding>(&api);
-        let bindings: Api<DynamicObject> = Api::all_with(client.clone(), &kind);
-        let first = bindings.list_metadata(&params);
-        match calls.call(Verb::List, "acrpullbindings", first).await {
-            Ok(_first) => {}
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(refused(api, error)),
-        }
-    }
-    Ok(())
-}
-
-fn refused(api: ApiVersion, error: KubeError) -> Failure {
-    let failure = match error.code() {
-        400 => Failure::usage("the API server does not accept --label-selector")
-            .remedy("write it as kubectl's -l"),
-        401 | 403 => {
-            let what = format!(
-                "the API server does not let this process list acrpullbindings of {}",
-                api.group()
-            );
-            Failure::runtime(what).remedy("bind the syncer's role to its ServiceAccount")
-        }
-        _ => Failure::runtime("cannot reach the API server").remedy("check KUBECONFIG and the network"),
-    };
-    failure.source(error)
 }

@@ -11,7 +11,7 @@ use proto::Reason;
 
 use crate::{
     binding::BindingRef, crd::AcrPullBindingStatus, finalizer::Handover, pull_secret::PullSecret,
-    schedule::FailureRun, status::Reminder, steady::Steady,
+    schedule::FailureRun, status::Reminder, steady::Steady, unread_secret::UnreadSecret,
 };
 
 /// One entry per binding that exists.
@@ -45,6 +45,8 @@ pub struct BindingMemory {
     pub secret: Option<Echo<PullSecret>>,
     /// Writes of the Secret in a row that somebody else was faster than.
     pub outpaced: u32,
+    /// The Secret, where it may not be read.
+    pub unread: UnreadSecret,
     /// The status after our last write.
     pub status: Option<Echo<AcrPullBindingStatus>>,
     /// The same, if the installed CRD is an older one that keeps only a part of it.
@@ -112,6 +114,7 @@ impl BindingMemory {
             granted_scope: None,
             secret: None,
             outpaced: 0,
+            unread: UnreadSecret::default(),
             status: None,
             status_not_kept: None,
             status_written_at: None,

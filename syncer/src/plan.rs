@@ -15,6 +15,7 @@ use kube::ResourceExt as _;
 use proto::Reason;
 
 use crate::{
+    allowed_servers::AllowedServers,
     binding::Binding,
     finalizer::{self, Claim},
     links,
@@ -38,6 +39,10 @@ pub struct Snapshot {
     pub secret: SecretState,
     /// What the process remembers.
     pub memory: BindingMemory,
+    /// The registries that tokens are asked for.
+    pub allowed_servers: AllowedServers,
+    /// When the Secret is to be written again although nothing has changed: where it may not be read.
+    pub reapply_at: Option<Timestamp>,
 }
 
 /// What is to be done, and how things stand if nothing of it fails.
@@ -104,6 +109,8 @@ pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
         identity_account,
         secret,
         memory,
+        allowed_servers,
+        reapply_at,
     } = snapshot;
     let secret = match secret {
         SecretState::Foreign => return foreign(binding, memory, now),
@@ -122,7 +129,8 @@ pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
     steps.extend(secret.filter(|secret| !secret.adopted).cloned().map(Step::Adopt));
 
     let claim = finalizer::claim(memory.handover.as_ref(), binding, now);
-    let wanted = wanted::read(binding, identity_account.as_deref());
+    let wanted = wanted::read(binding, identity_account.as_deref())
+        .and_then(|wanted| allowed_servers.check(&wanted.registry).map(|()| wanted));
     if let Claim::Contested { until } = claim {
         let inputs = wanted.ok().map(|wanted| wanted.inputs);
         return handover::contested(link, inputs, secret, until, now);
@@ -158,9 +166,10 @@ pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
     let is_fresh = held
         .as_ref()
         .is_some_and(|held| now < held.refresh_at && now < held.expires_at);
+    let is_to_reapply = reapply_at.is_some_and(|at| at <= now);
     let rest_until = match &held {
-        _ if is_requested => None,
-        Some(held) if is_fresh => Some(held.refresh_at),
+        _ if is_requested || is_to_reapply => None,
+        Some(held) if is_fresh => Some(reapply_at.map_or(held.refresh_at, |at| at.min(held.refresh_at))),
         held => handover::may_wait(claim, held.as_ref(), secret, now),
     };
     if rest_until.is_some() {
@@ -189,7 +198,8 @@ pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
             let problem = failures.map(|run| run.problem.clone());
             steps.push(Step::Issue(Box::new(Issue {
                 wanted,
-                held,
+                // Where the Secret may not be read, nobody knows that it still holds this.
+                held: held.filter(|_held| reapply_at.is_none()),
                 force,
                 request,
             })));

@@ -1,6 +1,7 @@
 //! Reads what a decision needs, from the stores of the watches and what the process remembers. One live read is
 //! possible: the Secret, by name and metadata only, when the watch does not know it, because it watches Secrets with
-//! our label and the name may be taken by one without. Writes nothing.
+//! our label and the name may be taken by one without. Where Secrets may not be read at all, see
+//! [`unread_secret`]. Writes nothing.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use kube::{Api, ResourceExt as _, runtime::reflector::ObjectRef};
 
 use crate::{
     binding::Binding,
-    context::Context,
+    context::{Context, Secrets},
     crd::AcrPullBindingStatus,
     finalizer,
     kube_calls::{KubeError, Verb},
@@ -17,6 +18,7 @@ use crate::{
     memory::{BindingMemory, Echo},
     plan::Snapshot,
     pull_secret::{self, SecretState},
+    unread_secret,
 };
 
 /// Reads everything about `binding`.
@@ -39,12 +41,18 @@ pub fn without_secret(context: &Context, binding: Arc<Binding>) -> Snapshot {
     let mut memory = context.memory.of(&key, &binding.uid().unwrap_or_default(), now);
     memory.handover = finalizer::observe(memory.handover, &binding, now, rand::random());
     let namespace = binding.namespace().unwrap_or_default();
+    let reapply_at = match context.secrets {
+        Secrets::Watched(_) => None,
+        Secrets::Unread(_) => Some(unread_secret::reapply_at(&binding, &memory)),
+    };
     let account = |name: &str| context.links.account(&links::account_ref(&namespace, name));
     Snapshot {
         target_account: account(&binding.spec.service_account_name),
         identity_account: binding.identity_account().and_then(account),
         secret: SecretState::Absent,
         memory,
+        allowed_servers: context.allowed_servers.clone(),
+        reapply_at,
         binding,
     }
 }
@@ -55,9 +63,13 @@ async fn secret(
     namespace: &str,
     memory: &mut BindingMemory,
 ) -> Result<SecretState, KubeError> {
+    let watched = match &context.secrets {
+        Secrets::Watched(watched) => watched,
+        Secrets::Unread(_) => return Ok(unread_secret::state(binding, memory, context.now())),
+    };
     let name = pull_secret::name_of(binding);
     let key = ObjectRef::new(&name).within(namespace);
-    if let Some(seen) = context.secrets.get(&key) {
+    if let Some(seen) = watched.get(&key) {
         return Ok(watched_secret(&seen.metadata, binding, memory));
     }
     // A live read needs no echo, it is the newest there is.

@@ -129,6 +129,8 @@ pub fn next(before: &AcrPullBindingStatus, seen: &Observation<'_>) -> AcrPullBin
         next_refresh_time: seen.fitting().map(|held| seconds(held.refresh_at)),
         consecutive_failures: (seen.attempts > 0).then_some(i64::from(seen.attempts)),
         granted_scope,
+        // Told by `reconcile::report` where Secrets may not be read.
+        credential: None,
     }
 }
 

@@ -4,14 +4,15 @@
 //! Here the bindings of both APIs become one type. One that does not decode is as good as gone, see `unreadable`, and an
 //! API that is not installed has none, see `absent`; the others go on.
 //!
-//! A standby's stores are filled like a leader's. It wakes nobody: when it becomes the leader, each watch goes over all
-//! that it has, as after a start.
+//! They span the cluster, or the namespaces that were named, see `namespaces`. A standby's stores are filled like a
+//! leader's. It wakes nobody: when it becomes the leader, each watch goes over all that it has, as after a start.
 //!
 //! Bindings are filtered by the operator's selector, Secrets by our label and as metadata only: this process never
 //! holds the content of a Secret that it did not write.
 
 mod absent;
 mod clock_steps;
+mod namespaces;
 mod persistent;
 mod router;
 mod unreadable;
@@ -20,9 +21,12 @@ mod watch;
 use std::{fmt::Debug, sync::Arc};
 
 use futures::{Stream, TryStreamExt as _, channel::mpsc};
-use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::core::v1::{Secret, ServiceAccount},
+};
 use kube::{
-    Api, Client, Resource,
+    Api, Resource,
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         WatchStreamExt as _,
@@ -40,11 +44,14 @@ use self::{
     watch::{AtStart, Watch},
 };
 use crate::{
+    args::SecretsAccess,
     binding::{self, AccountRef, ApiVersion, Binding, BindingRef, Bindings, Defaults, PerApi},
     context::Context,
     crd,
     finalizer::leaving::{self, Leaver},
-    links, pull_secret,
+    links,
+    namespaces::Namespaces,
+    pull_secret,
 };
 
 /// Objects per page of a list, as `kubectl` has it: bounds what one answer holds in memory.
@@ -60,15 +67,15 @@ pub struct Stores {
     pub bindings: Bindings,
     /// All ServiceAccounts, slimmed.
     pub accounts: Store<ServiceAccount>,
-    /// Secrets with our label.
-    pub secrets: Store<PartialObjectMeta<Secret>>,
+    /// Secrets with our label; none where they may not be read.
+    pub secrets: Option<Store<PartialObjectMeta<Secret>>>,
 }
 
 /// The other ends of the stores.
 pub struct Writers {
     bindings: PerApi<Writer<Binding>>,
     accounts: Writer<ServiceAccount>,
-    secrets: Writer<PartialObjectMeta<Secret>>,
+    secrets: Option<Writer<PartialObjectMeta<Secret>>>,
 }
 
 /// What is to be looked at again.
@@ -89,10 +96,16 @@ struct Queues {
 }
 
 /// Empty stores.
-pub fn stores() -> (Stores, Writers) {
+pub fn stores(secrets_access: SecretsAccess) -> (Stores, Writers) {
     let (bindings, binding_writers) = Bindings::empty();
     let (accounts, accounts_writer) = reflector::store();
-    let (secrets, secrets_writer) = reflector::store();
+    let (secrets, secrets_writer) = match secrets_access {
+        SecretsAccess::Full => {
+            let (secrets, writer) = reflector::store();
+            (Some(secrets), Some(writer))
+        }
+        SecretsAccess::WriteOnly => (None, None),
+    };
     (
         Stores {
             bindings,
@@ -109,6 +122,8 @@ pub fn stores() -> (Stores, Writers) {
 
 /// Which bindings, and what they mean.
 pub struct Scope<'a> {
+    /// Where they are.
+    pub namespaces: &'a Namespaces,
     /// Only those with these labels.
     pub selector: Option<&'a str>,
     /// How `serviceAccountRef` is read.
@@ -132,11 +147,13 @@ pub fn spawn(
         secrets,
     } = writers;
     let Scope {
+        namespaces,
         selector,
         account_ref,
         defaults,
     } = scope;
-    let client = || context.client.clone();
+    let client = &context.client;
+    let defaults = Arc::new(defaults);
     let shutdown = || context.shutdown.clone();
     let (current_tx, current_rx) = mpsc::channel(WAKES);
     let (older_tx, older_rx) = mpsc::channel(WAKES);
@@ -173,26 +190,24 @@ pub fn spawn(
     };
     let watch = binding_watch(ApiVersion::V1Beta2, "watch of v1beta2 bindings", bindings.v1beta2);
     let sieve = |api| Sieve::new(api, unreadable.clone());
-    let leavers = leavers_tx.clone();
-    let deliveries = read(
-        sieve(ApiVersion::V1Beta2),
-        client(),
-        selected.clone(),
-        leavers,
-        move |binding: crd::AcrPullBinding| Binding {
+    let store = stores.bindings.of(ApiVersion::V1Beta2).clone();
+    let deliveries = namespaces::as_one(namespaces.parts(client), store, |api| {
+        let sieve = sieve(ApiVersion::V1Beta2);
+        let understand = move |binding: crd::AcrPullBinding| Binding {
             account_ref,
             ..Binding::from(binding)
-        },
-    );
+        };
+        read(sieve, api, selected.clone(), leavers_tx.clone(), understand)
+    });
     tasks.spawn("watch v1beta2 bindings", watch.run(deliveries));
     let watch = binding_watch(ApiVersion::V1Beta1, "watch of v1beta1 bindings", bindings.v1beta1);
-    let deliveries = read(
-        sieve(ApiVersion::V1Beta1),
-        client(),
-        selected,
-        leavers_tx,
-        move |binding| defaults.complete(binding),
-    );
+    let store = stores.bindings.of(ApiVersion::V1Beta1).clone();
+    let deliveries = namespaces::as_one(namespaces.parts(client), store, |api| {
+        let sieve = sieve(ApiVersion::V1Beta1);
+        let defaults = Arc::clone(&defaults);
+        let understand = move |binding| defaults.complete(binding);
+        read(sieve, api, selected.clone(), leavers_tx.clone(), understand)
+    });
     tasks.spawn("watch v1beta1 bindings", watch.run(deliveries));
 
     let watch = Watch {
@@ -208,23 +223,27 @@ pub fn spawn(
         authority: context.authority.clone(),
         shutdown: shutdown(),
     };
-    let events = slimmed(client(), paged(), links::slim);
-    tasks.spawn("watch ServiceAccounts", watch.run(events.map_ok(Delivery::Event)));
+    let deliveries = namespaces::as_one(namespaces.parts(client), stores.accounts.clone(), |api| {
+        slimmed(api, paged(), links::slim).map_ok(Delivery::Event)
+    });
+    tasks.spawn("watch ServiceAccounts", watch.run(deliveries));
 
-    let watch = Watch {
-        kind: (),
-        writer: secrets,
-        gate: readiness.gate("watch of Secrets"),
-        at_start: AtStart::Nothing,
-        route: move |change: &Change<'_, _>| router.secret(change),
-        queues: queues.clone(),
-        authority: context.authority.clone(),
-        shutdown: shutdown(),
-    };
-    tasks.spawn(
-        "watch Secrets",
-        watch.run(secrets_of(client()).map_ok(Delivery::Event)),
-    );
+    if let (Some(writer), Some(store)) = (secrets, stores.secrets.clone()) {
+        let watch = Watch {
+            kind: (),
+            writer,
+            gate: readiness.gate("watch of Secrets"),
+            at_start: AtStart::Nothing,
+            route: move |change: &Change<'_, _>| router.secret(change),
+            queues: queues.clone(),
+            authority: context.authority.clone(),
+            shutdown: shutdown(),
+        };
+        let deliveries = namespaces::as_one(namespaces.parts(client), store, |api| {
+            secrets_of(api).map_ok(Delivery::Event)
+        });
+        tasks.spawn("watch Secrets", watch.run(deliveries));
+    }
     let clock = Arc::clone(&context.clock);
     let authority = context.authority.clone();
     let steps = clock_steps::watch(clock, stores.bindings.clone(), queues, authority, shutdown());
@@ -246,10 +265,10 @@ fn paged() -> watcher::Config {
 
 /// Secrets with our label, as metadata only.
 fn secrets_of(
-    client: Client,
+    api: Api<PartialObjectMeta<Secret>>,
 ) -> impl Stream<Item = watcher::Result<Event<PartialObjectMeta<Secret>>>> + Send {
     let labelled = paged().labels(pull_secret::BINDING_LABEL);
-    slimmed(client, labelled, |secret: &mut PartialObjectMeta<Secret>| {
+    slimmed(api, labelled, |secret: &mut PartialObjectMeta<Secret>| {
         pull_secret::slim(&mut secret.metadata);
     })
 }
@@ -258,15 +277,20 @@ fn secrets_of(
 /// `leavers` before they are read.
 fn read<K>(
     mut sieve: Sieve,
-    client: Client,
+    api: Api<DeserializeGuard<K>>,
     config: watcher::Config,
     leavers: mpsc::Sender<Leaver>,
     understand: impl Fn(K) -> Binding + Send + 'static,
 ) -> impl Stream<Item = watcher::Result<Delivery<Binding>>> + Send
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + Debug
+        + Send
+        + 'static,
 {
-    let events = slimmed(client, config, |binding: &mut DeserializeGuard<K>| {
+    let events = slimmed(api, config, |binding: &mut DeserializeGuard<K>| {
         binding::slim(binding.meta_mut());
     });
     let events = leaving::noticed(events, sieve.api(), leavers);
@@ -277,14 +301,14 @@ where
 }
 
 fn slimmed<K>(
-    client: Client,
+    api: Api<K>,
     config: watcher::Config,
     slim: impl FnMut(&mut K) + Send + 'static,
 ) -> impl Stream<Item = watcher::Result<Event<K>>> + Send
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    persistent(move || watcher(Api::<K>::all(client.clone()), config.clone())).modify(slim)
+    persistent(move || watcher(api.clone(), config.clone())).modify(slim)
 }
 
 #[cfg(test)]

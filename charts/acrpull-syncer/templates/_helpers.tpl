@@ -120,3 +120,39 @@ spec:
   policyName: {{ .name }}
   validationActions: [Deny, Audit]
 {{- end -}}
+
+{{/*
+The verbs that the syncer uses, and one for the hand-over from Azure/msi-acrpull. They still reach far: create and patch
+on secrets every Secret, patch on serviceaccounts every link, create on serviceaccounts/token every identity. RBAC cannot
+say it any narrower, the admission policies of this chart do.
+*/}}
+{{- define "acrpull-syncer.rules" -}}
+rules:
+# patch is for the hand-over from Azure/msi-acrpull: only its finalizer, see policy-binding; not used by this version yet
+- apiGroups: [acrpull.microsoft.com, msi-acrpull.microsoft.com]
+  resources: [acrpullbindings]
+  verbs: [list, watch, patch]
+- apiGroups: [acrpull.microsoft.com, msi-acrpull.microsoft.com]
+  resources: [acrpullbindings/status]
+  verbs: [patch]
+{{- if eq .Values.secretsAccess "write-only" }}
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [create, patch]
+{{- else }}
+# get, list and watch are for metadata; the API has no right that is smaller
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [create, patch, get, list, watch]
+{{- end }}
+- apiGroups: [""]
+  resources: [serviceaccounts]
+  verbs: [list, watch, patch]
+- apiGroups: [""]
+  resources: [serviceaccounts/token]
+  verbs: [create]
+# patch counts repeated events
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}

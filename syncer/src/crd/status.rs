@@ -46,6 +46,23 @@ pub struct AcrPullBindingStatus {
     /// What the registry granted, in canonical form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub granted_scope: Option<String>,
+    /// What the token in the Secret was issued for. Told only by a syncer that may not read Secrets
+    /// (`--secrets-access=write-only`): it knows by this, after a restart, whether the token still fits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<CredentialRecord>,
+}
+
+/// What a token was issued for.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialRecord {
+    /// Hash over all that the token depends on: the spec, and what the ServiceAccount says about the identity.
+    pub inputs: String,
+    /// Fingerprint of the Secret's payload, in hexadecimal.
+    pub fingerprint: String,
+    /// The value of the annotation `acrpull.microsoft.com/refresh-requested` that was answered last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh_request: Option<String>,
 }
 
 /// A failure.

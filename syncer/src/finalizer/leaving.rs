@@ -259,7 +259,9 @@ mod tests {
         metadata.deletion_timestamp = Some(Time(now()));
         let (mut tx, mut rx) = mpsc::channel(1);
         let first_list = async {
-            for _binding in 0..100 {
+            // Each changes once while it is waited for.
+            for number in (0..100).chain(0..100) {
+                metadata.uid = Some(number.to_string());
                 let leaver = Leaver::of(ApiVersion::V1Beta2, &metadata).unwrap();
                 tx.send(leaver).await.unwrap();
             }

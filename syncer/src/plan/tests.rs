@@ -14,6 +14,7 @@ use crate::{
 
 mod done;
 mod handover;
+mod unread;
 
 /// A binding for which everything is as it should be, in the middle of its credential's life.
 fn settled() -> Snapshot {
@@ -29,6 +30,8 @@ fn settled_with(binding: Binding) -> Snapshot {
     links::tests::link(&mut target, &pull_secret::name_of(&binding));
     Snapshot {
         memory: Memory::default().of(&binding.key(), "uid-of-web", now()),
+        allowed_servers: AllowedServers::default(),
+        reapply_at: None,
         binding,
         target_account: Some(Arc::new(target)),
         identity_account: Some(identity_account),
@@ -251,6 +254,19 @@ fn plan_refresh_request_is_forced_once_and_ends_the_wait() {
     secret(&mut snapshot).answered_request = Some("one".to_owned());
     snapshot.memory.failures = None;
     assert_eq!(plan(&snapshot, now()).steps, [], "answered");
+}
+
+#[test]
+fn b8_registry_that_is_not_allowed_is_refused_before_anything_is_minted_or_sent() {
+    let mut snapshot = settled();
+    snapshot.allowed_servers = "azurecr.us".parse().unwrap();
+    snapshot.secret = SecretState::Absent;
+    let refused = plan(&snapshot, now());
+    assert_eq!(refused.steps, []);
+    assert_eq!(refused.wake_at, None, "only a change of the binding helps");
+    assert_eq!(refused.problem.unwrap().reason, Reason::RegistryNotAllowed);
+    snapshot.allowed_servers = "azurecr.us,azurecr.io".parse().unwrap();
+    assert!(matches!(plan(&snapshot, now()).steps[..], [Step::Issue(_)]));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use runtime::telemetry::propagation;
 use super::{Pass, RETRY_OUTPACED, release::Release, retry};
 use crate::{
     binding::Binding,
+    context::Secrets,
     crd::AcrPullBindingStatus,
     execute,
     memory::Echo,
@@ -17,6 +18,7 @@ use crate::{
     problem::Problem,
     pull_secret, snapshot,
     status::{self, Names, Notice, Observation},
+    unread_secret,
 };
 
 impl Pass<'_> {
@@ -76,6 +78,10 @@ impl Pass<'_> {
         let memory = &self.snapshot.memory;
         let secret_name = pull_secret::name_of(&binding);
         let trace_id = propagation::current_trace_id();
+        let told = match self.context.secrets {
+            Secrets::Watched(_) => None,
+            Secrets::Unread(_) => self.secret().and_then(unread_secret::record),
+        };
         let after = status::next(
             &before,
             &Observation {
@@ -95,6 +101,10 @@ impl Pass<'_> {
                 now,
             },
         );
+        let after = AcrPullBindingStatus {
+            credential: told,
+            ..after
+        };
         let names = Names {
             secret: &secret_name,
             account: &binding.spec.service_account_name,

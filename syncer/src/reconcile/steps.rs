@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use kube::ResourceExt as _;
 use tracing::Instrument as _;
 
-use super::{MAX_OUTPACED, PATIENCE, Pass};
+use super::{MAX_OUTPACED, NO_INPUTS, PATIENCE, Pass};
 use crate::{
+    context::Secrets,
     credential,
     execute::{self, StoreError},
     links::{self, Linked},
@@ -18,6 +19,7 @@ use crate::{
     schedule::{self, FailureRun},
     status::Notice,
     turns::Urgency,
+    unread_secret,
 };
 
 impl Pass<'_> {
@@ -123,6 +125,14 @@ impl Pass<'_> {
         if issue.force {
             self.snapshot.memory.forced_request.clone_from(&issue.request);
         }
+        // Whatever comes of it: one that fails is not to be tried again at once.
+        if self.snapshot.reapply_at.is_some() {
+            self.snapshot.memory.unread.tried_at = Some(self.context.now());
+            self.snapshot.reapply_at = Some(unread_secret::reapply_at(
+                &self.snapshot.binding,
+                &self.snapshot.memory,
+            ));
+        }
         let inputs = &issue.wanted.inputs;
         let answer = match answer {
             Ok(answer) => answer,
@@ -133,23 +143,33 @@ impl Pass<'_> {
                 return self.fail(inputs, Some(problem));
             }
         };
-        let outcome = match answer.payload {
-            Some(_) => RefreshOutcome::issued,
-            None => RefreshOutcome::not_modified,
-        };
         let secret = self.secret().cloned();
+        let held = secret.as_ref().and_then(|secret| secret.credential.as_ref());
+        let outcome = match held {
+            Some(held) if held.fingerprint == answer.credential.fingerprint => RefreshOutcome::not_modified,
+            Some(_) | None => RefreshOutcome::issued,
+        };
         let _worker = self.context.limits.worker().await;
         let binding = &self.snapshot.binding;
-        match execute::store(
-            self.context,
-            binding,
-            secret.as_ref(),
-            &answer,
-            issue.request.as_deref(),
-        )
-        .await
-        {
-            Ok(written) => {
+        let request = issue.request.as_deref();
+        let stored = match &self.context.secrets {
+            Secrets::Watched(_) => execute::store(self.context, binding, secret.as_ref(), &answer, request)
+                .await
+                .map(SecretState::Ours),
+            Secrets::Unread(guard_rails) => {
+                execute::store_unread(
+                    self.context,
+                    guard_rails,
+                    binding,
+                    secret.as_ref(),
+                    &answer,
+                    request,
+                )
+                .await
+            }
+        };
+        match stored {
+            Ok(SecretState::Ours(written)) => {
                 self.context.metrics.refreshed(outcome, None);
                 self.measure_readiness();
                 let moment = self.context.clock.moment();
@@ -162,6 +182,7 @@ impl Pass<'_> {
                 self.snapshot.memory.degraded = answer.degraded;
                 self.snapshot.memory.granted_scope = Some(answer.granted_scope);
             }
+            Ok(SecretState::Foreign | SecretState::Absent) => self.met_a_foreign_secret(),
             Err(error) => {
                 if let Some(problem) = self.unless_outpaced(error) {
                     self.context
@@ -199,8 +220,30 @@ impl Pass<'_> {
         let over = self.secret().map(|before| before.resource_version.clone());
         let memory = &mut self.snapshot.memory;
         memory.outpaced = 0;
-        memory.secret = Some(Echo::after(memory.secret.as_ref(), over, secret.clone()));
+        match self.context.secrets {
+            Secrets::Watched(_) => {
+                memory.secret = Some(Echo::after(memory.secret.as_ref(), over, secret.clone()));
+            }
+            Secrets::Unread(_) => {
+                memory.unread.written = Some(secret.clone());
+                memory.unread.is_foreign = false;
+            }
+        }
         self.snapshot.secret = SecretState::Ours(secret);
+    }
+
+    /// A Secret that may not be read has shown, by a write that was refused, that it is somebody else's.
+    fn met_a_foreign_secret(&mut self) {
+        self.snapshot.memory.unread.written = None;
+        self.snapshot.memory.unread.is_foreign = true;
+        self.snapshot.secret = SecretState::Foreign;
+        self.context
+            .memory
+            .allow_link(&self.snapshot.binding.key(), false);
+        let problem = plan::plan(&self.snapshot, self.now()).problem;
+        let reason = problem.as_ref().map(|problem| problem.reason);
+        self.context.metrics.refreshed(RefreshOutcome::failed, reason);
+        self.fail(NO_INPUTS, problem);
     }
 
     pub(super) fn fail(&mut self, inputs: &str, problem: Option<Problem>) {

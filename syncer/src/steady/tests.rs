@@ -9,6 +9,7 @@ use runtime::{Clock as _, clock::ManualClock};
 
 use super::*;
 use crate::{
+    allowed_servers::AllowedServers,
     binding::ApiVersion,
     memory::{BindingMemory, Memory},
     plan::{Plan, Snapshot, Step, plan},
@@ -54,6 +55,8 @@ impl Scene {
                 target_account: None,
                 identity_account: None,
                 secret,
+                allowed_servers: AllowedServers::default(),
+                reapply_at: None,
                 memory,
             },
         };

@@ -14,7 +14,7 @@ use super::*;
 /// Follows the watch of Secrets for so long. Says which are known then.
 async fn known_after(server: &Server, span: Duration) -> BTreeSet<String> {
     let mut writer = Writer::<PartialObjectMeta<Secret>>::default();
-    let mut events = pin!(secrets_of(server.client()));
+    let mut events = pin!(secrets_of(Api::all(server.client())));
     let end = Instant::now() + span;
     while let Ok(Some(event)) = timeout_at(end, events.next()).await {
         if let Ok(event) = event {
@@ -149,7 +149,7 @@ async fn api_that_is_installed_later_is_found_within_ten_seconds() {
         Asked::List { .. } => Answer::list("1", None, &["one"]),
         Asked::Watch { .. } => Answer::Silence,
     });
-    let mut events = pin!(absent::as_empty(secrets_of(server.client()), "a kind"));
+    let mut events = pin!(absent::as_empty(secrets_of(Api::all(server.client())), "a kind"));
     let found = async {
         while let Some(event) = events.next().await {
             if matches!(event, Ok(Event::InitApply(_))) {

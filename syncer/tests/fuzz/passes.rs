@@ -7,6 +7,7 @@ use kube::ResourceExt as _;
 use proptest::option;
 use proto::Reason;
 use syncer::{
+    allowed_servers::AllowedServers,
     crd::AcrPullBindingStatus,
     memory::Memory,
     plan::{Issue, Plan, Snapshot, Step, plan},
@@ -45,6 +46,8 @@ fn fuzz_pass_over_any_objects_keeps_the_rules() {
             target_account: target.map(Arc::new),
             identity_account: identity.map(Arc::new),
             secret: state,
+            allowed_servers: AllowedServers::default(),
+            reapply_at: None,
             binding: Arc::clone(&binding),
         };
         let first = plan(&snapshot, now);

@@ -36,6 +36,8 @@ pub const BROKER_AUDIENCE: &str = "acrpull-broker";
 pub const FEDERATION_AUDIENCE: &str = "api://AzureCRTokenExchange";
 /// The syncer's `sub`.
 pub const SYNCER_SUBJECT: &str = "system:serviceaccount:acrpull-system:acrpull-syncer";
+/// The `sub` of a second syncer, which a test may install.
+pub(crate) const SECOND_SYNCER_SUBJECT: &str = "system:serviceaccount:acrpull-system:acrpull-narrow";
 /// The name in the syncer's certificate, where it has one.
 pub const SYNCER_CERTIFICATE_NAME: &str = "acrpull-syncer.acrpull-system.svc";
 

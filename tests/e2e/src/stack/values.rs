@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use super::{
-    BROKER_AUDIENCE, CLUSTER, ExtraCloud, FEDERATION_AUDIENCE, SYNCER_CERTIFICATE_NAME, SYNCER_SUBJECT,
-    StackOptions,
+    BROKER_AUDIENCE, CLUSTER, ExtraCloud, FEDERATION_AUDIENCE, SECOND_SYNCER_SUBJECT,
+    SYNCER_CERTIFICATE_NAME, SYNCER_SUBJECT, StackOptions,
 };
 use crate::{Azure, TENANT, VmIdentity};
 
@@ -37,7 +37,7 @@ pub(super) fn broker(options: &StackOptions, around: &Surroundings<'_>) -> Strin
         "jwks": {"inline": around.jwks},
         "callerAudiences": [BROKER_AUDIENCE],
         "subjectAudiences": [FEDERATION_AUDIENCE],
-        "syncers": [SYNCER_SUBJECT],
+        "syncers": [SYNCER_SUBJECT, SECOND_SYNCER_SUBJECT],
         "defaultTenant": TENANT,
     });
     if let (Value::Object(cluster), true) = (&mut cluster, options.mutual_tls) {

@@ -25,6 +25,7 @@ mod policies;
 mod pulls;
 mod refresh;
 mod rows;
+mod scope;
 mod secrets;
 mod shared;
 mod side;

@@ -1,0 +1,51 @@
+//! Where the Secret may not be read.
+
+use super::*;
+
+/// [`settled`], and the Secret is to be written again in five minutes.
+fn unread() -> Snapshot {
+    Snapshot {
+        reapply_at: Some(now() + 5.minutes()),
+        ..settled()
+    }
+}
+
+#[test]
+fn unread_secret_is_left_alone_until_it_is_to_be_written_again() {
+    let waiting = plan(&unread(), now());
+    assert_eq!(waiting.steps, []);
+    assert_eq!(waiting.wake_at, Some(now() + 5.minutes()));
+
+    let due = plan(&unread(), now() + 5.minutes());
+    assert_eq!(
+        issue(&due).held,
+        None,
+        "the Secret may be gone: the payload is needed"
+    );
+    assert_eq!(due.problem, None);
+
+    let late = Snapshot {
+        reapply_at: Some(now() + 50.minutes()),
+        ..settled()
+    };
+    assert_eq!(
+        plan(&late, now()).wake_at,
+        Some(now() + 30.minutes()),
+        "the refresh comes first"
+    );
+}
+
+#[test]
+fn unread_secret_whose_next_write_failed_is_as_good_as_it_was() {
+    let mut snapshot = unread();
+    fail(&mut snapshot, Reason::KubernetesUnreachable);
+    let plan = plan(&snapshot, now());
+    assert_eq!(plan.steps, []);
+    assert_eq!(plan.problem, None, "a token that is not due is no problem");
+}
+
+#[test]
+fn unread_secret_past_its_refresh_is_asked_for_whole() {
+    let due = plan(&unread(), now() + 31.minutes());
+    assert_eq!(issue(&due).held, None);
+}
