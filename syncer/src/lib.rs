@@ -9,6 +9,7 @@
 
 pub mod args;
 pub mod binding;
+pub mod contest;
 pub mod context;
 pub mod controller;
 pub mod crd;
@@ -16,6 +17,7 @@ pub mod credential;
 pub mod events;
 pub mod execute;
 pub mod guard_rails;
+pub mod indexed;
 pub mod inputs;
 pub mod kube_calls;
 pub mod links;
@@ -134,7 +136,7 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
         token_audience: service_account_token_audience,
         secrets: stores.secrets.clone(),
         links: LinkKeeper::new(
-            stores.accounts.clone(),
+            stores.accounts.store().clone(),
             stores.bindings.clone(),
             Arc::clone(&memory),
         ),

@@ -8,7 +8,10 @@ use std::{
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::{binding::BindingRef, crd::AcrPullBindingStatus, pull_secret::PullSecret, schedule::FailureRun};
+use crate::{
+    binding::BindingRef, contest::Contest, crd::AcrPullBindingStatus, pull_secret::PullSecret,
+    schedule::FailureRun,
+};
 
 /// One entry per binding that exists.
 #[derive(Debug, Default)]
@@ -35,6 +38,10 @@ pub struct BindingMemory {
     pub granted_scope: Option<String>,
     /// The Secret after our last write.
     pub secret: Option<Echo<PullSecret>>,
+    /// The inputs of the payload that this process wrote last.
+    pub stored_inputs: Option<String>,
+    /// How often the same had to be written into the Secret.
+    pub secret_contest: Contest,
     /// The status after our last write.
     pub status: Option<Echo<AcrPullBindingStatus>>,
     /// The same, if the installed CRD is an older one that keeps only a part of it.
@@ -97,6 +104,8 @@ impl BindingMemory {
             degraded: false,
             granted_scope: None,
             secret: None,
+            stored_inputs: None,
+            secret_contest: Contest::default(),
             status: None,
             status_not_kept: None,
             status_written_at: None,

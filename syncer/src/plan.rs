@@ -5,6 +5,8 @@
 //! Secret and tries again, so a Pod of the first second works as soon as the Secret is there), and a Secret is taken
 //! over before it is written.
 
+mod contested;
+
 use std::sync::Arc;
 
 use k8s_openapi::{api::core::v1::ServiceAccount, jiff::Timestamp};
@@ -13,7 +15,7 @@ use proto::Reason;
 
 use crate::{
     binding::Binding,
-    links,
+    links::{self, Due, Target},
     memory::BindingMemory,
     problem::Problem,
     pull_secret::{self, Credential, PullSecret, REFRESH_REQUESTED, SecretState},
@@ -21,13 +23,15 @@ use crate::{
     wanted::{self, Wanted},
 };
 
+pub use crate::links::Link;
+
 /// Everything that the decision depends on, read at one time.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// The binding.
     pub binding: Arc<Binding>,
-    /// The ServiceAccount that is to be able to pull, if it exists.
-    pub target_account: Option<Arc<ServiceAccount>>,
+    /// The ServiceAccounts that are to be able to pull.
+    pub targets: Vec<Target>,
     /// The ServiceAccount that names and proves the identity, if there is one and it exists.
     pub identity_account: Option<Arc<ServiceAccount>>,
     /// The Secret under the binding's name for it.
@@ -41,7 +45,7 @@ pub struct Snapshot {
 pub struct Plan {
     /// In this order; the first that fails stops those that need it.
     pub steps: Vec<Step>,
-    /// How the link stands before the steps.
+    /// How the links stand before the steps.
     pub link: Link,
     /// What the credential is wanted for, if that is known.
     pub inputs: Option<String>,
@@ -54,8 +58,8 @@ pub struct Plan {
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
-    /// List the Secret in the ServiceAccount's `imagePullSecrets`.
-    Link,
+    /// List the Secret in the `imagePullSecrets` of this ServiceAccount.
+    Link(String),
     /// Make this binding the owner of a Secret that an earlier one, or the peer, left.
     Adopt(PullSecret),
     /// Ask the broker and store what it answers.
@@ -75,44 +79,37 @@ pub struct Issue {
     pub request: Option<String>,
 }
 
-/// How the link between ServiceAccount and Secret stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Link {
-    /// It is there and recorded.
-    Present,
-    /// It is to be made.
-    Missing,
-    /// There is no ServiceAccount to link.
-    NoAccount,
-    /// It must not be made: the Secret belongs to somebody else.
-    Withheld,
-    /// It could not be made.
-    Failed(Problem),
-}
-
 /// Decides.
 pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
+    if snapshot.secret == SecretState::Foreign {
+        return foreign(&snapshot.binding, &snapshot.memory, now);
+    }
+    let Due {
+        link,
+        accounts,
+        wake_at,
+    } = links::due(&snapshot.targets, &pull_secret::name_of(&snapshot.binding), now);
+    let mut plan = secret(snapshot, link, now);
+    plan.steps.splice(0..0, accounts.into_iter().map(Step::Link));
+    plan.wake_at = plan.wake_at.into_iter().chain(wake_at).min();
+    contested::hold_back(&mut plan, snapshot, now);
+    plan
+}
+
+/// Decides on what is to become of a Secret that is not somebody else's.
+fn secret(snapshot: &Snapshot, link: Link, now: Timestamp) -> Plan {
     let Snapshot {
         binding,
-        target_account,
+        targets: _,
         identity_account,
         secret,
         memory,
     } = snapshot;
     let secret = match secret {
-        SecretState::Foreign => return foreign(binding, memory, now),
-        SecretState::Absent => None,
+        SecretState::Foreign | SecretState::Absent => None,
         SecretState::Ours(secret) => Some(secret),
     };
     let mut steps = Vec::new();
-    let link = match target_account {
-        None => Link::NoAccount,
-        Some(account) if links::has(account, &pull_secret::name_of(binding)) => Link::Present,
-        Some(_account) => {
-            steps.push(Step::Link);
-            Link::Missing
-        }
-    };
     steps.extend(secret.filter(|secret| !secret.adopted).cloned().map(Step::Adopt));
 
     let wanted = match wanted::read(binding, identity_account.as_deref()) {

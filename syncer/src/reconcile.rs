@@ -32,7 +32,7 @@ const NO_INPUTS: &str = "";
 struct Pass<'a> {
     context: &'a Context,
     snapshot: Snapshot,
-    /// Why the link could not be made.
+    /// Why a link could not be made.
     link_problem: Option<Problem>,
     /// Why the Secret could not be taken over.
     adopt_problem: Option<Problem>,
@@ -65,7 +65,7 @@ pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Action {
     drop(worker);
     for step in first.steps {
         match step {
-            Step::Link => pass.link().await,
+            Step::Link(account) => pass.link(&account).await,
             Step::Adopt(secret) => pass.adopt(&secret).await,
             // What could not be taken over must not be written.
             Step::Issue(_issue) if pass.adopt_problem.is_some() => {}

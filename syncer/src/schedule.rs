@@ -105,7 +105,8 @@ pub fn elapsed(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
 
-fn later(time: Timestamp, by: Duration) -> Timestamp {
+/// That long after `time`.
+pub fn later(time: Timestamp, by: Duration) -> Timestamp {
     time.saturating_add(SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX))
         .unwrap_or(Timestamp::MAX)
 }

@@ -12,7 +12,7 @@ use crate::{
     context::Context,
     crd::AcrPullBindingStatus,
     kube_calls::{KubeError, Verb},
-    links,
+    links::{self, Target},
     memory::{BindingMemory, Echo},
     plan::Snapshot,
     pull_secret::{self, SecretState},
@@ -30,12 +30,23 @@ pub async fn load(context: &Context, binding: Arc<Binding>) -> Result<Snapshot, 
     let namespace = binding.namespace().unwrap_or_default();
     let account = |name: &str| context.links.account(&links::account_ref(&namespace, name));
     Ok(Snapshot {
-        target_account: account(&binding.spec.service_account_name),
+        targets: targets(context, &binding),
         identity_account: binding.spec.identity_account().and_then(account),
         secret: secret(context, &binding, &namespace, &mut memory).await?,
         memory,
         binding,
     })
+}
+
+/// The ServiceAccounts that are to list the Secret of `binding`, as they are now.
+pub(crate) fn targets(context: &Context, binding: &Binding) -> Vec<Target> {
+    let namespace = binding.namespace().unwrap_or_default();
+    let secret_name = pull_secret::name_of(binding);
+    let target = |name: &str| {
+        let account = links::account_ref(&namespace, name);
+        context.links.target(&account, &secret_name, context.now())
+    };
+    binding.spec.accounts().into_iter().map(target).collect()
 }
 
 async fn secret(

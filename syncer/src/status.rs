@@ -37,10 +37,10 @@ pub struct Observation<'a> {
     pub generation: Option<i64>,
     /// The Secret's name.
     pub secret_name: &'a str,
-    /// How the link stands.
+    /// How the links stand.
     pub link: &'a Link,
-    /// The ServiceAccount that is to be linked.
-    pub account_name: &'a str,
+    /// The ServiceAccounts that are to be linked.
+    pub accounts: &'a [&'a str],
     /// What the credential is wanted for, if that is known.
     pub inputs: Option<&'a str>,
     /// The credential in the Secret, if there is one.

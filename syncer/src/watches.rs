@@ -21,7 +21,7 @@ use kube::{
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         WatchStreamExt as _,
-        reflector::{self, ObjectRef, Store, store::Writer},
+        reflector::{self, ObjectRef, Store},
         watcher::{self, Event, watcher},
     },
 };
@@ -36,7 +36,9 @@ use self::{
 use crate::{
     binding::{ApiVersion, Binding, BindingRef, Bindings, Defaults, PerApi},
     context::Context,
-    crd, links, pull_secret,
+    crd,
+    indexed::{self, Indexed, IndexedWriter},
+    links, pull_secret,
 };
 
 /// Objects per page of a list, as `kubectl` has it: bounds what one answer holds in memory.
@@ -51,16 +53,16 @@ pub struct Stores {
     /// Bindings that the selector matches.
     pub bindings: Bindings,
     /// All ServiceAccounts, slimmed.
-    pub accounts: Store<ServiceAccount>,
+    pub accounts: Indexed<ServiceAccount>,
     /// Secrets with our label.
     pub secrets: Store<PartialObjectMeta<Secret>>,
 }
 
 /// The other ends of the stores.
 pub struct Writers {
-    bindings: PerApi<Writer<Binding>>,
-    accounts: Writer<ServiceAccount>,
-    secrets: Writer<PartialObjectMeta<Secret>>,
+    bindings: PerApi<IndexedWriter<Binding>>,
+    accounts: IndexedWriter<ServiceAccount>,
+    secrets: IndexedWriter<PartialObjectMeta<Secret>>,
 }
 
 /// What is to be looked at again.
@@ -81,7 +83,7 @@ struct Queues {
 /// Empty stores.
 pub fn stores() -> (Stores, Writers) {
     let (bindings, binding_writers) = Bindings::empty();
-    let (accounts, accounts_writer) = reflector::store();
+    let (accounts, accounts_writer) = indexed::store(());
     let (secrets, secrets_writer) = reflector::store();
     (
         Stores {
@@ -92,7 +94,7 @@ pub fn stores() -> (Stores, Writers) {
         Writers {
             bindings: binding_writers,
             accounts: accounts_writer,
-            secrets: secrets_writer,
+            secrets: secrets_writer.into(),
         },
     )
 }
@@ -140,7 +142,7 @@ pub fn spawn(
     let all = watcher::Config::default().page_size(PAGE);
     let selected = selector.map_or_else(|| all.clone(), |selector| all.clone().labels(selector));
 
-    let binding_watch = |api: ApiVersion, gate: &'static str, writer: Writer<Binding>| Watch {
+    let binding_watch = |api: ApiVersion, gate: &'static str, writer: IndexedWriter<Binding>| Watch {
         kind: api,
         writer,
         gate: readiness.gate(gate),

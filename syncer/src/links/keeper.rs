@@ -3,17 +3,17 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::{api::core::v1::ServiceAccount, jiff::Timestamp};
 use kube::{
     Api, ResourceExt as _,
     api::{ListParams, Patch, PatchParams},
     runtime::reflector::{ObjectRef, Store},
 };
 
-use super::{change, record, standing};
+use super::{Target, change, contests::Contests, has, record, standing};
 use crate::{
     binding::Bindings,
     context::Context,
@@ -42,6 +42,14 @@ pub struct LinkKeeper {
     memory: Arc<Memory>,
     written: Mutex<HashMap<ObjectRef<ServiceAccount>, Echo<Arc<ServiceAccount>>>>,
     turns: Mutex<HashMap<ObjectRef<ServiceAccount>, Arc<tokio::sync::Mutex<()>>>>,
+    contests: Mutex<Contests>,
+}
+
+/// A place in the queue for a ServiceAccount. The last one that leaves it takes the queue along.
+struct Place<'a> {
+    keeper: &'a LinkKeeper,
+    account: &'a ObjectRef<ServiceAccount>,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl LinkKeeper {
@@ -53,6 +61,7 @@ impl LinkKeeper {
             memory,
             written: Mutex::default(),
             turns: Mutex::default(),
+            contests: Mutex::default(),
         }
     }
 
@@ -72,6 +81,19 @@ impl LinkKeeper {
         Some(newest)
     }
 
+    /// The same, and whether somebody keeps removing the link to `secret_name` from it.
+    pub fn target(&self, account: &ObjectRef<ServiceAccount>, secret_name: &str, now: Timestamp) -> Target {
+        let seen = self.account(account);
+        let fight = seen
+            .as_ref()
+            .and_then(|seen| self.contests().fight(seen, secret_name, now));
+        Target {
+            name: account.name.clone(),
+            account: seen,
+            fight,
+        }
+    }
+
     /// Brings the links of a ServiceAccount to what they should be; at once, if it is only for `secret_name` and another
     /// pass has linked that meanwhile. Not to be called with a worker in hand: it waits
     /// for its turn without one, so that any number of passes can wait for one write.
@@ -87,20 +109,9 @@ impl LinkKeeper {
         account: &ObjectRef<ServiceAccount>,
         secret_name: Option<&str>,
     ) -> Result<Linked, KubeError> {
-        let turn = {
-            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(turns.entry(account.clone()).or_default())
-        };
-        let result = {
-            let _mine = turn.lock().await;
-            self.settle_in_turn(context, account, secret_name).await
-        };
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        // Two owners are the map and this pass: nobody waits for the turn.
-        if Arc::strong_count(&turn) <= 2 {
-            turns.remove(account);
-        }
-        result
+        let place = Place::take(self, account);
+        let _mine = place.turn.lock().await;
+        self.settle_in_turn(context, account, secret_name).await
     }
 
     async fn settle_in_turn(
@@ -112,7 +123,7 @@ impl LinkKeeper {
         let Some(mut current) = self.account(account) else {
             return Ok(Linked::NoAccount);
         };
-        if secret_name.is_some_and(|name| super::has(&current, name)) {
+        if secret_name.is_some_and(|name| has(&current, name)) {
             return Ok(Linked::Settled);
         }
         let _worker = context.limits.first_worker().await;
@@ -120,7 +131,11 @@ impl LinkKeeper {
         let api: Api<ServiceAccount> = Api::namespaced(context.client.clone(), &namespace);
         let mut conflict = None;
         for _attempt in 0..MAX_CONFLICTS {
-            let (wanted, known) = self.wanted(account);
+            let (mut wanted, known) = self.wanted(account);
+            let mut missing = wanted.clone();
+            missing.retain(|name| !has(&current, name));
+            let held_back = self.contests().held_back(&current, &missing, context.now());
+            wanted.retain(|name| !held_back.contains(name));
             let suspects: BTreeSet<_> = record(&current).difference(&known).cloned().collect();
             let gone = if suspects.is_empty() {
                 suspects
@@ -145,6 +160,11 @@ impl LinkKeeper {
                         serviceaccount.name = name,
                         "links written"
                     );
+                    let made = missing.difference(&held_back);
+                    let mut contests = self.contests();
+                    contests.wrote(&after, made, context.now(), rand::random());
+                    contests.removed(&after, &gone);
+                    drop(contests);
                     self.remember(account, &current, after);
                     return Ok(Linked::Settled);
                 }
@@ -164,10 +184,8 @@ impl LinkKeeper {
     fn wanted(&self, account: &ObjectRef<ServiceAccount>) -> (BTreeSet<String>, BTreeSet<String>) {
         let (namespace, name) = key(account);
         let (mut wanted, mut known) = (BTreeSet::new(), BTreeSet::new());
-        for binding in self.bindings.filter(|binding| {
-            binding.spec.service_account_name == name
-                && binding.metadata.namespace.as_deref() == Some(namespace.as_str())
-                && binding.metadata.deletion_timestamp.is_none()
+        for binding in self.bindings.in_namespace(&namespace, |binding| {
+            binding.spec.is_for(&name) && binding.metadata.deletion_timestamp.is_none()
         }) {
             let secret_name = pull_secret::name_of(&binding);
             if self.memory.allows_link(&binding.key()) {
@@ -193,6 +211,33 @@ impl LinkKeeper {
         });
         written.insert(account.clone(), echo);
     }
+
+    fn contests(&self) -> MutexGuard<'_, Contests> {
+        self.contests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<'a> Place<'a> {
+    fn take(keeper: &'a LinkKeeper, account: &'a ObjectRef<ServiceAccount>) -> Self {
+        let mut turns = keeper.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = Arc::clone(turns.entry(account.clone()).or_default());
+        drop(turns);
+        Self {
+            keeper,
+            account,
+            turn,
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut turns = self.keeper.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        // Two owners are the map and this place: nobody else waits for the turn.
+        if Arc::strong_count(&self.turn) <= 2 {
+            turns.remove(self.account);
+        }
+    }
 }
 
 /// One live read. By list, because the syncer's role has no right to get ServiceAccounts.
@@ -217,3 +262,6 @@ fn key(account: &ObjectRef<ServiceAccount>) -> (String, String) {
         account.name.clone(),
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use tracing::Instrument as _;
 
 use super::{PATIENCE, Pass};
 use crate::{
+    contest::Contest,
     credential, execute,
     links::{self, Linked},
     memory::Echo,
@@ -15,12 +16,12 @@ use crate::{
     problem::Problem,
     pull_secret::{self, PullSecret, SecretState},
     schedule::{self, FailureRun},
+    snapshot,
 };
 
 impl Pass<'_> {
-    pub(super) async fn link(&mut self) {
+    pub(super) async fn link(&mut self, name: &str) {
         let binding = &self.snapshot.binding;
-        let name = &binding.spec.service_account_name;
         let account = links::account_ref(&binding.namespace().unwrap_or_default(), name);
         let secret_name = pull_secret::name_of(binding);
         let span = tracing::info_span!(
@@ -36,8 +37,8 @@ impl Pass<'_> {
             .await
         {
             Ok(Linked::Settled | Linked::NoAccount) => {
-                self.snapshot.target_account = self.context.links.account(&account);
-                self.measure_link();
+                self.snapshot.targets = snapshot::targets(self.context, binding);
+                self.measure_link(name);
             }
             Err(error) => {
                 self.link_problem = Some(error.into_problem(&format!("link ServiceAccount {name}")));
@@ -48,7 +49,13 @@ impl Pass<'_> {
     pub(super) async fn adopt(&mut self, secret: &PullSecret) {
         let _worker = self.context.limits.worker().await;
         match execute::adopt(self.context, &self.snapshot.binding, secret).await {
-            Ok(adopted) => self.wrote(adopted),
+            Ok(adopted) => {
+                self.snapshot
+                    .memory
+                    .secret_contest
+                    .wrote(self.context.now(), rand::random());
+                self.wrote(adopted);
+            }
             Err(problem) => self.adopt_problem = Some(problem),
         }
     }
@@ -118,6 +125,7 @@ impl Pass<'_> {
             Ok(written) => {
                 self.context.metrics.refreshed(outcome, None);
                 self.measure_readiness();
+                self.count_repair(issue);
                 self.wrote(written);
                 self.snapshot.memory.failures = None;
                 self.snapshot.memory.degraded = answer.degraded;
@@ -146,6 +154,18 @@ impl Pass<'_> {
         self.snapshot.secret = SecretState::Ours(secret);
     }
 
+    /// A payload that was written where none of ours was: the first, or once more because somebody overwrote it.
+    fn count_repair(&mut self, issue: &Issue) {
+        let (memory, inputs) = (&mut self.snapshot.memory, &issue.wanted.inputs);
+        if memory.stored_inputs.as_ref() != Some(inputs) {
+            memory.stored_inputs = Some(inputs.clone());
+            memory.secret_contest = Contest::default();
+        }
+        if issue.held.is_none() && !issue.force {
+            memory.secret_contest.wrote(self.context.now(), rand::random());
+        }
+    }
+
     pub(super) fn fail(&mut self, inputs: &str, problem: Option<Problem>) {
         let Some(problem) = problem else { return };
         let memory = &mut self.snapshot.memory;
@@ -169,11 +189,10 @@ impl Pass<'_> {
     }
 
     /// Once, for a link that this process made: from when both binding and ServiceAccount were there.
-    fn measure_link(&mut self) {
-        let Some(account) = self
-            .snapshot
-            .target_account
-            .as_ref()
+    fn measure_link(&mut self, name: &str) {
+        let target = self.snapshot.targets.iter().find(|target| target.name == name);
+        let Some(account) = target
+            .and_then(|target| target.account.as_ref())
             .filter(|_account| !self.snapshot.memory.link_measured)
         else {
             return;

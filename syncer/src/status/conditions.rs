@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use proto::Reason;
 
 use super::{Observation, condition};
-use crate::plan::Link;
+use crate::{links, plan::Link};
 
 pub(super) const READY: &str = "Ready";
 pub(super) const CREDENTIAL_ISSUED: &str = "CredentialIssued";
@@ -108,7 +108,11 @@ pub(super) fn next(before: &[Condition], seen: &Observation<'_>, now: &Time) -> 
 }
 
 fn credential_issued(seen: &Observation<'_>) -> Verdict {
-    if seen.is_valid() {
+    // Valid for now: the next round of a fight is not news.
+    let is_contested = seen
+        .problem
+        .is_some_and(|problem| problem.reason == Reason::Contested);
+    if seen.is_valid() && !is_contested {
         return Verdict::yes("Issued", "the token is valid and was issued for this spec");
     }
     match seen.problem {
@@ -123,7 +127,12 @@ fn credential_issued(seen: &Observation<'_>) -> Verdict {
 
 fn secret_synced(seen: &Observation<'_>) -> Verdict {
     match seen.problem {
-        Some(problem) if matches!(problem.reason, Reason::SecretConflict | Reason::KubernetesDenied) => {
+        Some(problem)
+            if matches!(
+                problem.reason,
+                Reason::SecretConflict | Reason::Contested | Reason::KubernetesDenied
+            ) =>
+        {
             Verdict::no(problem.reason.as_str(), problem.message.clone())
         }
         Some(_) | None if seen.fitting().is_some() => {
@@ -134,15 +143,26 @@ fn secret_synced(seen: &Observation<'_>) -> Verdict {
 }
 
 fn service_account_linked(seen: &Observation<'_>) -> Verdict {
-    let account = seen.account_name;
     match seen.link {
-        Link::Present => Verdict::yes(
-            "Linked",
-            format!("ServiceAccount {account} lists {}", seen.secret_name),
-        ),
-        Link::NoAccount => Verdict::no(
-            Reason::ServiceAccountNotFound.as_str(),
-            format!("ServiceAccount {account} does not exist"),
+        Link::Present => {
+            let verb = if seen.accounts.len() == 1 { "lists" } else { "list" };
+            let accounts = links::named(seen.accounts);
+            Verdict::yes("Linked", format!("{accounts} {verb} {}", seen.secret_name))
+        }
+        Link::NoAccount(missing) => {
+            let verb = if missing.len() == 1 { "does" } else { "do" };
+            Verdict::no(
+                Reason::ServiceAccountNotFound.as_str(),
+                format!("{} {verb} not exist", links::named(missing)),
+            )
+        }
+        Link::Contested(accounts) => Verdict::no(
+            Reason::Contested.as_str(),
+            format!(
+                "somebody else keeps removing {} from {}: it is put back ever less often",
+                seen.secret_name,
+                links::named(accounts)
+            ),
         ),
         Link::Withheld => Verdict::no(
             Reason::SecretConflict.as_str(),
@@ -158,7 +178,10 @@ fn service_account_linked(seen: &Observation<'_>) -> Verdict {
 
 fn refresh_degraded(seen: &Observation<'_>) -> Verdict {
     match seen.problem {
-        Some(problem) if seen.is_valid() => Verdict::yes("RefreshFailing", problem.message.clone()),
+        // What is fought over is the Secret, not the next token.
+        Some(problem) if seen.is_valid() && problem.reason != Reason::Contested => {
+            Verdict::yes("RefreshFailing", problem.message.clone())
+        }
         None if seen.degraded && seen.is_valid() => Verdict::yes(
             "RefreshFailing",
             "Azure did not renew the token although it was due; it is still valid",

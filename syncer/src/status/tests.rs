@@ -4,6 +4,7 @@ use proto::{Fingerprint, Reason};
 use super::*;
 use crate::samples::now;
 
+mod contested;
 mod notices;
 
 fn credential() -> Credential {
@@ -21,7 +22,7 @@ fn nothing() -> Observation<'static> {
         generation: Some(3),
         secret_name: "acr-pull-web",
         link: &Link::Present,
-        account_name: "web",
+        accounts: &["web"],
         inputs: Some("wanted"),
         credential: None,
         problem: None,
@@ -131,7 +132,7 @@ fn status_link_that_is_missing_makes_unready_and_not_unissued() {
     let held = credential();
     let status = status(&Observation {
         credential: Some(&held),
-        link: &Link::NoAccount,
+        link: &Link::NoAccount(vec!["web".to_owned()]),
         ..nothing()
     });
     assert_eq!(verdict(&status, "Ready"), ("False", "ServiceAccountNotFound"));

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Resource,
     runtime::{
-        reflector::{ObjectRef, store::Writer},
+        reflector::ObjectRef,
         watcher::{self, Event},
     },
 };
@@ -18,6 +18,7 @@ use super::{
     router::{Change, Wake},
     unreadable::Delivery,
 };
+use crate::indexed::IndexedWriter;
 
 /// One watch: where its objects go, and what happens with each change.
 pub(super) struct Watch<K, R>
@@ -26,7 +27,7 @@ where
     K::DynamicType: Clone + Eq + Hash,
 {
     pub(super) kind: K::DynamicType,
-    pub(super) writer: Writer<K>,
+    pub(super) writer: IndexedWriter<K>,
     pub(super) gate: Gate,
     pub(super) route: R,
     pub(super) queues: Queues,
@@ -110,14 +111,15 @@ mod tests {
     use super::*;
     use crate::{
         binding::{ApiVersion, Binding, PerApi},
+        indexed,
         samples::{binding_of, key},
     };
 
     #[test]
     fn watch_binding_that_decodes_no_longer_leaves_the_store_and_is_routed() {
         for api in ApiVersion::ALL {
-            let writer = Writer::new(api);
-            let store = writer.as_reader();
+            let (indexed, writer) = indexed::store(api);
+            let store = indexed.store();
             let mut watch = Watch {
                 kind: api,
                 writer,

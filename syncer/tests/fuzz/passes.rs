@@ -8,6 +8,7 @@ use proptest::option;
 use proto::Reason;
 use syncer::{
     crd::AcrPullBindingStatus,
+    links::Target,
     memory::Memory,
     plan::{Issue, Plan, Snapshot, Step, plan},
     problem::Problem,
@@ -22,7 +23,7 @@ use crate::objects::{account, binding, now, secret};
 fn issue(plan: &Plan) -> Option<&Issue> {
     plan.steps.iter().find_map(|step| match step {
         Step::Issue(issue) => Some(issue.as_ref()),
-        Step::Link | Step::Adopt(_) => None,
+        Step::Link(_) | Step::Adopt(_) => None,
     })
 }
 
@@ -42,7 +43,11 @@ fn fuzz_pass_over_any_objects_keeps_the_rules() {
         });
         let mut snapshot = Snapshot {
             memory: Memory::default().of(&binding.key(), &binding.uid().unwrap_or_default(), now),
-            target_account: target.map(Arc::new),
+            targets: vec![Target {
+                name: binding.spec.service_account_name.clone(),
+                account: target.map(Arc::new),
+                fight: None,
+            }],
             identity_account: identity.map(Arc::new),
             secret: state,
             binding: Arc::clone(&binding),
@@ -79,7 +84,7 @@ fn fuzz_pass_over_any_objects_keeps_the_rules() {
             generation: binding.metadata.generation,
             secret_name: &pull_secret::name_of(&binding),
             link: &first.link,
-            account_name: &binding.spec.service_account_name,
+            accounts: &binding.spec.accounts(),
             inputs: first.inputs.as_deref(),
             credential,
             problem: first.problem.as_ref(),

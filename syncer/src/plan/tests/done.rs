@@ -14,7 +14,7 @@ proptest! {
         let settled = || settled_with(binding_of(api, "web"));
         let mut snapshot = settled();
         if !linked {
-            snapshot.target_account = Some(Arc::new(account("web")));
+            snapshot.targets = targets(Some(account("web")));
         }
         secret(&mut snapshot).adopted = adopted;
         let credential = secret(&mut snapshot).credential.clone().unwrap();
@@ -31,7 +31,7 @@ proptest! {
         }
         for step in plan(&snapshot, now()).steps {
             match step {
-                Step::Link => snapshot.target_account = settled().target_account,
+                Step::Link(_) => snapshot.targets = settled().targets,
                 Step::Adopt(_) => secret(&mut snapshot).adopted = true,
                 Step::Issue(issue) => {
                     secret(&mut snapshot).credential = Some(Credential {

@@ -58,7 +58,7 @@ fn notices_tell_a_missing_account_and_one_reason_once() {
     let held = credential();
     let unlinked = status(&Observation {
         credential: Some(&held),
-        link: &Link::NoAccount,
+        link: &Link::NoAccount(vec!["web".to_owned()]),
         ..nothing()
     });
     let told = notices(&AcrPullBindingStatus::default(), &unlinked);

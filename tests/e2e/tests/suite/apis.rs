@@ -1,5 +1,7 @@
 //! Both APIs: whatever holds for the bindings of one holds for those of the other. Each scenario is played for both.
 
+mod accounts;
+mod contested;
 mod defaults;
 mod installed;
 mod life;
