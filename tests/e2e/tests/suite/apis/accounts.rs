@@ -70,7 +70,9 @@ fn link_message(status: &AcrPullBindingStatus) -> Option<&str> {
 
 fn several(side: &Side<'_>, others: &[&str]) -> Value {
     let mut spec = side.spec(ACCOUNT, SCOPE);
-    spec["serviceAccountNames"] = json!(others);
+    if let Some(fields) = spec.as_object_mut() {
+        fields.insert("serviceAccountNames".to_owned(), json!(others));
+    }
     spec
 }
 
