@@ -207,6 +207,9 @@ catalogue! {
     /// Another controller works on the same binding.
     DuplicateController = "DUPLICATE_CONTROLLER", FailedPrecondition, 412, Waiting, ClusterTeam,
         "another controller works on this binding";
+    /// Somebody else undoes, again and again, what the syncer writes.
+    Contested = "CONTESTED", FailedPrecondition, 412, Permanent, ApplicationTeam,
+        "somebody else keeps undoing what the syncer writes";
     /// The token expired before it could be renewed.
     CredentialExpired = "CREDENTIAL_EXPIRED", Unavailable, 503, Transient, Nobody,
         "the credential expired before it could be renewed";

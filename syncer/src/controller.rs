@@ -53,7 +53,7 @@ pub async fn run(context: Arc<Context>, stores: Stores, wakes: Wakes) {
         tokio::join!(
             reconcile_bindings(&context, bindings.of(ApiVersion::V1Beta2).clone(), v1beta2),
             reconcile_bindings(&context, bindings.of(ApiVersion::V1Beta1).clone(), v1beta1),
-            settle_links(&context, accounts, wakes.accounts),
+            settle_links(&context, accounts.store().clone(), wakes.accounts),
             leaving::run(&context, stream::iter(early).chain(leavers)),
         );
     }
@@ -152,7 +152,7 @@ async fn synced(context: &Context, stores: &Stores) -> bool {
         {
             return false;
         }
-        ready(&stores.accounts).await
+        ready(stores.accounts.store()).await
     };
     tokio::select! {
         all = all => all,

@@ -129,7 +129,7 @@ mod tests {
         for crd in [AcrPullBinding::crd(), v1beta1::AcrPullBinding::crd()] {
             rules(&serde_json::to_value(crd).unwrap(), &mut found);
         }
-        assert_eq!(found.len(), 15 + 6);
+        assert_eq!(found.len(), 16 + 6);
         for rule in found {
             assert!(
                 rule.get("message")

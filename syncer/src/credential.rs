@@ -101,7 +101,7 @@ fn request(
             name: binding.name_any(),
             uid: binding.uid().unwrap_or_default(),
         }),
-        service_accounts: vec![binding.spec.service_account_name.clone()],
+        service_accounts: binding.spec.accounts().into_iter().map(str::to_owned).collect(),
         registry: issue.wanted.registry.to_string(),
         scopes: issue.wanted.scopes.iter().map(ToString::to_string).collect(),
         cloud: Some(issue.wanted.cloud.clone()),
@@ -154,6 +154,13 @@ mod tests {
             assert_eq!(told.fingerprint.as_ref(), held.fingerprint.as_bytes());
             assert_eq!(told.expire_time.unwrap().seconds, held.expires_at.as_second());
         }
+    }
+
+    #[test]
+    fn question_names_every_account_once() {
+        let mut binding = binding_of(ApiVersion::V1Beta2, "web");
+        binding.spec.service_account_names = vec!["worker".to_owned(), "batch".to_owned(), "web".to_owned()];
+        assert_eq!(asked(&binding, None).service_accounts, ["web", "batch", "worker"]);
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub fn full(spec: &AcrPullBindingSpec, resolved: Option<ResolvedIdentity<'_>>) -
         acr,
         auth,
         service_account_name,
+        // Read together, without order and repetition.
+        service_account_names: _,
     } = spec;
     let AcrConfiguration {
         server,
@@ -82,6 +84,10 @@ pub fn full(spec: &AcrPullBindingSpec, resolved: Option<ResolvedIdentity<'_>>) -
         encoding.text(client_id);
         encoding.optional(tenant_id.as_ref(), |encoding, text| encoding.text(text));
     });
+    // Nothing at all where there is one ServiceAccount: the hash is then the one from before there could be more.
+    for account in spec.accounts().into_iter().skip(1) {
+        encoding.text(account);
+    }
     hex(digest::digest(&digest::SHA256, &encoding.0).as_ref())
 }
 
@@ -145,6 +151,32 @@ mod tests {
     use super::*;
     use crate::samples::{managed_identity_spec, workload_identity_spec};
 
+    /// What Secrets of clusters carry: another value would fetch every token once more.
+    #[test]
+    fn full_hash_of_a_binding_with_one_account_is_the_one_of_earlier_versions() {
+        let resolved = ResolvedIdentity {
+            client_id: "client",
+            tenant_id: Some("tenant"),
+        };
+        assert_eq!(
+            full(&workload_identity_spec(), Some(resolved)),
+            "7cabb129ace7e3233fe9570d53f45f74565005934bc7d1e39e8a919f14224f5f"
+        );
+    }
+
+    #[test]
+    fn full_hash_takes_accounts_as_a_set() {
+        let hash = |names: &[&str]| {
+            let mut spec = workload_identity_spec();
+            spec.service_account_names = names.iter().map(|name| (*name).to_owned()).collect();
+            full(&spec, None)
+        };
+        assert_eq!(hash(&["a", "b"]), hash(&["b", "a"]));
+        assert_eq!(hash(&["a", "b"]), hash(&["b", "web", "a", "b"]));
+        assert_eq!(hash(&["web"]), hash(&[]));
+        assert_ne!(hash(&["a", "b"]), hash(&["a"]));
+    }
+
     #[test]
     fn full_hash_changes_with_every_input() {
         let spec = workload_identity_spec();
@@ -189,6 +221,8 @@ mod tests {
                 }),
             ),
             change(|spec| spec.service_account_name = "other".to_owned()),
+            change(|spec| spec.service_account_names = vec!["other".to_owned()]),
+            change(|spec| spec.service_account_names = vec!["ot".to_owned(), "her".to_owned()]),
             change(|spec| spec.acr.server = "other.azurecr.io".to_owned()),
             change(|spec| spec.acr.scope = "repository:other:pull".to_owned()),
             change(|spec| spec.acr.environment = AzureEnvironment::ChinaCloud),

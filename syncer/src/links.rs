@@ -4,8 +4,10 @@
 //! entries keep their place and order, ours come last, those of `v1beta2` before those of `v1beta1`, and keep their
 //! order, and only names that the record (an annotation of ours on the ServiceAccount) holds are ever removed. The decision here is pure; `links::keeper` does the work.
 
+mod contests;
 mod keeper;
 mod standing;
+mod targets;
 mod unlinked;
 
 use std::collections::BTreeSet;
@@ -15,6 +17,7 @@ use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
 use serde_json::{Value, json};
 
 pub use keeper::{LinkKeeper, Linked};
+pub use targets::{Due, Link, Target, due, named};
 
 use crate::{binding::ApiVersion, pull_secret};
 

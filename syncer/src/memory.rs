@@ -10,8 +10,9 @@ use k8s_openapi::jiff::Timestamp;
 use proto::Reason;
 
 use crate::{
-    binding::BindingRef, crd::AcrPullBindingStatus, finalizer::Handover, pull_secret::PullSecret,
-    schedule::FailureRun, status::Reminder, steady::Steady, unread_secret::UnreadSecret,
+    binding::BindingRef, contest::Contest, crd::AcrPullBindingStatus, finalizer::Handover,
+    pull_secret::PullSecret, schedule::FailureRun, status::Reminder, steady::Steady,
+    unread_secret::UnreadSecret,
 };
 
 /// One entry per binding that exists.
@@ -47,6 +48,10 @@ pub struct BindingMemory {
     pub outpaced: u32,
     /// The Secret, where it may not be read.
     pub unread: UnreadSecret,
+    /// The inputs of the payload that this process wrote last.
+    pub stored_inputs: Option<String>,
+    /// How often the same had to be written into the Secret.
+    pub secret_contest: Contest,
     /// The status after our last write.
     pub status: Option<Echo<AcrPullBindingStatus>>,
     /// The same, if the installed CRD is an older one that keeps only a part of it.
@@ -115,6 +120,8 @@ impl BindingMemory {
             secret: None,
             outpaced: 0,
             unread: UnreadSecret::default(),
+            stored_inputs: None,
+            secret_contest: Contest::default(),
             status: None,
             status_not_kept: None,
             status_written_at: None,

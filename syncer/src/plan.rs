@@ -6,6 +6,7 @@
 //! over before it is written. What the peer left is ours, link and Secret, before its finalizer goes: it may be deleted
 //! the moment after.
 
+mod contested;
 mod handover;
 
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::{
     allowed_servers::AllowedServers,
     binding::Binding,
     finalizer::{self, Claim},
-    links,
+    links::{self, Due, Target},
     memory::BindingMemory,
     problem::Problem,
     pull_secret::{self, Credential, PullSecret, REFRESH_REQUESTED, SecretState},
@@ -26,13 +27,15 @@ use crate::{
     wanted::{self, Wanted},
 };
 
+pub use crate::links::Link;
+
 /// Everything that the decision depends on, read at one time.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// The binding.
     pub binding: Arc<Binding>,
-    /// The ServiceAccount that is to be able to pull, if it exists.
-    pub target_account: Option<Arc<ServiceAccount>>,
+    /// The ServiceAccounts that are to be able to pull.
+    pub targets: Vec<Target>,
     /// The ServiceAccount that names and proves the identity, if there is one and it exists.
     pub identity_account: Option<Arc<ServiceAccount>>,
     /// The Secret under the binding's name for it.
@@ -50,7 +53,7 @@ pub struct Snapshot {
 pub struct Plan {
     /// In this order; the first that fails stops those that need it.
     pub steps: Vec<Step>,
-    /// How the link stands before the steps.
+    /// How the links stand before the steps.
     pub link: Link,
     /// What the credential is wanted for, if that is known.
     pub inputs: Option<String>,
@@ -63,8 +66,8 @@ pub struct Plan {
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
-    /// List the Secret in the ServiceAccount's `imagePullSecrets`.
-    Link,
+    /// List the Secret in the `imagePullSecrets` of this ServiceAccount.
+    Link(String),
     /// Make this binding the owner of a Secret that an earlier one, or the peer, left.
     Adopt(PullSecret),
     /// Remove the peer's finalizer.
@@ -86,26 +89,33 @@ pub struct Issue {
     pub request: Option<String>,
 }
 
-/// How the link between ServiceAccount and Secret stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Link {
-    /// It is there and recorded.
-    Present,
-    /// It is to be made.
-    Missing,
-    /// There is no ServiceAccount to link.
-    NoAccount,
-    /// It must not be made: the Secret belongs to somebody else.
-    Withheld,
-    /// It could not be made.
-    Failed(Problem),
-}
-
 /// Decides.
 pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
+    if snapshot.secret == SecretState::Foreign {
+        return foreign(&snapshot.binding, &snapshot.memory, now);
+    }
+    let Due {
+        link,
+        accounts,
+        wake_at,
+    } = links::due(&snapshot.targets, &pull_secret::name_of(&snapshot.binding), now);
+    let claim = finalizer::claim(snapshot.memory.handover.as_ref(), &snapshot.binding, now);
+    let mut plan = secret(snapshot, link, claim, now);
+    // Another controller is at work: not even a link is made.
+    if matches!(claim, Claim::Contested { .. }) {
+        return plan;
+    }
+    plan.steps.splice(0..0, accounts.into_iter().map(Step::Link));
+    plan.wake_at = plan.wake_at.into_iter().chain(wake_at).min();
+    contested::hold_back(&mut plan, snapshot, now);
+    plan
+}
+
+/// Decides on what is to become of a Secret that is not somebody else's.
+fn secret(snapshot: &Snapshot, link: Link, claim: Claim, now: Timestamp) -> Plan {
     let Snapshot {
         binding,
-        target_account,
+        targets: _,
         identity_account,
         secret,
         memory,
@@ -113,22 +123,12 @@ pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
         reapply_at,
     } = snapshot;
     let secret = match secret {
-        SecretState::Foreign => return foreign(binding, memory, now),
-        SecretState::Absent => None,
+        SecretState::Foreign | SecretState::Absent => None,
         SecretState::Ours(secret) => Some(secret),
     };
     let mut steps = Vec::new();
-    let link = match target_account {
-        None => Link::NoAccount,
-        Some(account) if links::has(account, &pull_secret::name_of(binding)) => Link::Present,
-        Some(_account) => {
-            steps.push(Step::Link);
-            Link::Missing
-        }
-    };
     steps.extend(secret.filter(|secret| !secret.adopted).cloned().map(Step::Adopt));
 
-    let claim = finalizer::claim(memory.handover.as_ref(), binding, now);
     let wanted = wanted::read(binding, identity_account.as_deref())
         .and_then(|wanted| allowed_servers.check(&wanted.registry).map(|()| wanted));
     if let Claim::Contested { until } = claim {

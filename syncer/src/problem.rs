@@ -37,7 +37,7 @@ impl Problem {
     /// A problem for which our own schedule decides when to try again.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self {
-            stage: if reason == Reason::SecretConflict {
+            stage: if matches!(reason, Reason::SecretConflict | Reason::Contested) {
                 Stage::Secret
             } else {
                 Stage::Issue

@@ -42,7 +42,7 @@ const NO_INPUTS: &str = "";
 struct Pass<'a> {
     context: &'a Context,
     snapshot: Snapshot,
-    /// Why the link could not be made.
+    /// Why a link could not be made.
     link_problem: Option<Problem>,
     /// Why the Secret could not be read or taken over.
     secret_problem: Option<Problem>,
@@ -93,7 +93,7 @@ pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Action {
     drop(worker);
     for step in first.steps {
         match step {
-            Step::Link => Box::pin(pass.link()).await,
+            Step::Link(account) => Box::pin(pass.link(&account)).await,
             Step::Adopt(secret) => Box::pin(pass.adopt(&secret)).await,
             // What is not wholly ours yet stays the peer's.
             Step::Release if pass.link_problem.is_some() || pass.secret_problem.is_some() => {}

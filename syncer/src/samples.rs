@@ -37,6 +37,7 @@ pub(crate) fn workload_identity_spec() -> AcrPullBindingSpec {
             }),
         },
         service_account_name: "web".to_owned(),
+        service_account_names: Vec::new(),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     crd::AcrPullBindingStatus,
     finalizer,
     kube_calls::{KubeError, Verb},
-    links,
+    links::{self, Target},
     memory::{BindingMemory, Echo},
     plan::Snapshot,
     pull_secret::{self, SecretState},
@@ -47,7 +47,7 @@ pub fn without_secret(context: &Context, binding: Arc<Binding>) -> Snapshot {
     };
     let account = |name: &str| context.links.account(&links::account_ref(&namespace, name));
     Snapshot {
-        target_account: account(&binding.spec.service_account_name),
+        targets: targets(context, &binding),
         identity_account: binding.identity_account().and_then(account),
         secret: SecretState::Absent,
         memory,
@@ -55,6 +55,17 @@ pub fn without_secret(context: &Context, binding: Arc<Binding>) -> Snapshot {
         reapply_at,
         binding,
     }
+}
+
+/// The ServiceAccounts that are to list the Secret of `binding`, as they are now.
+pub(crate) fn targets(context: &Context, binding: &Binding) -> Vec<Target> {
+    let namespace = binding.namespace().unwrap_or_default();
+    let secret_name = pull_secret::name_of(binding);
+    let target = |name: &str| {
+        let account = links::account_ref(&namespace, name);
+        context.links.target(&account, &secret_name, context.now())
+    };
+    binding.spec.accounts().into_iter().map(target).collect()
 }
 
 async fn secret(

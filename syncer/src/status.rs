@@ -41,10 +41,10 @@ pub struct Observation<'a> {
     pub generation: Option<i64>,
     /// The Secret's name.
     pub secret_name: &'a str,
-    /// How the link stands.
+    /// How the links stand.
     pub link: &'a Link,
-    /// The ServiceAccount that is to be linked.
-    pub account_name: &'a str,
+    /// The ServiceAccounts that are to be linked.
+    pub accounts: &'a [&'a str],
     /// What the credential is wanted for, if that is known.
     pub inputs: Option<&'a str>,
     /// The credential in the Secret, if there is one.
@@ -78,6 +78,12 @@ impl Observation<'_> {
     fn fits_until(&self) -> Option<Timestamp> {
         let ours = self.fitting().map(|held| held.expires_at);
         ours.or_else(|| self.peers.map(|token| token.expires_at))
+    }
+
+    /// Somebody keeps overwriting or deleting the Secret.
+    fn is_fought_over(&self) -> bool {
+        self.problem
+            .is_some_and(|problem| problem.reason == proto::Reason::Contested)
     }
 
     /// The token works.

@@ -30,7 +30,7 @@ use kube::{
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         WatchStreamExt as _,
-        reflector::{self, ObjectRef, Store, store::Writer},
+        reflector::{self, ObjectRef, Store},
         watcher::{self, Event, watcher},
     },
 };
@@ -49,6 +49,7 @@ use crate::{
     context::Context,
     crd,
     finalizer::leaving::{self, Leaver},
+    indexed::{self, Indexed, IndexedWriter},
     links,
     namespaces::Namespaces,
     pull_secret,
@@ -66,16 +67,16 @@ pub struct Stores {
     /// Bindings that the selector matches.
     pub bindings: Bindings,
     /// All ServiceAccounts, slimmed.
-    pub accounts: Store<ServiceAccount>,
+    pub accounts: Indexed<ServiceAccount>,
     /// Secrets with our label; none where they may not be read.
     pub secrets: Option<Store<PartialObjectMeta<Secret>>>,
 }
 
 /// The other ends of the stores.
 pub struct Writers {
-    bindings: PerApi<Writer<Binding>>,
-    accounts: Writer<ServiceAccount>,
-    secrets: Option<Writer<PartialObjectMeta<Secret>>>,
+    bindings: PerApi<IndexedWriter<Binding>>,
+    accounts: IndexedWriter<ServiceAccount>,
+    secrets: Option<IndexedWriter<PartialObjectMeta<Secret>>>,
 }
 
 /// What is to be looked at again.
@@ -98,11 +99,11 @@ struct Queues {
 /// Empty stores.
 pub fn stores(secrets_access: SecretsAccess) -> (Stores, Writers) {
     let (bindings, binding_writers) = Bindings::empty();
-    let (accounts, accounts_writer) = reflector::store();
+    let (accounts, accounts_writer) = indexed::store(());
     let (secrets, secrets_writer) = match secrets_access {
         SecretsAccess::Full => {
             let (secrets, writer) = reflector::store();
-            (Some(secrets), Some(writer))
+            (Some(secrets), Some(writer.into()))
         }
         SecretsAccess::WriteOnly => (None, None),
     };
@@ -115,7 +116,7 @@ pub fn stores(secrets_access: SecretsAccess) -> (Stores, Writers) {
         Writers {
             bindings: binding_writers,
             accounts: accounts_writer,
-            secrets: secrets_writer,
+            secrets: secrets_writer.into(),
         },
     )
 }
@@ -175,7 +176,7 @@ pub fn spawn(
 
     let (unreadable, teller) = teller::channel(Arc::clone(context));
     tasks.spawn("unreadable bindings", teller.run());
-    let binding_watch = |api: ApiVersion, gate: &'static str, writer: Writer<Binding>| Watch {
+    let binding_watch = |api: ApiVersion, gate: &'static str, writer: IndexedWriter<Binding>| Watch {
         kind: api,
         writer,
         gate: readiness.gate(gate),
@@ -223,7 +224,7 @@ pub fn spawn(
         authority: context.authority.clone(),
         shutdown: shutdown(),
     };
-    let deliveries = namespaces::as_one(namespaces.parts(client), stores.accounts.clone(), |api| {
+    let deliveries = namespaces::as_one(namespaces.parts(client), stores.accounts.store().clone(), |api| {
         slimmed(api, paged(), links::slim).map_ok(Delivery::Event)
     });
     tasks.spawn("watch ServiceAccounts", watch.run(deliveries));

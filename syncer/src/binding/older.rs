@@ -70,6 +70,7 @@ impl Defaults {
                 workload_identity: None,
             },
             service_account_name: account_of(service_account_name.as_deref()).to_owned(),
+            service_account_names: Vec::new(),
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use kube::runtime::reflector::{Store, store::Writer};
+use kube::runtime::reflector::Store;
 
 use super::{ApiVersion, Binding, BindingRef};
+use crate::indexed::{self, Indexed, IndexedWriter};
 
 /// One for each API.
 #[derive(Debug, Clone)]
@@ -43,30 +44,35 @@ impl<T> PerApi<T> {
 
 /// The bindings that the watches know.
 #[derive(Debug, Clone)]
-pub struct Bindings(PerApi<Store<Binding>>);
+pub struct Bindings(PerApi<Indexed<Binding>>);
 
 impl Bindings {
     /// Empty ones, and the ends that fill them.
-    pub fn empty() -> (Self, PerApi<Writer<Binding>>) {
-        let writers = PerApi::new(Writer::new);
-        (Self(PerApi::new(|api| writers.of(api).as_reader())), writers)
+    pub fn empty() -> (Self, PerApi<IndexedWriter<Binding>>) {
+        let (v1beta2, current) = indexed::store(ApiVersion::V1Beta2);
+        let (v1beta1, older) = indexed::store(ApiVersion::V1Beta1);
+        let writers = PerApi {
+            v1beta2: current,
+            v1beta1: older,
+        };
+        (Self(PerApi { v1beta2, v1beta1 }), writers)
     }
 
     /// Those of one API.
     pub fn of(&self, api: ApiVersion) -> &Store<Binding> {
-        self.0.of(api)
+        self.0.of(api).store()
     }
 
     /// A binding by its name.
     pub fn get(&self, key: &BindingRef) -> Option<Arc<Binding>> {
-        self.0.of(key.dyntype).get(key)
+        self.of(key.dyntype).get(key)
     }
 
-    /// Those for which `predicate` holds.
-    pub fn filter(&self, predicate: impl Fn(&Binding) -> bool) -> Vec<Arc<Binding>> {
+    /// Those of a namespace for which `predicate` holds.
+    pub fn in_namespace(&self, namespace: &str, predicate: impl Fn(&Binding) -> bool) -> Vec<Arc<Binding>> {
         ApiVersion::ALL
             .into_iter()
-            .flat_map(|api| self.0.of(api).state_filter(&predicate))
+            .flat_map(|api| self.0.of(api).in_namespace(namespace, &predicate))
             .collect()
     }
 }

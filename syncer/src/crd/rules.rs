@@ -9,6 +9,10 @@ use kube::core::Rule;
 pub(super) const IS_NAME: &str =
     "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')";
 pub(super) const NAME_MESSAGE: &str = "must be the name of a ServiceAccount, such as default";
+/// The same for each of a list.
+pub(super) const ARE_NAMES: &str =
+    "self.all(name, name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$'))";
+pub(super) const NAMES_MESSAGE: &str = "must be names of ServiceAccounts, such as default";
 
 pub(super) const IS_GUID: &str = "self.matches('^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$')";
 pub(super) const GUID_MESSAGE: &str = "must be a GUID such as 1b461305-28be-5271-beda-bd9fd2e24251";

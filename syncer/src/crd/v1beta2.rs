@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     AcrPullBindingStatus,
     rules::{
-        GUID_MESSAGE, HAS_NO_WILDCARD, HOST_MESSAGE, IS_GUID, IS_HOST, IS_IDENTITY, IS_NAME, IS_SCOPE,
-        IS_TENANT, NAME_MESSAGE, SCOPE_MESSAGE, TENANT_MESSAGE, WILDCARD_MESSAGE,
+        ARE_NAMES, GUID_MESSAGE, HAS_NO_WILDCARD, HOST_MESSAGE, IS_GUID, IS_HOST, IS_IDENTITY, IS_NAME,
+        IS_SCOPE, IS_TENANT, NAME_MESSAGE, NAMES_MESSAGE, SCOPE_MESSAGE, TENANT_MESSAGE, WILDCARD_MESSAGE,
     },
 };
 
@@ -61,6 +61,12 @@ pub struct AcrPullBindingSpec {
     #[schemars(length(max = 253))]
     #[x_kube(validation = (IS_NAME, NAME_MESSAGE))]
     pub service_account_name: String,
+    /// More ServiceAccounts of this namespace that become able to pull, with the same token and the same Secret. Grants of
+    /// the broker must allow all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 63), inner(length(max = 253)))]
+    #[x_kube(merge_strategy = ListMerge::Set, validation = (ARE_NAMES, NAMES_MESSAGE))]
+    pub service_account_names: Vec<String>,
 }
 
 /// The registry and what may be done with it.

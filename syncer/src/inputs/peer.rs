@@ -83,6 +83,8 @@ mod tests {
         spec.acr.scope = "repository:team/web:pull".to_owned();
         spec.service_account_name = "web".to_owned();
         spec.auth.workload_identity.as_mut().unwrap().service_account_ref = "web".to_owned();
+        // What the peer does not know does not count.
+        spec.service_account_names = vec!["batch".to_owned()];
         assert_eq!(
             peer(&binding("web", spec)),
             "2oogt63eqz2p23eyuyjwthlid5iw0vnthnvtom3zn9ax"

@@ -3,20 +3,21 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::{api::core::v1::ServiceAccount, jiff::Timestamp};
 use kube::{
     Api, ResourceExt as _,
     api::{ListParams, Patch, PatchParams},
-    runtime::reflector::{ObjectRef, Store},
+    runtime::reflector::ObjectRef,
 };
 
-use super::{change, claimed, entries, record, standing, unlinked};
+use super::{Target, change, claimed, contests::Contests, entries, has, record, standing, unlinked};
 use crate::{
     binding::Bindings,
     context::Context,
+    indexed::Indexed,
     kube_calls::{KubeError, Verb},
     memory::{Echo, Memory},
     pull_secret::{self, FIELD_MANAGER},
@@ -37,29 +38,38 @@ pub enum Linked {
 /// Keeps the links. Shared by all passes.
 #[derive(Debug)]
 pub struct LinkKeeper {
-    accounts: Store<ServiceAccount>,
+    accounts: Indexed<ServiceAccount>,
     bindings: Bindings,
     memory: Arc<Memory>,
     written: Mutex<HashMap<ObjectRef<ServiceAccount>, Echo<Arc<ServiceAccount>>>>,
     turns: Mutex<HashMap<ObjectRef<ServiceAccount>, Arc<tokio::sync::Mutex<()>>>>,
+    contests: Mutex<Contests>,
+}
+
+/// A place in the queue for a ServiceAccount. The last one that leaves it takes the queue along.
+struct Place<'a> {
+    keeper: &'a LinkKeeper,
+    account: &'a ObjectRef<ServiceAccount>,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl LinkKeeper {
     /// A keeper that knows the world from these stores.
-    pub fn new(accounts: Store<ServiceAccount>, bindings: Bindings, memory: Arc<Memory>) -> Self {
+    pub fn new(accounts: Indexed<ServiceAccount>, bindings: Bindings, memory: Arc<Memory>) -> Self {
         Self {
             accounts,
             bindings,
             memory,
             written: Mutex::default(),
             turns: Mutex::default(),
+            contests: Mutex::default(),
         }
     }
 
     /// The ServiceAccount as it is now: as watched, or as we last wrote it if the watch lags behind.
     pub fn account(&self, account: &ObjectRef<ServiceAccount>) -> Option<Arc<ServiceAccount>> {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(seen) = self.accounts.get(account) else {
+        let Some(seen) = self.accounts.store().get(account) else {
             written.remove(account);
             return None;
         };
@@ -70,6 +80,19 @@ impl LinkKeeper {
             written.insert(account.clone(), echo);
         }
         Some(newest)
+    }
+
+    /// The same, and whether somebody keeps removing the link to `secret_name` from it.
+    pub fn target(&self, account: &ObjectRef<ServiceAccount>, secret_name: &str, now: Timestamp) -> Target {
+        let seen = self.account(account);
+        let fight = seen
+            .as_ref()
+            .and_then(|seen| self.contests().fight(seen, secret_name, now));
+        Target {
+            name: account.name.clone(),
+            account: seen,
+            fight,
+        }
     }
 
     /// Brings the links of a ServiceAccount to what they should be; at once, if it is only for `secret_name` and another
@@ -109,9 +132,8 @@ impl LinkKeeper {
 
     /// The ServiceAccounts of a namespace that list this Secret.
     pub fn listing(&self, namespace: &str, secret_name: &str) -> Vec<ObjectRef<ServiceAccount>> {
-        let accounts = self.accounts.state_filter(|account| {
-            account.metadata.namespace.as_deref() == Some(namespace)
-                && entries(account).any(|entry| entry == secret_name)
+        let accounts = self.accounts.in_namespace(namespace, |account| {
+            entries(account).any(|entry| entry == secret_name)
         });
         accounts
             .iter()
@@ -126,20 +148,9 @@ impl LinkKeeper {
         secret_name: Option<&str>,
         left: Option<&str>,
     ) -> Result<Linked, KubeError> {
-        let turn = {
-            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(turns.entry(account.clone()).or_default())
-        };
-        let result = {
-            let _mine = turn.lock().await;
-            self.settle_in_turn(context, account, secret_name, left).await
-        };
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        // Two owners are the map and this pass: nobody waits for the turn.
-        if Arc::strong_count(&turn) <= 2 {
-            turns.remove(account);
-        }
-        result
+        let place = Place::take(self, account);
+        let _mine = place.turn.lock().await;
+        self.settle_in_turn(context, account, secret_name, left).await
     }
 
     async fn settle_in_turn(
@@ -152,7 +163,7 @@ impl LinkKeeper {
         let Some(mut current) = self.account(account) else {
             return Ok(Linked::NoAccount);
         };
-        if secret_name.is_some_and(|name| super::has(&current, name)) {
+        if secret_name.is_some_and(|name| has(&current, name)) {
             return Ok(Linked::Settled);
         }
         let _worker = context.limits.first_worker().await;
@@ -160,10 +171,14 @@ impl LinkKeeper {
         let api: Api<ServiceAccount> = Api::namespaced(context.client.clone(), &namespace);
         let mut conflict = None;
         for _attempt in 0..MAX_CONFLICTS {
-            let (wanted, known) = self.wanted(account);
             if let Some(left) = left {
                 current = Arc::new(claimed(&current, left));
             }
+            let (mut wanted, known) = self.wanted(account);
+            let mut missing = wanted.clone();
+            missing.retain(|name| !has(&current, name));
+            let held_back = self.contests().held_back(&current, &missing, context.now());
+            wanted.retain(|name| !held_back.contains(name));
             let suspects: BTreeSet<_> = record(&current).difference(&known).cloned().collect();
             let gone = if suspects.is_empty() {
                 suspects
@@ -189,6 +204,11 @@ impl LinkKeeper {
                         "links written"
                     );
                     unlinked::tell(&context.events, &self.bindings, &current, &gone);
+                    let made = missing.difference(&held_back);
+                    let mut contests = self.contests();
+                    contests.wrote(&after, made, context.now(), rand::random());
+                    contests.removed(&after, &gone);
+                    drop(contests);
                     self.remember(account, &current, after);
                     return Ok(Linked::Settled);
                 }
@@ -208,10 +228,8 @@ impl LinkKeeper {
     fn wanted(&self, account: &ObjectRef<ServiceAccount>) -> (BTreeSet<String>, BTreeSet<String>) {
         let (namespace, name) = key(account);
         let (mut wanted, mut known) = (BTreeSet::new(), BTreeSet::new());
-        for binding in self.bindings.filter(|binding| {
-            binding.spec.service_account_name == name
-                && binding.metadata.namespace.as_deref() == Some(namespace.as_str())
-                && binding.metadata.deletion_timestamp.is_none()
+        for binding in self.bindings.in_namespace(&namespace, |binding| {
+            binding.spec.is_for(&name) && binding.metadata.deletion_timestamp.is_none()
         }) {
             let secret_name = pull_secret::name_of(&binding);
             if self.memory.allows_link(&binding.key()) {
@@ -225,6 +243,7 @@ impl LinkKeeper {
     fn remember(&self, account: &ObjectRef<ServiceAccount>, before: &ServiceAccount, after: ServiceAccount) {
         let seen = self
             .accounts
+            .store()
             .get(account)
             .and_then(|seen| seen.resource_version());
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
@@ -232,10 +251,37 @@ impl LinkKeeper {
         let echo = Echo::after(written.get(account), over, Arc::new(after));
         // An account that is never looked at again, because its namespace is gone, leaves nothing behind.
         written.retain(|account, echo| {
-            let seen = self.accounts.get(account);
+            let seen = self.accounts.store().get(account);
             seen.is_some_and(|seen| echo.is_over(&seen.resource_version().unwrap_or_default()))
         });
         written.insert(account.clone(), echo);
+    }
+
+    fn contests(&self) -> MutexGuard<'_, Contests> {
+        self.contests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<'a> Place<'a> {
+    fn take(keeper: &'a LinkKeeper, account: &'a ObjectRef<ServiceAccount>) -> Self {
+        let mut turns = keeper.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = Arc::clone(turns.entry(account.clone()).or_default());
+        drop(turns);
+        Self {
+            keeper,
+            account,
+            turn,
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut turns = self.keeper.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        // Two owners are the map and this place: nobody else waits for the turn.
+        if Arc::strong_count(&self.turn) <= 2 {
+            turns.remove(self.account);
+        }
     }
 }
 
@@ -261,3 +307,6 @@ fn key(account: &ObjectRef<ServiceAccount>) -> (String, String) {
         account.name.clone(),
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,28 +21,28 @@ use crate::{
 /// Objects per page, as `kubectl` has it.
 const PAGE: u32 = 500;
 
-/// A binding as it is written, which says which ServiceAccount is to list its Secret.
+/// A binding as it is written, which says which ServiceAccounts are to list its Secret.
 trait Written:
     Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned
 {
     const API: ApiVersion;
 
-    fn account(&self) -> &str;
+    fn is_for(&self, account: &str) -> bool;
 }
 
 impl Written for crd::AcrPullBinding {
     const API: ApiVersion = ApiVersion::V1Beta2;
 
-    fn account(&self) -> &str {
-        &self.spec.service_account_name
+    fn is_for(&self, account: &str) -> bool {
+        self.spec.is_for(account)
     }
 }
 
 impl Written for v1beta1::AcrPullBinding {
     const API: ApiVersion = ApiVersion::V1Beta1;
 
-    fn account(&self) -> &str {
-        account_of(self.spec.service_account_name.as_deref())
+    fn is_for(&self, account: &str) -> bool {
+        account_of(self.spec.service_account_name.as_deref()) == account
     }
 }
 
@@ -81,10 +81,7 @@ fn names<K: Written>(bindings: &[DeserializeGuard<K>], account: &str) -> impl It
 /// Whether the binding wants `account` to list its Secret, or may.
 fn stands<K: Written>(binding: &DeserializeGuard<K>, account: &str) -> bool {
     binding.meta().deletion_timestamp.is_none()
-        && binding
-            .0
-            .as_ref()
-            .map_or(true, |binding| binding.account() == account)
+        && binding.0.as_ref().map_or(true, |binding| binding.is_for(account))
 }
 
 async fn list_all<K>(calls: &KubeCalls, api: &Api<K>) -> Result<Vec<K>, KubeError>
@@ -143,6 +140,18 @@ mod tests {
     }
 
     #[test]
+    fn standing_counts_every_account_that_a_binding_names() {
+        let mut spec = workload_identity_spec();
+        spec.service_account_names = vec!["other".to_owned()];
+        let good = serde_json::to_value(manifest("good", spec)).unwrap();
+        let standing = standing::<crd::AcrPullBinding>(&good, |spec| {
+            spec["spec"]["serviceAccountNames"] = json!("web");
+        });
+        assert_eq!(standing[0], ["acr-pull-good", "acr-pull-bad"]);
+        assert_eq!(standing[1], ["acr-pull-good", "acr-pull-bad"]);
+    }
+
+    #[test]
     fn standing_counts_bindings_of_the_older_api() {
         let good = v1beta1::AcrPullBinding::new("good", older_spec());
         let good = serde_json::to_value(good).unwrap();
@@ -160,7 +169,7 @@ mod tests {
                 service_account_name: name,
                 ..older_spec()
             };
-            assert_eq!(v1beta1::AcrPullBinding::new("web", spec).account(), "default");
+            assert!(v1beta1::AcrPullBinding::new("web", spec).is_for("default"));
         }
     }
 }

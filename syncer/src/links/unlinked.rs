@@ -33,10 +33,9 @@ fn left_behind(bindings: &Bindings, before: &ServiceAccount, gone: &BTreeSet<Str
     if removed.is_empty() {
         return Vec::new();
     }
-    bindings.filter(|binding| {
-        binding.metadata.namespace == before.metadata.namespace
-            && binding.metadata.deletion_timestamp.is_none()
-            && removed.contains(&pull_secret::name_of(binding))
+    let namespace = before.metadata.namespace.as_deref().unwrap_or_default();
+    bindings.in_namespace(namespace, |binding| {
+        binding.metadata.deletion_timestamp.is_none() && removed.contains(&pull_secret::name_of(binding))
     })
 }
 

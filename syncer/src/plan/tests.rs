@@ -12,6 +12,7 @@ use crate::{
     schedule::FailureRun,
 };
 
+mod contested;
 mod done;
 mod handover;
 mod unread;
@@ -19,6 +20,14 @@ mod unread;
 /// A binding for which everything is as it should be, in the middle of its credential's life.
 fn settled() -> Snapshot {
     settled_with(binding("web", workload_identity_spec()))
+}
+
+fn targets(account: Option<ServiceAccount>) -> Vec<Target> {
+    vec![Target {
+        name: "web".to_owned(),
+        account: account.map(Arc::new),
+        fight: None,
+    }]
 }
 
 /// The same for this binding.
@@ -33,7 +42,7 @@ fn settled_with(binding: Binding) -> Snapshot {
         allowed_servers: AllowedServers::default(),
         reapply_at: None,
         binding,
-        target_account: Some(Arc::new(target)),
+        targets: targets(Some(target)),
         identity_account: Some(identity_account),
         secret: SecretState::Ours(PullSecret {
             uid: "uid-of-secret".to_owned(),
@@ -100,10 +109,10 @@ fn b15_plan_new_binding_links_before_it_asks() {
     for api in ApiVersion::ALL {
         let mut snapshot = settled_with(binding_of(api, "web"));
         snapshot.secret = SecretState::Absent;
-        snapshot.target_account = Some(Arc::new(account("web")));
+        snapshot.targets = targets(Some(account("web")));
         let plan = plan(&snapshot, now());
         assert!(
-            matches!(plan.steps.as_slice(), [Step::Link, Step::Issue(_)]),
+            matches!(plan.steps.as_slice(), [Step::Link(_), Step::Issue(_)]),
             "{:?}",
             plan.steps
         );
@@ -115,8 +124,8 @@ fn b15_plan_new_binding_links_before_it_asks() {
 #[test]
 fn b5_plan_link_of_the_other_apis_secret_is_not_its_own() {
     let mut snapshot = settled_with(binding_of(ApiVersion::V1Beta1, "web"));
-    snapshot.target_account = settled().target_account;
-    assert_eq!(plan(&snapshot, now()).steps, [Step::Link]);
+    snapshot.targets = settled().targets;
+    assert_eq!(plan(&snapshot, now()).steps, [Step::Link("web".to_owned())]);
 }
 
 #[test]
@@ -135,10 +144,10 @@ fn plan_older_binding_without_a_scope_or_with_another_one_asks_anew() {
 #[test]
 fn plan_without_target_account_still_refreshes() {
     let mut snapshot = settled();
-    snapshot.target_account = None;
+    snapshot.targets = targets(None);
     snapshot.secret = SecretState::Absent;
     let plan = plan(&snapshot, now());
-    assert_eq!(plan.link, Link::NoAccount);
+    assert_eq!(plan.link, Link::NoAccount(vec!["web".to_owned()]));
     assert!(matches!(plan.steps.as_slice(), [Step::Issue(_)]));
 }
 
@@ -146,9 +155,9 @@ fn plan_without_target_account_still_refreshes() {
 fn plan_without_identity_account_links_and_waits_for_it() {
     let mut snapshot = settled();
     snapshot.identity_account = None;
-    snapshot.target_account = Some(Arc::new(account("web")));
+    snapshot.targets = targets(Some(account("web")));
     let plan = plan(&snapshot, now());
-    assert_eq!(plan.steps, [Step::Link]);
+    assert_eq!(plan.steps, [Step::Link("web".to_owned())]);
     assert_eq!(plan.problem.unwrap().reason, Reason::ServiceAccountNotFound);
 }
 
@@ -190,7 +199,7 @@ fn plan_secret_of_an_earlier_binding_is_adopted_and_not_fetched() {
 fn b6_plan_foreign_secret_stops_everything() {
     let mut snapshot = settled();
     snapshot.secret = SecretState::Foreign;
-    snapshot.target_account = Some(Arc::new(account("web")));
+    snapshot.targets = targets(Some(account("web")));
     let plan = plan(&snapshot, now());
     assert_eq!(plan.steps, []);
     assert_eq!(plan.link, Link::Withheld);

@@ -88,7 +88,7 @@ impl Pass<'_> {
                 generation: binding.metadata.generation,
                 secret_name: &secret_name,
                 link: &link,
-                account_name: &binding.spec.service_account_name,
+                accounts: &binding.spec.accounts(),
                 inputs: rest.inputs.as_deref(),
                 credential: self.secret().and_then(|secret| secret.credential.as_ref()),
                 peers: self.secret().and_then(|secret| secret.peers.as_ref()),

@@ -7,6 +7,7 @@ use tracing::Instrument as _;
 
 use super::{MAX_OUTPACED, NO_INPUTS, PATIENCE, Pass};
 use crate::{
+    contest::Contest,
     context::Secrets,
     credential,
     execute::{self, StoreError},
@@ -17,15 +18,15 @@ use crate::{
     problem::Problem,
     pull_secret::{self, PullSecret, SecretState},
     schedule::{self, FailureRun},
+    snapshot,
     status::Notice,
     turns::Urgency,
     unread_secret,
 };
 
 impl Pass<'_> {
-    pub(super) async fn link(&mut self) {
+    pub(super) async fn link(&mut self, name: &str) {
         let binding = &self.snapshot.binding;
-        let name = &binding.spec.service_account_name;
         let account = links::account_ref(&binding.namespace().unwrap_or_default(), name);
         let secret_name = pull_secret::name_of(binding);
         let span = tracing::info_span!(
@@ -41,8 +42,8 @@ impl Pass<'_> {
             .await
         {
             Ok(Linked::Settled | Linked::NoAccount) => {
-                self.snapshot.target_account = self.context.links.account(&account);
-                self.measure_link();
+                self.snapshot.targets = snapshot::targets(self.context, binding);
+                self.measure_link(name);
             }
             Err(error) => {
                 self.link_problem = Some(error.into_problem(&format!("link ServiceAccount {name}")));
@@ -54,6 +55,8 @@ impl Pass<'_> {
         let _worker = self.context.limits.worker().await;
         match execute::adopt(self.context, &self.snapshot.binding, secret).await {
             Ok(adopted) => {
+                let now = self.context.now();
+                self.snapshot.memory.secret_contest.wrote(now, rand::random());
                 let notice = Notice::adopted(&pull_secret::name_of(&self.snapshot.binding));
                 self.context.events.announce(&self.snapshot.binding, vec![notice]);
                 self.wrote(adopted);
@@ -177,6 +180,7 @@ impl Pass<'_> {
                     .memory
                     .steady
                     .wrote(written.credential.as_ref(), moment);
+                self.count_repair(issue);
                 self.wrote(written);
                 self.snapshot.memory.failures = None;
                 self.snapshot.memory.degraded = answer.degraded;
@@ -246,6 +250,18 @@ impl Pass<'_> {
         self.fail(NO_INPUTS, problem);
     }
 
+    /// A payload that was written where none of ours was: the first, or once more because somebody overwrote it.
+    fn count_repair(&mut self, issue: &Issue) {
+        let (memory, inputs) = (&mut self.snapshot.memory, &issue.wanted.inputs);
+        if memory.stored_inputs.as_ref() != Some(inputs) {
+            memory.stored_inputs = Some(inputs.clone());
+            memory.secret_contest = Contest::default();
+        }
+        if issue.held.is_none() && !issue.force {
+            memory.secret_contest.wrote(self.context.now(), rand::random());
+        }
+    }
+
     pub(super) fn fail(&mut self, inputs: &str, problem: Option<Problem>) {
         let Some(problem) = problem else { return };
         let now = self.now();
@@ -273,11 +289,10 @@ impl Pass<'_> {
     }
 
     /// Once, for a link that this process made: from when both binding and ServiceAccount were there.
-    fn measure_link(&mut self) {
-        let Some(account) = self
-            .snapshot
-            .target_account
-            .as_ref()
+    fn measure_link(&mut self, name: &str) {
+        let target = self.snapshot.targets.iter().find(|target| target.name == name);
+        let Some(account) = target
+            .and_then(|target| target.account.as_ref())
             .filter(|_account| !self.snapshot.memory.link_measured)
         else {
             return;

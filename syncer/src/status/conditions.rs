@@ -13,7 +13,7 @@ use proto::{
 };
 
 use super::{Observation, condition};
-use crate::{plan::Link, problem::Stage};
+use crate::{links, plan::Link, problem::Stage};
 
 pub(super) const READY: &str = "Ready";
 pub(super) const CREDENTIAL_ISSUED: &str = "CredentialIssued";
@@ -178,7 +178,8 @@ fn progress(ready: &Verdict, parts: &[Verdict; 3]) -> Option<(&'static str, Verd
 }
 
 fn credential_issued(seen: &Observation<'_>, shortfall: Option<&str>) -> Verdict {
-    if seen.is_valid() {
+    // Valid for now: the next round of a fight is not news.
+    if seen.is_valid() && !seen.is_fought_over() {
         if let Some(shortfall) = shortfall {
             return Verdict::yes(PARTLY_GRANTED, shortfall);
         }
@@ -195,8 +196,8 @@ fn credential_issued(seen: &Observation<'_>, shortfall: Option<&str>) -> Verdict
 
 fn secret_synced(seen: &Observation<'_>) -> Verdict {
     match seen.problem {
-        // A Secret with a valid token serves, even if the next one cannot be written.
-        Some(problem) if problem.stage == Stage::Secret && !seen.is_valid() => {
+        // A Secret with a valid token serves, even if the next one cannot be written; but not one that is fought over.
+        Some(problem) if problem.stage == Stage::Secret && (!seen.is_valid() || seen.is_fought_over()) => {
             Verdict::no(problem.reason, problem.message.clone())
         }
         Some(_) | None if seen.fits_until().is_some() => {
@@ -207,15 +208,26 @@ fn secret_synced(seen: &Observation<'_>) -> Verdict {
 }
 
 fn service_account_linked(seen: &Observation<'_>) -> Verdict {
-    let account = seen.account_name;
     match seen.link {
-        Link::Present => Verdict::yes(
-            "Linked",
-            format!("ServiceAccount {account} lists {}", seen.secret_name),
-        ),
-        Link::NoAccount => Verdict::no(
-            Reason::ServiceAccountNotFound,
-            format!("ServiceAccount {account} does not exist"),
+        Link::Present => {
+            let verb = if seen.accounts.len() == 1 { "lists" } else { "list" };
+            let accounts = links::named(seen.accounts);
+            Verdict::yes("Linked", format!("{accounts} {verb} {}", seen.secret_name))
+        }
+        Link::NoAccount(missing) => {
+            let verb = if missing.len() == 1 { "does" } else { "do" };
+            Verdict::no(
+                Reason::ServiceAccountNotFound,
+                format!("{} {verb} not exist", links::named(missing)),
+            )
+        }
+        Link::Contested(accounts) => Verdict::no(
+            Reason::Contested,
+            format!(
+                "somebody else keeps removing {} from {}: it is put back ever less often",
+                seen.secret_name,
+                links::named(accounts)
+            ),
         ),
         Link::Withheld => Verdict::no(
             Reason::SecretConflict,
@@ -231,7 +243,8 @@ fn service_account_linked(seen: &Observation<'_>) -> Verdict {
 
 fn refresh_degraded(seen: &Observation<'_>) -> Verdict {
     match seen.problem {
-        Some(problem) if seen.is_valid() => {
+        // What is fought over is the Secret, not the next token.
+        Some(problem) if seen.is_valid() && problem.reason != Reason::Contested => {
             let reason = if problem.reason == Reason::DuplicateController {
                 problem.reason.as_str()
             } else {

@@ -9,7 +9,8 @@ use proto::Reason;
 use super::{
     condition,
     conditions::{
-        CREDENTIAL_ISSUED, FALSE, PARTLY_GRANTED, REFRESH_DEGRADED, SECRET_SYNCED, SERVICE_ACCOUNT_LINKED, TRUE,
+        CREDENTIAL_ISSUED, FALSE, PARTLY_GRANTED, REFRESH_DEGRADED, SECRET_SYNCED, SERVICE_ACCOUNT_LINKED,
+        TRUE,
     },
 };
 use crate::{crd::AcrPullBindingStatus, schedule};
@@ -150,8 +151,8 @@ fn shortfall(
 ) -> Option<Notice> {
     let partly = condition(&after.conditions, CREDENTIAL_ISSUED)?;
     let earlier = condition(&before.conditions, CREDENTIAL_ISSUED);
-    let is_news = partly.reason == PARTLY_GRANTED
-        && earlier.is_none_or(|earlier| earlier.message != partly.message);
+    let is_news =
+        partly.reason == PARTLY_GRANTED && earlier.is_none_or(|earlier| earlier.message != partly.message);
     is_news.then(|| {
         Notice::warning(PARTLY_GRANTED, "Issue", partly.message.as_str())
             .about(Related::Secret(names.secret.to_owned()))

@@ -5,6 +5,7 @@ use super::*;
 use crate::samples::now;
 
 mod combinations;
+mod contested;
 mod notices;
 
 fn credential() -> Credential {
@@ -22,7 +23,7 @@ fn nothing() -> Observation<'static> {
         generation: Some(3),
         secret_name: "acr-pull-web",
         link: &Link::Present,
-        account_name: "web",
+        accounts: &["web"],
         inputs: Some("wanted"),
         credential: None,
         peers: None,
@@ -134,7 +135,7 @@ fn status_link_that_is_missing_makes_unready_and_not_unissued() {
     let held = credential();
     let status = status(&Observation {
         credential: Some(&held),
-        link: &Link::NoAccount,
+        link: &Link::NoAccount(vec!["web".to_owned()]),
         ..nothing()
     });
     assert_eq!(verdict(&status, "Ready"), ("False", "ServiceAccountNotFound"));

@@ -92,7 +92,7 @@ mod tests {
             generation: Some(3),
             secret_name: "acr-pull-web",
             link: &Link::Present,
-            account_name: "web",
+            accounts: &["web"],
             inputs: Some("wanted"),
             credential: Some(&held),
             peers: None,

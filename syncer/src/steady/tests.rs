@@ -52,7 +52,7 @@ impl Scene {
             clock: ManualClock::at(now().into()),
             snapshot: Snapshot {
                 binding: Arc::new(binding),
-                target_account: None,
+                targets: Vec::new(),
                 identity_account: None,
                 secret,
                 allowed_servers: AllowedServers::default(),

@@ -11,7 +11,10 @@ use runtime::{Clock, Moment, Shutdown};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Queues;
-use crate::{binding::Bindings, leadership::Authority};
+use crate::{
+    binding::{ApiVersion, Bindings},
+    leadership::Authority,
+};
 
 /// How often the two clocks are compared.
 const LOOK: Duration = Duration::from_secs(10);
@@ -75,7 +78,10 @@ pub(super) async fn watch(
             ?step,
             "the clock was set, or the machine slept: looking at all bindings"
         );
-        for binding in bindings.filter(|_any| true) {
+        let all = ApiVersion::ALL
+            .into_iter()
+            .flat_map(|api| bindings.of(api).state());
+        for binding in all.collect::<Vec<_>>() {
             // The controller ends first when the process ends.
             if queues
                 .bindings
@@ -143,7 +149,13 @@ mod tests {
         let clock = ManualClock::at(SystemTime::UNIX_EPOCH + 1000 * HOUR);
         let shutdown = Shutdown::manual();
         let authority = Authority::endless(Arc::new(clock.clone()));
-        let watch = watch(Arc::new(clock.clone()), bindings, queues, authority, shutdown.clone());
+        let watch = watch(
+            Arc::new(clock.clone()),
+            bindings,
+            queues,
+            authority,
+            shutdown.clone(),
+        );
         let watch = runtime::tasks::spawn_detached(watch);
         tokio::time::sleep(10 * LOOK).await;
         assert!(current.try_recv().is_err(), "woken for nothing");

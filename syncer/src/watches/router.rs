@@ -9,15 +9,13 @@ use k8s_openapi::{
     api::core::v1::{Secret, ServiceAccount},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use kube::{
-    ResourceExt as _,
-    core::PartialObjectMeta,
-    runtime::reflector::{ObjectRef, Store},
-};
+use kube::{ResourceExt as _, core::PartialObjectMeta, runtime::reflector::ObjectRef};
 
 use crate::{
     binding::{ApiVersion, Binding, BindingRef, Bindings},
-    finalizer, links,
+    finalizer,
+    indexed::Indexed,
+    links,
     memory::Memory,
     pull_secret::{self, REFRESH_REQUESTED},
     wanted::{CLIENT_ID_ANNOTATION, TENANT_ID_ANNOTATION},
@@ -44,11 +42,11 @@ pub(super) enum Change<'a, K> {
 pub(super) struct Router {
     memory: Arc<Memory>,
     bindings: Bindings,
-    accounts: Store<ServiceAccount>,
+    accounts: Indexed<ServiceAccount>,
 }
 
 impl Router {
-    pub(super) fn new(memory: Arc<Memory>, bindings: Bindings, accounts: Store<ServiceAccount>) -> Self {
+    pub(super) fn new(memory: Arc<Memory>, bindings: Bindings, accounts: Indexed<ServiceAccount>) -> Self {
         Self {
             memory,
             bindings,
@@ -65,11 +63,11 @@ impl Router {
             } if relevant(before) == relevant(after) => Vec::new(),
             Change::Applied { after, .. } => {
                 let metadata = &after.metadata;
-                let target = metadata
-                    .deletion_timestamp
-                    .is_none()
-                    .then_some(&after.spec.service_account_name);
-                let mut wakes = self.accounts_to_unlink(api, metadata, target);
+                let targets = match metadata.deletion_timestamp {
+                    None => after.spec.accounts(),
+                    Some(_) => Vec::new(),
+                };
+                let mut wakes = self.accounts_to_unlink(api, metadata, &targets);
                 wakes.push(Wake::Binding(after.key()));
                 wakes
             }
@@ -78,7 +76,7 @@ impl Router {
                 let namespace = metadata.namespace.as_deref().unwrap_or_default();
                 self.memory
                     .forget(&BindingRef::new_with(name, api).within(namespace));
-                self.accounts_to_unlink(api, metadata, None)
+                self.accounts_to_unlink(api, metadata, &[])
             }
             Change::Resynced => {
                 self.memory
@@ -103,11 +101,11 @@ impl Router {
             return Vec::new();
         }
         let name = metadata.name.as_deref().unwrap_or_default();
-        let concerned = self.bindings.filter(|binding| {
-            binding.metadata.namespace == metadata.namespace
-                && (identity_changed && binding.identity_account() == Some(name)
-                    || binding.spec.service_account_name == name
-                        && (appeared_or_gone || lost.contains(&pull_secret::name_of(binding))))
+        let namespace = metadata.namespace.as_deref().unwrap_or_default();
+        let concerned = self.bindings.in_namespace(namespace, |binding| {
+            identity_changed && binding.identity_account() == Some(name)
+                || binding.spec.is_for(name)
+                    && (appeared_or_gone || lost.contains(&pull_secret::name_of(binding)))
         });
         let mut wakes: Vec<_> = concerned
             .iter()
@@ -135,18 +133,13 @@ impl Router {
         binding.map(Wake::Binding).into_iter().collect()
     }
 
-    /// ServiceAccounts that record a link to the binding's Secret and should not, or no longer; all but `target`.
-    fn accounts_to_unlink(
-        &self,
-        api: ApiVersion,
-        binding: &ObjectMeta,
-        target: Option<&String>,
-    ) -> Vec<Wake> {
+    /// ServiceAccounts that record a link to the binding's Secret and should not, or no longer; all but `targets`.
+    fn accounts_to_unlink(&self, api: ApiVersion, binding: &ObjectMeta, targets: &[&str]) -> Vec<Wake> {
         let secret_name = pull_secret::name_for(api, binding.name.as_deref().unwrap_or_default());
-        let recorded = self.accounts.state_filter(|account| {
-            account.metadata.namespace == binding.namespace
-                && (target.is_none() || account.metadata.name.as_ref() != target)
-                && links::record(account).contains(&secret_name)
+        let namespace = binding.namespace.as_deref().unwrap_or_default();
+        let recorded = self.accounts.in_namespace(namespace, |account| {
+            let name = account.metadata.name.as_deref().unwrap_or_default();
+            !targets.contains(&name) && links::record(account).contains(&secret_name)
         });
         recorded
             .iter()
@@ -156,10 +149,14 @@ impl Router {
 
     /// All bindings of these APIs, and all ServiceAccounts that list one.
     fn all_of(&self, apis: &[ApiVersion]) -> Vec<Wake> {
-        let bindings = self.bindings.filter(|binding| apis.contains(&binding.api));
+        let bindings: Vec<_> = apis
+            .iter()
+            .flat_map(|api| self.bindings.of(*api).state())
+            .collect();
         let bindings = bindings.iter().map(|binding| Wake::Binding(binding.key()));
         let accounts = self
             .accounts
+            .store()
             .state_filter(|account| !links::record(account).is_empty());
         let accounts = accounts
             .iter()

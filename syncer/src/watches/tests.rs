@@ -13,7 +13,7 @@ use super::*;
 
 /// Follows the watch of Secrets for so long. Says which are known then.
 async fn known_after(server: &Server, span: Duration) -> BTreeSet<String> {
-    let mut writer = Writer::<PartialObjectMeta<Secret>>::default();
+    let mut writer = reflector::store::Writer::<PartialObjectMeta<Secret>>::default();
     let mut events = pin!(secrets_of(Api::all(server.client())));
     let end = Instant::now() + span;
     while let Ok(Some(event)) = timeout_at(end, events.next()).await {

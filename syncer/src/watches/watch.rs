@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Resource,
     runtime::{
-        reflector::{ObjectRef, store::Writer},
+        reflector::ObjectRef,
         watcher::{self, Event},
     },
 };
@@ -18,7 +18,7 @@ use super::{
     router::{Change, Wake},
     unreadable::Delivery,
 };
-use crate::leadership::Authority;
+use crate::{indexed::IndexedWriter, leadership::Authority};
 
 /// One watch: where its objects go, and what happens with each change.
 pub(super) struct Watch<K, R>
@@ -27,7 +27,7 @@ where
     K::DynamicType: Clone + Eq + Hash,
 {
     pub(super) kind: K::DynamicType,
-    pub(super) writer: Writer<K>,
+    pub(super) writer: IndexedWriter<K>,
     pub(super) gate: Gate,
     pub(super) at_start: AtStart,
     pub(super) route: R,
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
     use crate::{
         binding::{ApiVersion, Binding, PerApi},
-        links,
+        indexed, links,
         samples::{binding_of, key},
     };
 
@@ -178,7 +178,7 @@ mod tests {
             ];
             let mut watch = Watch {
                 kind: ApiVersion::V1Beta2,
-                writer: Writer::new(ApiVersion::V1Beta2),
+                writer: indexed::store(ApiVersion::V1Beta2).1,
                 gate: Readiness::default().gate("watch"),
                 at_start,
                 route: |_change: &Change<'_, Binding>| all.clone(),
@@ -197,8 +197,8 @@ mod tests {
     #[test]
     fn watch_binding_that_decodes_no_longer_leaves_the_store_and_is_routed() {
         for api in ApiVersion::ALL {
-            let writer = Writer::new(api);
-            let store = writer.as_reader();
+            let (indexed, writer) = indexed::store(api);
+            let store = indexed.store();
             let mut watch = Watch {
                 kind: api,
                 writer,
@@ -230,7 +230,7 @@ mod tests {
     #[tokio::test]
     async fn watch_of_a_standby_wakes_nobody_and_all_that_it_has_when_it_leads() {
         let api = ApiVersion::V1Beta2;
-        let writer: Writer<Binding> = Writer::new(api);
+        let (_indexed, writer) = indexed::store::<Binding>(api);
         let store = writer.as_reader();
         let authority = Authority::to_be_given(Arc::new(SystemClock));
         let (wakes_tx, mut wakes) = mpsc::channel(8);

@@ -9,6 +9,7 @@ use proto::Reason;
 use syncer::{
     allowed_servers::AllowedServers,
     crd::AcrPullBindingStatus,
+    links::Target,
     memory::Memory,
     plan::{Issue, Plan, Snapshot, Step, plan},
     problem::Problem,
@@ -23,7 +24,7 @@ use crate::objects::{account, binding, now, secret};
 fn issue(plan: &Plan) -> Option<&Issue> {
     plan.steps.iter().find_map(|step| match step {
         Step::Issue(issue) => Some(issue.as_ref()),
-        Step::Link | Step::Adopt(_) | Step::Release => None,
+        Step::Link(_) | Step::Adopt(_) | Step::Release => None,
     })
 }
 
@@ -43,7 +44,11 @@ fn fuzz_pass_over_any_objects_keeps_the_rules() {
         });
         let mut snapshot = Snapshot {
             memory: Memory::default().of(&binding.key(), &binding.uid().unwrap_or_default(), now),
-            target_account: target.map(Arc::new),
+            targets: vec![Target {
+                name: binding.spec.service_account_name.clone(),
+                account: target.map(Arc::new),
+                fight: None,
+            }],
             identity_account: identity.map(Arc::new),
             secret: state,
             allowed_servers: AllowedServers::default(),
@@ -82,7 +87,7 @@ fn fuzz_pass_over_any_objects_keeps_the_rules() {
             generation: binding.metadata.generation,
             secret_name: &pull_secret::name_of(&binding),
             link: &first.link,
-            account_name: &binding.spec.service_account_name,
+            accounts: &binding.spec.accounts(),
             inputs: first.inputs.as_deref(),
             credential,
             peers,

@@ -81,6 +81,7 @@ fn binding(
             acr,
             auth,
             service_account_name: account.to_owned(),
+            service_account_names: Vec::new(),
         },
     )
 }

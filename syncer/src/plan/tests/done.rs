@@ -16,7 +16,7 @@ proptest! {
         let mut snapshot = settled();
         Arc::make_mut(&mut snapshot.binding).metadata.finalizers = finalizers;
         if !linked {
-            snapshot.target_account = Some(Arc::new(account("web")));
+            snapshot.targets = targets(Some(account("web")));
         }
         secret(&mut snapshot).adopted = adopted;
         let credential = secret(&mut snapshot).credential.clone().unwrap();
@@ -33,7 +33,7 @@ proptest! {
         }
         for step in plan(&snapshot, now()).steps {
             match step {
-                Step::Link => snapshot.target_account = settled().target_account,
+                Step::Link(_) => snapshot.targets = settled().targets,
                 Step::Adopt(_) => secret(&mut snapshot).adopted = true,
                 Step::Release => {
                     let over = snapshot.binding.resource_version().unwrap();

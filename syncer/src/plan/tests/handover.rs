@@ -14,7 +14,7 @@ fn left(api: ApiVersion) -> Snapshot {
     let mut target = account("web");
     links::tests::link(&mut target, &pull_secret::name_of(&snapshot.binding));
     target.annotations_mut().clear();
-    snapshot.target_account = Some(Arc::new(target));
+    snapshot.targets = targets(Some(target));
     let secret = secret(&mut snapshot);
     secret.credential = None;
     secret.peers = Some(PeersToken {
@@ -50,7 +50,10 @@ fn plan_binding_that_the_peer_left_is_linked_and_adopted_before_its_finalizer_go
         secret(&mut snapshot).adopted = false;
         let plan = plan(&snapshot, now());
         assert!(
-            matches!(plan.steps.as_slice(), [Step::Link, Step::Adopt(_), Step::Release]),
+            matches!(
+                plan.steps.as_slice(),
+                [Step::Link(_), Step::Adopt(_), Step::Release]
+            ),
             "{:?}",
             plan.steps
         );
@@ -64,7 +67,7 @@ fn plan_token_of_the_peer_is_replaced_when_the_finalizer_has_stayed_away_and_not
         let mut snapshot = left(api);
         let over = snapshot.binding.resource_version().unwrap();
         snapshot.memory.handover = Some(after_removal(None, over, now(), 0.0));
-        snapshot.target_account = settled_with(binding_of(api, "web")).target_account;
+        snapshot.targets = settled_with(binding_of(api, "web")).targets;
         let settled_at = settled_at(&snapshot);
         let waiting = plan(&snapshot, now());
         assert_eq!(
@@ -102,7 +105,10 @@ fn plan_binding_that_the_peer_left_without_a_good_token_asks_at_once() {
         change(&mut snapshot);
         let plan = plan(&snapshot, now());
         assert!(
-            matches!(plan.steps.as_slice(), [Step::Link, Step::Release, Step::Issue(_)]),
+            matches!(
+                plan.steps.as_slice(),
+                [Step::Link(_), Step::Release, Step::Issue(_)]
+            ),
             "{:?}",
             plan.steps
         );
@@ -114,7 +120,7 @@ fn plan_binding_with_a_bad_spec_loses_the_peers_finalizer_all_the_same() {
     let mut snapshot = left(ApiVersion::V1Beta2);
     Arc::make_mut(&mut snapshot.binding).spec.acr.server = "https://nowhere".to_owned();
     let plan = plan(&snapshot, now());
-    assert_eq!(plan.steps, [Step::Link, Step::Release]);
+    assert_eq!(plan.steps, [Step::Link("web".to_owned()), Step::Release]);
     assert_eq!(plan.problem.unwrap().reason, Reason::InvalidSpec);
 }
 
@@ -123,7 +129,7 @@ fn plan_finalizer_that_kubernetes_keeps_costs_no_token_while_that_of_the_peer_is
     let mut snapshot = left(ApiVersion::V1Beta2);
     snapshot.memory.handover = Some(after_refusal(None, &snapshot.binding, now(), 0.0));
     let plan = plan(&snapshot, now());
-    assert_eq!(plan.steps, [Step::Link]);
+    assert_eq!(plan.steps, [Step::Link("web".to_owned())]);
     assert_eq!(plan.problem, None);
     assert_eq!(plan.wake_at, Some(now() + 5.minutes()));
 }
@@ -132,7 +138,7 @@ fn plan_finalizer_that_kubernetes_keeps_costs_no_token_while_that_of_the_peer_is
 fn plan_contested_binding_writes_nothing_whatever_the_secret_is() {
     let edited = |snapshot: &mut Snapshot| secret(snapshot).peers = None;
     let deleted = |snapshot: &mut Snapshot| snapshot.secret = SecretState::Absent;
-    let unlinked = |snapshot: &mut Snapshot| snapshot.target_account = Some(Arc::new(account("web")));
+    let unlinked = |snapshot: &mut Snapshot| snapshot.targets = targets(Some(account("web")));
     let nothing = |_snapshot: &mut Snapshot| {};
     let cases: [&dyn Fn(&mut Snapshot); 4] = [&nothing, &edited, &deleted, &unlinked];
     for change in cases {
@@ -184,7 +190,7 @@ fn plan_binding_that_was_contested_goes_on_when_the_finalizer_stays_away() {
     look(&mut snapshot, later);
     let settled = plan(&snapshot, settled_at(&snapshot));
     assert!(
-        matches!(settled.steps.as_slice(), [Step::Link, Step::Issue(_)]),
+        matches!(settled.steps.as_slice(), [Step::Link(_), Step::Issue(_)]),
         "{:?}",
         settled.steps
     );

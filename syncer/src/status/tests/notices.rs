@@ -75,7 +75,7 @@ fn notices_say_nothing_of_a_refresh() {
 #[test]
 fn notices_say_nothing_at_the_first_look_after_a_restart() {
     let held = credential();
-    let (missing, problem) = (Link::NoAccount, refused());
+    let (missing, problem) = (Link::NoAccount(vec!["web".to_owned()]), refused());
     for seen in [
         Observation {
             credential: Some(&held),
@@ -236,7 +236,7 @@ fn notices_tell_a_missing_account_and_one_reason_once() {
     let held = credential();
     let unlinked = status(&Observation {
         credential: Some(&held),
-        link: &Link::NoAccount,
+        link: &Link::NoAccount(vec!["web".to_owned()]),
         ..nothing()
     });
     let first = told(&untold(), &unlinked);
@@ -264,7 +264,7 @@ fn notices_of_a_link_that_fails_as_before_are_not_told_again_when_the_credential
     let (held, problem) = (credential(), refused());
     let both = status(&Observation {
         problem: Some(&problem),
-        link: &Link::NoAccount,
+        link: &Link::NoAccount(vec!["web".to_owned()]),
         ..nothing()
     });
     assert_eq!(
@@ -275,7 +275,7 @@ fn notices_of_a_link_that_fails_as_before_are_not_told_again_when_the_credential
         &both,
         &Observation {
             credential: Some(&held),
-            link: &Link::NoAccount,
+            link: &Link::NoAccount(vec!["web".to_owned()]),
             ..nothing()
         },
     );

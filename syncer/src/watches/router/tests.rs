@@ -1,11 +1,9 @@
-use kube::{
-    ResourceExt as _,
-    runtime::{reflector, watcher::Event},
-};
+use kube::{ResourceExt as _, runtime::watcher::Event};
 
 use super::*;
 use crate::{
     binding::AccountRef,
+    indexed,
     links::tests::link,
     samples::{account, annotated_account, binding, key, older_binding, older_spec, workload_identity_spec},
 };
@@ -27,7 +25,7 @@ fn router_with(older: &[Binding]) -> Router {
             .v1beta1
             .apply_watcher_event(&Event::Apply(binding.clone()));
     }
-    let (accounts, mut writer) = reflector::store();
+    let (accounts, mut writer) = indexed::store(());
     let mut old = account("old");
     link(&mut old, "acr-pull-one");
     writer.apply_watcher_event(&Event::Apply(old));
@@ -157,7 +155,7 @@ fn b9_router_account_that_is_linked_has_the_identity_where_the_ref_is_ignored() 
     ignoring.account_ref = AccountRef::Ignore;
     let (bindings, mut writers) = Bindings::empty();
     writers.v1beta2.apply_watcher_event(&Event::Apply(ignoring));
-    let router = Router::new(Arc::default(), bindings, reflector::store().0);
+    let router = Router::new(Arc::default(), bindings, indexed::store(()).0);
     for (name, concerned) in [("web", vec!["binding/three"]), ("puller", vec![])] {
         let (before, after) = (account(name), annotated_account(name));
         assert_eq!(woken(router.account(&applied(Some(before), &after))), concerned);
@@ -211,7 +209,7 @@ fn b11_router_older_binding_that_moves_wakes_the_account_that_still_lists_it() {
     let router = router();
     let mut account = account("before");
     link(&mut account, "one-msi-acrpull-secret");
-    let (accounts, mut writer) = reflector::store();
+    let (accounts, mut writer) = indexed::store(());
     writer.apply_watcher_event(&Event::Apply(account));
     let router = Router { accounts, ..router };
     let moved = older_binding("one", older_spec());
@@ -224,4 +222,52 @@ fn b11_router_older_binding_that_moves_wakes_the_account_that_still_lists_it() {
         [""; 0],
         "the Secret of one API is not that of the other"
     );
+}
+
+#[test]
+fn router_binding_of_several_accounts_is_woken_by_each_and_unlinked_where_it_left() {
+    let mut several = binding("one", workload_identity_spec());
+    several.spec.service_account_names = vec!["batch".to_owned()];
+    let (bindings, mut writers) = Bindings::empty();
+    writers
+        .v1beta2
+        .apply_watcher_event(&Event::Apply(several.clone()));
+    let (accounts, mut writer) = indexed::store(());
+    for name in ["web", "batch", "old"] {
+        let mut account = account(name);
+        link(&mut account, "acr-pull-one");
+        writer.apply_watcher_event(&Event::Apply(account));
+    }
+    let router = Router::new(Arc::default(), bindings, accounts);
+    for name in ["web", "batch"] {
+        let mut before = account(name);
+        link(&mut before, "acr-pull-one");
+        let lost = account(name);
+        assert_eq!(
+            woken(router.account(&applied(Some(before), &lost))),
+            ["binding/one"]
+        );
+        assert_eq!(
+            woken(router.account(&Change::Gone(&lost.metadata))),
+            ["binding/one"]
+        );
+    }
+    let mut after = several.clone();
+    assert_eq!(
+        woken(router.binding(ApiVersion::V1Beta2, &applied(None, &after))),
+        ["account/old", "binding/one"]
+    );
+    after.spec.service_account_names = Vec::new();
+    after.metadata.generation = Some(4);
+    assert_eq!(
+        woken(router.binding(ApiVersion::V1Beta2, &applied(Some(several), &after))),
+        ["account/batch", "account/old", "binding/one"]
+    );
+}
+
+#[test]
+fn router_account_wakes_nobody_of_another_namespace() {
+    let mut elsewhere = account("web");
+    elsewhere.metadata.namespace = Some("elsewhere".to_owned());
+    assert_eq!(router().account(&applied(None, &elsewhere)), []);
 }

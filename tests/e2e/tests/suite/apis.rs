@@ -1,6 +1,8 @@
 //! Both APIs: whatever holds for the bindings of one holds for those of the other. Each scenario is played for both.
 
+mod accounts;
 mod changes;
+mod contested;
 mod defaults;
 mod ends;
 mod installed;
