@@ -1,6 +1,7 @@
 //! The command line. The only place that reads it; everything else gets typed values.
 
 mod defaults;
+mod preflight;
 
 use std::{net::SocketAddr, num::NonZeroU16, path::PathBuf};
 
@@ -8,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use runtime::{build_info::VERSION, telemetry::TelemetryArgs};
 
 pub use defaults::DefaultArgs;
+pub use preflight::{AccountReading, OutputFormat, PreflightArgs};
 
 /// Keeps pull Secrets and ServiceAccounts in step with AcrPullBinding objects.
 ///
@@ -29,6 +31,12 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Print the CRDs as YAML, for kubectl apply.
     Crd,
+    /// Look at a cluster, and say what is in the way of an installation or a hand-over. Writes nothing.
+    #[command(
+        after_help = "Exit codes: 0 nothing is in the way, 1 something is, 64 for a bad command line, 69 if the cluster \
+                      could not be read."
+    )]
+    Preflight(Box<PreflightArgs>),
 }
 
 /// How to run.

@@ -22,6 +22,7 @@ pub mod links;
 pub mod memory;
 pub mod metrics;
 pub mod plan;
+mod preflight;
 pub mod problem;
 pub mod pull_secret;
 pub mod reconcile;
@@ -34,6 +35,7 @@ pub mod wanted;
 pub mod watches;
 
 use std::{
+    process::ExitCode,
     sync::{Arc, Once},
     time::Duration,
 };
@@ -70,11 +72,13 @@ const GRACE: Duration = Duration::from_secs(20);
 ///
 /// # Errors
 /// The process cannot go on; the failure says why and what to do.
-pub async fn run(args: SyncerArgs) -> Result<(), Failure> {
+pub async fn run(args: SyncerArgs) -> Result<ExitCode, Failure> {
     match args.command {
-        Command::Crd => print_crds(),
-        Command::Run(run) => synchronize(*run).await,
+        Command::Crd => print_crds()?,
+        Command::Run(run) => synchronize(*run).await?,
+        Command::Preflight(args) => return preflight::run(&args).await,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 #[expect(clippy::print_stdout, reason = "printing is what the command is for")]

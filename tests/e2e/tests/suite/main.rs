@@ -17,6 +17,7 @@ mod manifests;
 mod mutual_tls;
 mod outages;
 mod policies;
+mod preflight;
 mod pulls;
 mod refresh;
 mod secrets;
