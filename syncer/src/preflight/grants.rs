@@ -8,7 +8,7 @@ mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto::types::is_repository;
+use proto::types::{Scope, is_repository};
 use serde::Serialize;
 
 pub(super) use self::yaml::on_one_line_each;
@@ -136,10 +136,34 @@ pub(super) fn undeclared_cloud(wanted: &Wanted) -> Option<String> {
 
 /// The first scope that no grant can allow.
 pub(super) fn not_grantable(wanted: &Wanted) -> Option<String> {
+    let can_be = |scope: &Scope| {
+        scope.kind == REPOSITORY
+            && is_repository(&scope.name)
+            && scope.actions.iter().all(|action| is_action(action))
+    };
     let mut scopes = wanted.scopes.iter();
-    scopes
-        .find(|scope| scope.kind != REPOSITORY || !is_repository(&scope.name))
-        .map(ToString::to_string)
+    scopes.find(|scope| !can_be(scope)).map(ToString::to_string)
+}
+
+/// As the broker's grants write them; `*` is one by itself.
+fn is_action(text: &str) -> bool {
+    text == "*" || text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+}
+
+/// Whether a ServiceAccount can have the name. In a grant a `*` would stand for any: whoever writes a binding must not
+/// write such a grant.
+fn is_account(name: &str) -> bool {
+    let is_ok = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+    !name.is_empty() && name.bytes().all(is_ok)
+}
+
+/// Why no grant is printed for this, if that is so.
+fn refused(wanted: &Wanted, account: &str) -> Option<String> {
+    if !is_account(account) {
+        return Some(format!("no ServiceAccount can be named {account:?}"));
+    }
+    undeclared_cloud(wanted)
+        .or_else(|| not_grantable(wanted).map(|scope| format!("no grant can allow scope {scope}")))
 }
 
 /// The grants for `assessed`. A binding that is refused or being deleted needs none.
@@ -153,18 +177,15 @@ pub(super) fn all(assessed: &[Assessed], args: &PreflightArgs) -> Sections {
         if matches!(wanted.identity, Identity::Federated { .. }) && !args.federated_grants {
             continue;
         }
-        let refused = undeclared_cloud(wanted)
-            .or_else(|| not_grantable(wanted).map(|scope| format!("no grant can allow scope {scope}")));
-        if let Some(why) = refused {
+        let account = &assessed.binding.spec.service_account_name;
+        if let Some(why) = refused(wanted, account) {
             let binding = Object::binding(assessed.binding.api, &assessed.binding.metadata);
             left_out.push(LeftOut { binding, why });
             continue;
         }
         let key = (Access::of(wanted, args), assessed.name().namespace);
         let extent = extents.entry(key).or_default();
-        extent
-            .service_accounts
-            .insert(assessed.binding.spec.service_account_name.clone());
+        extent.service_accounts.insert(account.clone());
         if let Identity::Federated { service_account, .. } = &wanted.identity {
             extent.service_accounts.insert(service_account.clone());
         }

@@ -1,5 +1,5 @@
-//! Asks the API server, and fills the world. The only file of preflight that does I/O: it gets and lists, each call with
-//! a deadline, each list by pages, and keeps of each page only what matters.
+//! Asks the API server, and fills the world. Here and in `cluster` alone preflight does I/O: it gets and lists, each
+//! call with a deadline, each list by pages, and keeps of each page only what matters.
 //!
 //! Bindings and ServiceAccounts are needed. What else the user may not look at is left out, and said.
 
@@ -7,6 +7,7 @@ mod cluster;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    error::Error,
     fmt::Debug,
     sync::Arc,
 };
@@ -38,6 +39,7 @@ use crate::{
 
 /// Objects per page, as `kubectl` has it.
 const PAGE: u32 = 500;
+
 /// Asks.
 struct Reader {
     client: Client,
@@ -86,18 +88,23 @@ pub(super) async fn world(args: &PreflightArgs) -> Result<World, Failure> {
 }
 
 async fn client(context: Option<&str>) -> Result<Client, Failure> {
-    let Some(context) = context else {
-        return crate::kubernetes().await;
+    let unusable = |source: Box<dyn Error + Send + Sync>| {
+        Failure::unavailable("cannot use the configuration for Kubernetes")
+            .remedy("let KUBECONFIG name a file, and --context one of its contexts")
+            .source(source)
     };
-    let options = KubeConfigOptions {
-        context: Some(context.to_owned()),
-        ..KubeConfigOptions::default()
+    let config = match context {
+        None => Config::infer().await.map_err(|error| unusable(error.into()))?,
+        Some(context) => {
+            let options = KubeConfigOptions {
+                context: Some(context.to_owned()),
+                ..KubeConfigOptions::default()
+            };
+            let config = Config::from_kubeconfig(&options).await;
+            config.map_err(|error| unusable(error.into()))?
+        }
     };
-    let config = Config::from_kubeconfig(&options)
-        .await
-        .map_err(|error| Failure::usage("--context").source(error))?;
-    Client::try_from(config)
-        .map_err(|error| Failure::unavailable("cannot use the configuration for Kubernetes").source(error))
+    Client::try_from(config).map_err(|error| unusable(error.into()))
 }
 
 impl Reader {

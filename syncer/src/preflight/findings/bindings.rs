@@ -183,11 +183,11 @@ fn scopes(object: &Object, wanted: &Wanted) -> Option<Finding> {
     let (severity, remedy) = match wanted.identity {
         Identity::Federated { .. } => (
             Severity::Attention,
-            "leave grants.federated of the cluster off, or ask for repositories by their names in lower case",
+            "leave grants.federated of the cluster off, or ask for actions on repositories, all in lower case",
         ),
         Identity::ClientId(_) | Identity::ResourceId(_) => (
             Severity::Blocker,
-            "ask for repositories by their names in lower case",
+            "ask for actions on repositories, all in lower case",
         ),
     };
     Some(Finding::new(
@@ -195,7 +195,7 @@ fn scopes(object: &Object, wanted: &Wanted) -> Option<Finding> {
         Code::ScopeNotGrantable,
         object.clone(),
         printable(&format!(
-            "no grant can allow scope {scope}: it names no repository"
+            "no grant can allow scope {scope}: grants are about repositories, and all in lower case"
         )),
         remedy,
     ))

@@ -160,10 +160,13 @@ fn grants_leave_out_what_the_broker_would_refuse_and_say_why() {
     world.add_account(account("app"));
     for (name, scope) in [
         ("catalog", "registry:catalog:*"),
+        ("shout", "repository:team/web:PULL"),
         ("upper", "repository:Team/web:pull"),
     ] {
         world.add(owned("shop", name, "app", scope));
     }
+    // The older CRD lets it through, and in a grant it would be a pattern.
+    world.add(owned("shop", "any", "*", "repository:team/web:pull"));
     let mut elsewhere = owned("shop", "elsewhere", "app", "repository:team/web:pull");
     "registry.example".clone_into(&mut elsewhere.spec.acr.server);
     world.add(elsewhere);
@@ -171,6 +174,8 @@ fn grants_leave_out_what_the_broker_would_refuse_and_say_why() {
     assert!(grants.grants.is_empty() && grants.identities.is_empty());
     let yaml = grants.yaml().unwrap();
     for line in [
+        "# Left out: AcrPullBinding.v1beta2 shop/any: no ServiceAccount can be named \"*\".",
+        "# Left out: AcrPullBinding.v1beta2 shop/shout: no grant can allow scope repository:team/web:PULL.",
         "# Left out: AcrPullBinding.v1beta2 shop/catalog: no grant can allow scope registry:catalog:*.",
         "# Left out: AcrPullBinding.v1beta2 shop/elsewhere: registry registry.example is not under azurecr.io, the domain of PublicCloud.",
         "# Left out: AcrPullBinding.v1beta2 shop/upper: no grant can allow scope repository:Team/web:pull.",

@@ -86,9 +86,13 @@ async fn says(bench: &Bench<'_>, team: &Team<'_>) -> anyhow::Result<()> {
         .preflight(team, &["-o", "json", "--service-account-ref=use"])
         .await?;
     let report: Value = serde_json::from_str(&decided.stdout).context(decided.stderr.clone())?;
-    let findings = report["findings"].as_array().context("no findings")?;
+    let findings = report.get("findings").and_then(Value::as_array);
+    let findings = findings.context("no findings")?;
     ensure!(
-        decided.status.code() == Some(0) && findings.iter().all(|finding| finding["severity"] != "blocker"),
+        decided.status.code() == Some(0)
+            && findings.iter().all(|finding| finding
+                .get("severity")
+                .is_some_and(|severity| severity != "blocker")),
         "{report:#}"
     );
     Ok(())

@@ -7,7 +7,7 @@ use e2e::Team;
 use k8s_openapi::api::core::v1::{LocalObjectReference, Secret, ServiceAccount};
 use kube::ResourceExt as _;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
-use serde_json::json;
+use serde_json::{Value, json};
 use syncer::binding::{ApiVersion, Binding};
 use syncer::pull_secret;
 
@@ -78,7 +78,11 @@ impl<'a> Left<'a> {
 
     /// A binding, its Secret, and its link.
     async fn add(&mut self, api: ApiVersion, mut binding: DynamicObject) -> anyhow::Result<()> {
-        let account = match binding.data["spec"]["serviceAccountName"].as_str() {
+        let account = match binding
+            .data
+            .pointer("/spec/serviceAccountName")
+            .and_then(Value::as_str)
+        {
             Some(account) => account.to_owned(),
             None => "default".to_owned(),
         };
