@@ -3,11 +3,11 @@
 //! Requests and patterns of the configuration are judged by the same rules, so that a pattern which could never match is
 //! a mistake that is found when it is written.
 
+pub use proto::types::is_repository;
+
 /// Longest namespace (RFC 1123 label) and longest object name (RFC 1123 subdomain).
 const MAX_LABEL_CHARS: usize = 63;
 const MAX_SUBDOMAIN_CHARS: usize = 253;
-/// Longest repository name that the reference implementation of the OCI distribution specification takes.
-const MAX_REPOSITORY_CHARS: usize = 255;
 
 /// Whether `text` can be the name of a namespace.
 pub fn is_namespace(text: &str) -> bool {
@@ -17,12 +17,6 @@ pub fn is_namespace(text: &str) -> bool {
 /// Whether `text` can be the name of a ServiceAccount or of a binding.
 pub fn is_object_name(text: &str) -> bool {
     text.len() <= MAX_SUBDOMAIN_CHARS && text.split('.').all(is_label)
-}
-
-/// Whether `text` is a repository in the one form that a registry knows (OCI distribution specification, "Pulling
-/// manifests"). What another reader could take for another repository, such as `a/../b`, `a//b` or `a%2fb`, is none.
-pub fn is_repository(text: &str) -> bool {
-    text.len() <= MAX_REPOSITORY_CHARS && text.split('/').all(is_path_component)
 }
 
 /// Whether some text can be a name by `is_name` and match `pattern`, in which each `*` stands for any text.
@@ -37,28 +31,6 @@ fn is_label(text: &str) -> bool {
     text.bytes().all(|byte| is_ok(byte) || byte == b'-')
         && text.bytes().next().is_some_and(is_ok)
         && text.bytes().last().is_some_and(is_ok)
-}
-
-/// Letters and digits, with separators between them: a dot, one or two underscores, or any number of hyphens.
-fn is_path_component(text: &str) -> bool {
-    let is_ok = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let mut rest = text.as_bytes();
-    loop {
-        let word = rest.iter().take_while(|byte| is_ok(byte)).count();
-        if word == 0 {
-            return false;
-        }
-        rest = rest.split_at(word).1;
-        let separator = rest.iter().take_while(|byte| !is_ok(byte)).count();
-        let (before, after) = rest.split_at(separator);
-        rest = after;
-        match before {
-            [] => return true,
-            b"." | b"_" | b"__" => {}
-            hyphens if hyphens.iter().all(|byte| *byte == b'-') => {}
-            _ => return false,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -92,41 +64,6 @@ mod tests {
         }
         for text in ["", ".", "..", "app.", ".app", "a..b", "-", "App", "a_b", "a:b"] {
             assert!(!is_object_name(text), "{text}");
-        }
-    }
-
-    #[test]
-    fn a4_repository_has_one_form() {
-        for text in ["app", "team/app", "team/app.v1/x_y/a__b/c---d", "0/1"] {
-            assert!(is_repository(text), "{text}");
-        }
-        for text in [
-            "",
-            "/",
-            "/app",
-            "app/",
-            "team//app",
-            "team/../app",
-            "team/./app",
-            "..",
-            ".",
-            "Team/app",
-            "team/%2e%2e/app",
-            "team%2fapp",
-            "team/app?x",
-            "team/app#x",
-            "a..b",
-            "a___b",
-            "a._b",
-            "a-",
-            "-a",
-            "a_",
-            "team app",
-            "ä",
-            "*",
-            &"a".repeat(256),
-        ] {
-            assert!(!is_repository(text), "{text}");
         }
     }
 

@@ -2,8 +2,10 @@
 
 mod azure;
 mod registry;
+mod repository;
 mod scope;
 
 pub use azure::{AzureId, AzureIdError, ResourceId, TenantId};
 pub use registry::{RegistryHost, RegistryHostError};
+pub use repository::is_repository;
 pub use scope::{Scope, ScopeError, ScopeSet};

@@ -6,6 +6,8 @@ use crate::error_chain::ErrorChain;
 
 /// Exit code for a bad command line or a configuration whose content is wrong (`EX_USAGE` of sysexits.h).
 const EXIT_USAGE: u8 = 64;
+/// Exit code where 1 is an answer, for what kept the process from giving one (`EX_UNAVAILABLE` of sysexits.h).
+const EXIT_UNAVAILABLE: u8 = 69;
 /// Exit code for everything else.
 const EXIT_FAILURE: u8 = 1;
 
@@ -36,6 +38,14 @@ impl Failure {
             what: what.into(),
             remedy: None,
             source: None,
+        }
+    }
+
+    /// Something that is needed for an answer cannot be reached; for commands whose exit code 1 is an answer.
+    pub fn unavailable(what: impl Into<String>) -> Self {
+        Self {
+            exit_code: EXIT_UNAVAILABLE,
+            ..Self::runtime(what)
         }
     }
 

@@ -6,6 +6,7 @@ mod label_selector;
 mod leadership;
 mod listeners;
 mod peer;
+mod preflight;
 mod scope;
 
 use std::{num::NonZeroU16, path::PathBuf};
@@ -19,6 +20,7 @@ pub use label_selector::{LabelSelector, LabelSelectorError};
 pub use leadership::LeadershipArgs;
 pub use listeners::{BindAddress, BindAddressError, Listener, ListenerArgs, Serves};
 pub use peer::{PeerArgs, RotationFraction, RotationFractionError};
+pub use preflight::{OutputFormat, PreflightArgs};
 pub use scope::{ScopeArgs, SecretsAccess};
 
 /// Keeps pull Secrets and ServiceAccounts in step with AcrPullBinding objects.
@@ -41,6 +43,12 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Print the CRDs as YAML, for kubectl apply.
     Crd,
+    /// Look at a cluster, and say what is in the way of an installation or a hand-over. Writes nothing.
+    #[command(
+        after_help = "Exit codes: 0 nothing is in the way, 1 something is, 64 for a bad command line, 69 if the cluster \
+                      could not be read."
+    )]
+    Preflight(Box<PreflightArgs>),
 }
 
 /// How to run.
@@ -129,7 +137,7 @@ mod tests {
     fn parse(args: &[&str]) -> Result<RunArgs, clap::Error> {
         match SyncerArgs::try_parse_from(NEEDED.iter().chain(args))?.command {
             Command::Run(run) => Ok(*run),
-            Command::Crd => panic!("not run"),
+            Command::Crd | Command::Preflight(_) => panic!("not run"),
         }
     }
 

@@ -30,6 +30,7 @@ pub mod memory;
 pub mod metrics;
 pub mod namespaces;
 pub mod plan;
+mod preflight;
 mod probe;
 pub mod problem;
 pub mod pull_secret;
@@ -47,6 +48,7 @@ pub mod wanted;
 pub mod watches;
 
 use std::{
+    process::ExitCode,
     sync::{Arc, Once},
     time::Duration,
 };
@@ -81,11 +83,13 @@ const SILENCE: Duration = Duration::from_secs(75);
 ///
 /// # Errors
 /// The process cannot go on; the failure says why and what to do.
-pub async fn run(args: SyncerArgs) -> Result<(), Failure> {
+pub async fn run(args: SyncerArgs) -> Result<ExitCode, Failure> {
     match args.command {
-        Command::Crd => print_crds(),
-        Command::Run(run) => synchronize(*run).await,
+        Command::Crd => print_crds()?,
+        Command::Run(run) => synchronize(*run).await?,
+        Command::Preflight(args) => return preflight::run(&args).await,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 #[expect(clippy::print_stdout, reason = "printing is what the command is for")]

@@ -17,10 +17,10 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     tls::install_crypto_provider();
-    failure::exit_code(PROGRAM, run(args))
+    run(args).unwrap_or_else(|failure| failure::exit_code(PROGRAM, Err(failure)))
 }
 
-fn run(args: SyncerArgs) -> Result<(), Failure> {
+fn run(args: SyncerArgs) -> Result<ExitCode, Failure> {
     tokio::runtime::Runtime::new()
         .map_err(|error| Failure::runtime("cannot start the async runtime").source(error))
         .and_then(|runtime| runtime.block_on(syncer::run(args)))

@@ -8,7 +8,7 @@ use proto::types::{AzureId, RegistryHost, ResourceId};
 use crate::binding::Defaults;
 
 /// Empty means none, because the peer's own manifests set variables to nothing.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct DefaultArgs {
     /// Registry of v1beta1 bindings that name none, such as example.azurecr.io.
     #[arg(long, value_name = "HOST", env = "ACR_SERVER", default_value = "", hide_default_value = true,

@@ -22,6 +22,7 @@ mod must_show;
 mod mutual_tls;
 mod outages;
 mod policies;
+mod preflight;
 mod pulls;
 mod refresh;
 mod rows;

@@ -1,0 +1,390 @@
+//! Every finding: what brings it about, and how much it matters. Beside it, nothing new is found.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+
+use super::*;
+use crate::{
+    binding::ApiVersion,
+    preflight::{
+        assess::assess,
+        scene::{args, empty, fresh, older, peers, peers_secret},
+        world::{Crd, Look, Name, Unreadable},
+    },
+    samples::{account, annotated_account, binding, managed_identity_spec, now, workload_identity_spec},
+};
+
+fn found(world: &World, arguments: &str) -> Vec<Finding> {
+    let args = args(arguments);
+    all(world, &assess(world, args.service_account_ref, now()), &args)
+}
+
+/// What is found besides what is found in `before`, each as `Severity Code object`.
+fn news(world: &World, before: &World, arguments: &str) -> Vec<String> {
+    let before: BTreeSet<Finding> = found(before, "").into_iter().collect();
+    let news = found(world, arguments)
+        .into_iter()
+        .filter(|finding| !before.contains(finding));
+    news.map(|finding| format!("{:?} {:?} {}", finding.severity, finding.code, finding.object))
+        .collect()
+}
+
+/// What one change of a world with one good binding brings about.
+fn changed(arguments: &str, change: impl FnOnce(&mut World)) -> Vec<String> {
+    let mut world = good();
+    change(&mut world);
+    news(&world, &good(), arguments)
+}
+
+/// A federated binding with one ServiceAccount for both.
+fn good() -> World {
+    let mut world = empty();
+    let mut spec = workload_identity_spec();
+    spec.service_account_name = "puller".to_owned();
+    world.add(binding("web", spec));
+    world.add_account(annotated_account("puller"));
+    world
+}
+
+fn deleted() -> Time {
+    Time(now())
+}
+
+#[test]
+fn finding_of_a_good_binding_is_none() {
+    assert_eq!(found(&good(), "--allowed-acr-server-suffixes azurecr.io"), []);
+}
+
+#[test]
+fn finding_of_a_spec_that_the_syncer_refuses_is_in_the_way() {
+    for (what, scope) in [("a wildcard", "repository:team/*:pull"), ("no scope", "")] {
+        let news = changed("", |world| {
+            world.edit("web", |web| scope.clone_into(&mut web.spec.acr.scope));
+        });
+        assert_eq!(
+            news,
+            ["Blocker SpecRefused AcrPullBinding.v1beta2 shop/web"],
+            "{what}"
+        );
+    }
+    let bare = |world: &mut World| {
+        world.add(older("old", "puller", |spec| spec.acr_server.clear()));
+    };
+    assert_eq!(
+        changed("", bare),
+        ["Blocker SpecRefused AcrPullBinding.v1beta1 shop/old"]
+    );
+}
+
+#[test]
+fn finding_of_a_binding_that_does_not_decode_is_in_the_way() {
+    let unreadable = |finalizer: Option<&str>| Unreadable {
+        api: ApiVersion::V1Beta2,
+        metadata: ObjectMeta {
+            namespace: Some("shop".to_owned()),
+            name: Some("moon".to_owned()),
+            deletion_timestamp: finalizer.map(|_finalizer| deleted()),
+            finalizers: finalizer.map(|finalizer| vec![finalizer.to_owned()]),
+            ..ObjectMeta::default()
+        },
+        error: "unknown variant `Moon\u{1b}[2JCloud`".to_owned(),
+    };
+    let mut world = good();
+    world.unreadable.push(unreadable(None));
+    let finding = found(&world, "").remove(0);
+    assert_eq!(finding.code, Code::Undecodable);
+    assert_eq!(finding.severity, Severity::Blocker);
+    assert_eq!(
+        finding.message,
+        "it does not decode: unknown variant `Moon?[2JCloud`"
+    );
+
+    let leaving = changed("", |world| {
+        world.unreadable.push(unreadable(Some("other.example/f")));
+    });
+    assert_eq!(
+        leaving,
+        ["Attention DeletionHangs AcrPullBinding.v1beta2 shop/moon"]
+    );
+}
+
+#[test]
+fn finding_of_missing_accounts_tells_identity_from_target() {
+    let none = changed("", |world| world.accounts.clear());
+    assert_eq!(
+        none,
+        [
+            "Blocker IdentityAccountMissing AcrPullBinding.v1beta2 shop/web",
+            "Attention TargetAccountMissing AcrPullBinding.v1beta2 shop/web"
+        ]
+    );
+    let bare = changed("", |world| world.add_account(account("puller")));
+    assert_eq!(
+        bare,
+        ["Blocker IdentityAnnotationMissing AcrPullBinding.v1beta2 shop/web"]
+    );
+}
+
+#[test]
+fn b9_finding_of_two_accounts_is_in_the_way_until_it_is_decided_where_the_peer_served() {
+    const OBJECT: &str = "AcrPullBinding.v1beta2 shop/web";
+    let two = |world: &mut World| {
+        world.edit("web", |web| "app".clone_into(&mut web.spec.service_account_name));
+        world.add_account(annotated_account("app"));
+    };
+    let two_of_the_peer = |world: &mut World| {
+        two(world);
+        let web = Arc::clone(world.bindings.first().unwrap());
+        world.add_secret(peers_secret(&web));
+    };
+    for (arguments, severity, severity_of_the_peers) in [
+        ("", "Attention", "Blocker"),
+        ("--service-account-ref=use", "Attention", "Attention"),
+        ("--service-account-ref=ignore", "Info", "Info"),
+    ] {
+        assert_eq!(
+            changed(arguments, two),
+            [format!("{severity} AccountRefDiffers {OBJECT}")]
+        );
+        assert_eq!(
+            changed(arguments, two_of_the_peer),
+            [format!("{severity_of_the_peers} AccountRefDiffers {OBJECT}")]
+        );
+    }
+    // The account that the peer used names no identity, so only the field's own reading works.
+    let bare = |world: &mut World| {
+        two(world);
+        world.add_account(account("app"));
+    };
+    assert_eq!(
+        changed("", bare),
+        [format!("Attention AccountRefDiffers {OBJECT}")]
+    );
+    assert_eq!(
+        changed("--service-account-ref=ignore", bare),
+        [
+            format!("Blocker IdentityAnnotationMissing {OBJECT}"),
+            format!("Info AccountRefDiffers {OBJECT}")
+        ]
+    );
+}
+
+#[test]
+fn b9_finding_says_which_identity_each_reading_gives() {
+    let mut world = good();
+    world.edit("web", |web| "app".clone_into(&mut web.spec.service_account_name));
+    world.add_account(account("app"));
+    let findings = found(&world, "");
+    assert_eq!(
+        findings[0].message,
+        "serviceAccountRef is puller (client ID 33333333-3333-3333-3333-000000000001) and serviceAccountName app (which \
+         names no identity): Azure/msi-acrpull proves the identity by app, and this syncer by puller"
+    );
+    assert!(findings[0].remedy.contains("--service-account-ref=ignore"));
+    assert!(findings[0].remedy.contains("system:serviceaccount:shop:puller"));
+}
+
+#[test]
+fn finding_of_registries_goes_by_the_domains_and_clouds() {
+    const OBJECT: &str = "AcrPullBinding.v1beta2 shop/web";
+    let elsewhere = |world: &mut World| {
+        world.edit("web", |web| {
+            "prod.azurecr.us".clone_into(&mut web.spec.acr.server);
+        });
+    };
+    assert_eq!(
+        changed("", elsewhere),
+        [format!("Attention CloudNotDeclared {OBJECT}")]
+    );
+    assert_eq!(
+        changed("--allowed-acr-server-suffixes=azurecr.io", elsewhere),
+        [format!("Blocker RegistryNotAllowed {OBJECT}")]
+    );
+}
+
+#[test]
+fn finding_of_a_scope_that_no_grant_allows_is_in_the_way_of_identities_of_the_broker() {
+    let catalog = |world: &mut World| {
+        world.edit("web", |web| {
+            "registry:catalog:*".clone_into(&mut web.spec.acr.scope);
+        });
+    };
+    assert_eq!(
+        changed("", catalog),
+        ["Attention ScopeNotGrantable AcrPullBinding.v1beta2 shop/web"]
+    );
+    let owned = |world: &mut World| {
+        catalog(world);
+        world.edit("web", |web| web.spec.auth = managed_identity_spec().auth);
+    };
+    assert_eq!(
+        changed("", owned),
+        [
+            "Blocker ScopeNotGrantable AcrPullBinding.v1beta2 shop/web",
+            "Attention BrokerOwnedIdentity ManagedIdentity 33333333-3333-3333-3333-000000000009"
+        ]
+    );
+}
+
+#[test]
+fn finding_of_a_deletion_that_hangs_is_the_only_one_of_that_binding() {
+    let hangs = |world: &mut World| {
+        world.accounts.clear();
+        world.edit("web", |web| {
+            web.metadata.deletion_timestamp = Some(deleted());
+            web.metadata.finalizers = Some(vec!["other.example/f".to_owned()]);
+        });
+    };
+    assert_eq!(
+        changed("", hangs),
+        ["Attention DeletionHangs AcrPullBinding.v1beta2 shop/web"]
+    );
+}
+
+#[test]
+fn b5_finding_of_one_name_in_both_apis_needs_nothing() {
+    let mut before = good();
+    before.add(older("old", "puller", |_spec| {}));
+    let mut world = good();
+    world.add(older("web", "puller", |_spec| {}));
+    let news = news(&world, &before, "");
+    assert!(
+        news.contains(&"Info SameNameInBothApis AcrPullBinding shop/web".to_owned()),
+        "{news:?}"
+    );
+}
+
+#[test]
+fn b6_finding_of_secrets_tells_foreign_ones_from_unmarked_ones() {
+    let secret = |change: fn(&mut ObjectMeta)| {
+        changed("", |world| {
+            let web = Arc::clone(world.bindings.first().unwrap());
+            let mut secret = peers_secret(&web);
+            change(&mut secret);
+            world.add_secret(secret);
+        })
+    };
+    assert_eq!(secret(|_secret| {}), [""; 0]);
+    let info = ["Info SecretUnmarked Secret shop/acr-pull-web"];
+    assert_eq!(secret(|secret| secret.labels = None), info);
+    assert_eq!(secret(|secret| secret.owner_references = None), info);
+    let earlier = secret(|secret| {
+        let owners = secret.owner_references.iter_mut().flatten();
+        owners.for_each(|owner| "earlier".clone_into(&mut owner.uid));
+    });
+    assert_eq!(earlier, info);
+    let foreign = secret(|secret| {
+        secret.labels = None;
+        secret.owner_references = None;
+    });
+    assert_eq!(foreign, ["Blocker ForeignSecret Secret shop/acr-pull-web"]);
+}
+
+#[test]
+fn b12_finding_of_what_has_no_binding_is_made_only_where_all_bindings_are_known() {
+    let left = |is_whole: bool| {
+        changed("", |world| {
+            world.is_whole = is_whole;
+            world.add_secret(peers_secret(&binding("gone", managed_identity_spec())));
+            world.link("puller", "acr-pull-gone");
+            world.link("puller", "acr-pull-long-gone");
+            world.link("puller", "registry-login");
+        })
+    };
+    assert_eq!(
+        left(true),
+        [
+            "Info SecretWithoutBinding Secret shop/acr-pull-gone",
+            "Info LinkWithoutBinding ServiceAccount shop/puller"
+        ]
+    );
+    assert_eq!(left(false), [""; 0]);
+}
+
+#[test]
+fn finding_of_the_cluster_is_made_once() {
+    const CRD: &str = "CustomResourceDefinition acrpullbindings.acrpull.microsoft.com";
+    let crd = |crd: Look<Option<Crd>>| changed("", |world| world.crds.v1beta2 = crd);
+    assert_eq!(crd(Look::Seen(None)), [format!("Info CrdMissing {CRD}")]);
+    for (keeps_conditions, is_leaving, finding) in [
+        (false, false, "Attention CrdOlder"),
+        (true, true, "Blocker CrdLeaving"),
+        (false, true, "Blocker CrdLeaving"),
+    ] {
+        let found = crd(Look::Seen(Some(Crd {
+            keeps_conditions,
+            is_leaving,
+            release: None,
+        })));
+        assert_eq!(found, [format!("{finding} {CRD}")]);
+    }
+    assert_eq!(
+        changed("", |world| world.peers =
+            Look::Seen(vec![Name::new("acrpull", "acrpull")])),
+        ["Attention PeerRunning Deployment acrpull/acrpull"]
+    );
+    assert_eq!(
+        changed("", |world| world.policies = Look::Seen(None)),
+        ["Attention NoAdmissionPolicies APIService admissionregistration.k8s.io/v1"]
+    );
+    let policies = ["acrpull-syncer-token", "controller-secret-mutation-policy"];
+    assert_eq!(
+        changed("", |world| world.policies =
+            Look::Seen(Some(policies.map(str::to_owned).into()))),
+        ["Info PeerPolicies ValidatingAdmissionPolicy controller-secret-mutation-policy"]
+    );
+}
+
+#[test]
+fn finding_of_what_may_not_be_looked_at_says_so() {
+    let denied = changed("", |world| {
+        let nothing = World::empty(true);
+        world.secrets = nothing.secrets;
+        world.crds = nothing.crds;
+        world.peers = nothing.peers;
+        world.policies = nothing.policies;
+    });
+    assert_eq!(
+        denied,
+        [
+            "Attention NotLookedAt Access Deployment",
+            "Attention NotLookedAt Access Secret",
+            "Attention NotLookedAt Access ValidatingAdmissionPolicy",
+            "Attention NotLookedAt Access acrpullbindings.acrpull.microsoft.com",
+            "Attention NotLookedAt Access acrpullbindings.msi-acrpull.microsoft.com",
+        ]
+    );
+}
+
+#[test]
+fn finding_of_the_peers_finalizer_counts_its_bindings() {
+    let findings = found(&peers(), "");
+    let finalizer = findings
+        .iter()
+        .find(|finding| finding.code == Code::PeerFinalizer)
+        .unwrap();
+    assert_eq!(finalizer.object.name, crate::finalizer::PEERS);
+    assert_eq!(
+        finalizer.message,
+        "bindings that carry it: 5 (shop/batch, shop/legacy, shop/mixed, shop/web, shop/web-v1)"
+    );
+}
+
+#[test]
+fn finding_of_identities_and_whole_registries_says_what_the_broker_must_allow() {
+    let codes: Vec<String> = found(&fresh(), "")
+        .into_iter()
+        .map(|finding| format!("{:?} {}", finding.code, finding.object.name))
+        .collect();
+    assert_eq!(
+        codes,
+        [
+            "BrokerOwnedIdentity /subscriptions/44444444-4444-4444-4444-444444444444/resourcegroups/rg/providers/microsoft.managedidentity/userassignedidentities/puller",
+            "BrokerOwnedIdentity 33333333-3333-3333-3333-000000000003",
+            "BrokerOwnedIdentity 33333333-3333-3333-3333-000000000009",
+            "RegistryWide legacy",
+            "RegistryWide web-v1",
+        ]
+    );
+}
