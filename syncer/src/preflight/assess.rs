@@ -133,8 +133,8 @@ fn assess_one(
 
 /// The plan for the binding as it is without the peer's finalizer.
 fn plan_after(mut snapshot: Snapshot, now: Timestamp) -> Option<Plan> {
+    finalizer::is_on(&snapshot.binding.metadata).then_some(())?;
     let binding = Arc::make_mut(&mut snapshot.binding);
-    finalizer::is_on(&binding.metadata).then_some(())?;
     binding.finalizers_mut().retain(|name| name != finalizer::PEERS);
     snapshot.memory.handover = None;
     Some(plan::plan(&snapshot, now))
