@@ -1,9 +1,10 @@
 //! `syncer preflight`: what to look at, and how to read it, on the command line.
 
 use clap::{Args, ValueEnum};
-use proto::types::{RegistryHost, TenantId};
+use proto::types::TenantId;
 
-use super::{DefaultArgs, ServiceAccountRef};
+use super::{DefaultArgs, LabelSelector, ServiceAccountRef};
+use crate::{allowed_servers::AllowedServers, namespaces::Namespace};
 
 /// What to look at, and how.
 #[derive(Debug, Args)]
@@ -12,11 +13,16 @@ pub struct PreflightArgs {
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
     /// Look at this namespace only; repeat it, or separate names by commas, for more. Roles in them are then enough.
-    #[arg(short = 'n', long = "namespace", value_name = "NAME", value_delimiter = ',')]
-    pub namespaces: Vec<String>,
+    #[arg(
+        short = 'n',
+        long = "namespace",
+        value_name = "NAMESPACE",
+        value_delimiter = ','
+    )]
+    pub namespaces: Vec<Namespace>,
     /// Look only at bindings with these labels, as `syncer run` will.
-    #[arg(long, value_name = "SELECTOR")]
-    pub label_selector: Option<String>,
+    #[arg(long, value_name = "SELECTOR", default_value = "", hide_default_value = true)]
+    pub label_selector: LabelSelector,
     /// What bindings of the older API leave out.
     #[command(flatten)]
     pub defaults: DefaultArgs,
@@ -28,9 +34,9 @@ pub struct PreflightArgs {
     /// decided, those that Azure/msi-acrpull serves are in the way.
     #[arg(long, value_name = "READING", value_enum)]
     pub service_account_ref: Option<ServiceAccountRef>,
-    /// Domains, separated by commas, below which registries must be, such as azurecr.io.
-    #[arg(long, value_name = "DOMAINS", value_delimiter = ',', value_parser = domain)]
-    pub allowed_acr_server_suffixes: Vec<String>,
+    /// Refuse bindings whose registry is neither one of these domains nor under one, as `syncer run` will.
+    #[arg(long, value_name = "DOMAINS")]
+    pub allowed_acr_server_suffixes: Vec<AllowedServers>,
     /// Name of this cluster in the broker's configuration, for the grants.
     #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub cluster: Option<String>,
@@ -62,15 +68,6 @@ pub enum OutputFormat {
     Yaml,
 }
 
-/// A domain in the form that hosts are compared with; the peer takes it with a leading dot as well.
-fn domain(text: &str) -> Result<String, String> {
-    let domain = text.trim().trim_start_matches('.');
-    match domain.parse::<RegistryHost>() {
-        Ok(domain) => Ok(domain.to_string()),
-        Err(error) => Err(format!("a domain {error}")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
@@ -92,8 +89,11 @@ mod tests {
     fn preflight_args_take_lists_and_the_peers_spelling_of_domains() {
         let args =
             parsed("-n shop,data -n web --allowed-acr-server-suffixes=.AzureCR.io,azurecr.us").unwrap();
-        assert_eq!(args.namespaces, ["shop", "data", "web"]);
-        assert_eq!(args.allowed_acr_server_suffixes, ["azurecr.io", "azurecr.us"]);
+        let namespaces = ["shop", "data", "web"].map(|name| name.parse::<Namespace>().unwrap());
+        assert_eq!(args.namespaces, namespaces);
+        let allowed: AllowedServers = args.allowed_acr_server_suffixes.into_iter().collect();
+        assert_eq!(allowed, "azurecr.io,azurecr.us".parse().unwrap());
+        assert_eq!(args.label_selector, LabelSelector::default());
         assert_eq!(args.output, OutputFormat::Text);
         assert_eq!(args.service_account_ref, None);
     }
@@ -104,6 +104,8 @@ mod tests {
             "--grants-only",
             "--grants-only --cluster c -o json",
             "--tenant common",
+            "-n Shop",
+            "--label-selector team=-web",
             "--allowed-acr-server-suffixes https://azurecr.io",
             "--service-account-ref name",
             "--output html",

@@ -9,9 +9,9 @@ use kube::ResourceExt as _;
 use super::world::{Look, Name, World};
 use crate::{
     allowed_servers::AllowedServers,
-    args::ServiceAccountRef,
+    args::{PreflightArgs, ServiceAccountRef},
     binding::{AccountRef, Binding},
-    finalizer::{self, PEERS},
+    finalizer,
     links::Target,
     memory::Memory,
     plan::{self, Plan, Snapshot},
@@ -31,8 +31,10 @@ pub(super) struct Assessed {
     pub(super) secret: Option<SecretState>,
     /// What will be asked for.
     pub(super) wanted: Result<Wanted, Problem>,
-    /// What will be done.
+    /// What will be done first.
     pub(super) plan: Plan,
+    /// What will be done when the peer's finalizer was removed and stays away, if it is there.
+    pub(super) plan_after: Option<Plan>,
     /// The two ways to read it, where they differ.
     pub(super) readings: Option<Readings>,
 }
@@ -59,7 +61,7 @@ impl Assessed {
 
     /// Whether the peer's finalizer is on it.
     pub(super) fn has_peer_finalizer(&self) -> bool {
-        has_peer_finalizer(self.binding.finalizers())
+        finalizer::is_on(&self.binding.metadata)
     }
 
     /// Whether the peer serves it, or did: its finalizer is there, or a Secret that is not of this syncer's writing.
@@ -70,17 +72,13 @@ impl Assessed {
     }
 }
 
-/// Whether the peer's finalizer is among these.
-pub(super) fn has_peer_finalizer(finalizers: &[String]) -> bool {
-    finalizers.iter().any(|finalizer| finalizer == PEERS)
-}
-
 /// Assesses every binding that decodes, in the order of the world.
-pub(super) fn assess(world: &World, reading: Option<ServiceAccountRef>, now: Timestamp) -> Vec<Assessed> {
+pub(super) fn assess(world: &World, args: &PreflightArgs, now: Timestamp) -> Vec<Assessed> {
+    let allowed_servers: AllowedServers = args.allowed_acr_server_suffixes.iter().cloned().collect();
     world
         .bindings
         .iter()
-        .map(|binding| assess_one(world, binding, reading, now))
+        .map(|binding| assess_one(world, binding, args.service_account_ref, &allowed_servers, now))
         .collect()
 }
 
@@ -88,6 +86,7 @@ fn assess_one(
     world: &World,
     written: &Arc<Binding>,
     reading: Option<ServiceAccountRef>,
+    allowed_servers: &AllowedServers,
     now: Timestamp,
 ) -> Assessed {
     let by_name = peers_reading(written).map(Arc::new);
@@ -116,18 +115,29 @@ fn assess_one(
         targets: targets.clone(),
         identity_account: identity.clone(),
         secret: secret.clone().unwrap_or(SecretState::Absent),
-        allowed_servers: AllowedServers::default(),
+        allowed_servers: allowed_servers.clone(),
         reapply_at: None,
         memory,
     };
     Assessed {
-        wanted: wanted::read(&binding, identity.as_deref()),
+        wanted: wanted::read(&binding, identity.as_deref())
+            .and_then(|wanted| allowed_servers.check(&wanted.registry).map(|()| wanted)),
         plan: plan::plan(&snapshot, now),
+        plan_after: plan_after(snapshot, now),
         binding,
         targets,
         secret,
         readings,
     }
+}
+
+/// The plan for the binding as it is without the peer's finalizer.
+fn plan_after(mut snapshot: Snapshot, now: Timestamp) -> Option<Plan> {
+    finalizer::is_on(&snapshot.binding.metadata).then_some(())?;
+    let binding = Arc::make_mut(&mut snapshot.binding);
+    binding.finalizers_mut().retain(|name| name != finalizer::PEERS);
+    snapshot.memory.handover = None;
+    Some(plan::plan(&snapshot, now))
 }
 
 /// The binding as the peer reads it, if that is another one: its identity is that of the ServiceAccount that is linked.

@@ -1,10 +1,14 @@
-//! What the syncer's first pass would change for each binding: its own plan, in words. Pure.
+//! What the syncer would change for each binding: its own plan, in words. Pure.
 
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::ServiceAccount;
 use serde::Serialize;
 
 use super::{assess::Assessed, object::Object};
 use crate::{
-    plan::{Link, Step},
+    links::{self, Target},
+    plan::{Link, Plan, Step},
     pull_secret::{self, SecretState},
 };
 
@@ -16,13 +20,19 @@ pub(super) struct Change {
     /// Name of its Secret.
     pub(super) secret_name: String,
     pub(super) secret: SecretChange,
-    /// Whether the broker is asked for a token at once.
-    pub(super) is_token_fetched: bool,
-    /// The ServiceAccount of its link.
-    pub(super) service_account: String,
-    pub(super) link: LinkChange,
+    /// Each ServiceAccount that is to pull.
+    pub(super) links: Vec<LinkOf>,
     /// Whether the peer's finalizer goes.
     pub(super) is_finalizer_removed: bool,
+    pub(super) token: Token,
+}
+
+/// The link of one ServiceAccount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LinkOf {
+    pub(super) service_account: String,
+    pub(super) change: LinkChange,
 }
 
 /// What becomes of a Secret.
@@ -45,8 +55,8 @@ pub(super) enum SecretChange {
     Unknown,
 }
 
-/// What becomes of the link in the ServiceAccount.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// What becomes of the link in a ServiceAccount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum LinkChange {
     /// It is there and recorded.
@@ -61,6 +71,18 @@ pub(super) enum LinkChange {
     Withheld,
 }
 
+/// When the broker is asked for a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Token {
+    /// Not before one is due.
+    None,
+    /// At once.
+    Now,
+    /// There is a valid one, and the peer may still be at work: when its finalizer has stayed away for a while.
+    AfterFinalizer,
+}
+
 /// The changes, in the order of `assessed`. A binding that is being deleted has none.
 pub(super) fn all(assessed: &[Assessed]) -> Vec<Change> {
     assessed
@@ -71,23 +93,36 @@ pub(super) fn all(assessed: &[Assessed]) -> Vec<Change> {
 }
 
 fn of(assessed: &Assessed) -> Change {
-    let binding = &assessed.binding;
+    let Assessed {
+        binding,
+        targets,
+        secret: found,
+        plan,
+        plan_after,
+        ..
+    } = assessed;
     let secret_name = pull_secret::name_of(binding);
+    let token = token(plan, plan_after.as_ref());
     Change {
         binding: Object::binding(binding.api, &binding.metadata),
-        secret: secret(assessed),
-        is_token_fetched: is_token_fetched(assessed),
-        service_account: binding.spec.service_account_name.clone(),
-        link: link(assessed, &secret_name),
-        is_finalizer_removed: is_finalizer_removed(assessed),
+        secret: secret(found.as_ref(), plan, token),
+        links: targets
+            .iter()
+            .map(|target| LinkOf {
+                service_account: target.name.clone(),
+                change: link(target, plan, &secret_name),
+            })
+            .collect(),
+        is_finalizer_removed: has_step(plan, |step| matches!(step, Step::Release)),
+        token,
         secret_name,
     }
 }
 
-fn secret(assessed: &Assessed) -> SecretChange {
-    let is_fetched = is_token_fetched(assessed);
-    let is_adopted = has_step(assessed, |step| matches!(step, Step::Adopt(_)));
-    match &assessed.secret {
+fn secret(found: Option<&SecretState>, plan: &Plan, token: Token) -> SecretChange {
+    let is_fetched = token != Token::None;
+    let is_adopted = has_step(plan, |step| matches!(step, Step::Adopt(_)));
+    match found {
         None => SecretChange::Unknown,
         Some(SecretState::Foreign) => SecretChange::LeftAlone,
         Some(SecretState::Absent) if is_fetched => SecretChange::Created,
@@ -100,62 +135,66 @@ fn secret(assessed: &Assessed) -> SecretChange {
     }
 }
 
-fn is_token_fetched(assessed: &Assessed) -> bool {
-    // A token of the peer's is replaced as soon as it is known that the peer is gone.
-    let is_replaced = is_finalizer_removed(assessed)
-        && matches!(&assessed.secret, Some(SecretState::Ours(secret)) if secret.peers.is_some());
-    is_replaced || has_step(assessed, |step| matches!(step, Step::Issue(_)))
-}
-
-fn is_finalizer_removed(assessed: &Assessed) -> bool {
-    has_step(assessed, |step| matches!(step, Step::Release))
-}
-
-fn has_step(assessed: &Assessed, is_it: impl Fn(&Step) -> bool) -> bool {
-    assessed.plan.steps.iter().any(is_it)
-}
-
-fn link(assessed: &Assessed, secret_name: &str) -> LinkChange {
-    match &assessed.plan.link {
-        Link::Present => LinkChange::Kept,
-        Link::NoAccount(_) => LinkChange::Waiting,
-        Link::Withheld => LinkChange::Withheld,
-        Link::Missing | Link::Contested(_) | Link::Failed(_) => {
-            let account = assessed.targets.iter().find_map(|target| target.account.as_ref());
-            let mut entries = account
-                .iter()
-                .flat_map(|account| account.image_pull_secrets.iter().flatten());
-            if entries.any(|entry| entry.name == secret_name) {
-                LinkChange::Recorded
-            } else {
-                LinkChange::Added
-            }
-        }
+fn token(plan: &Plan, plan_after: Option<&Plan>) -> Token {
+    let is_asked_by = |plan: &Plan| has_step(plan, |step| matches!(step, Step::Issue(_)));
+    if is_asked_by(plan) {
+        Token::Now
+    } else if plan_after.is_some_and(is_asked_by) {
+        Token::AfterFinalizer
+    } else {
+        Token::None
     }
 }
 
+fn has_step(plan: &Plan, is_it: impl Fn(&Step) -> bool) -> bool {
+    plan.steps.iter().any(is_it)
+}
+
+fn link(target: &Target, plan: &Plan, secret_name: &str) -> LinkChange {
+    let is_made = has_step(
+        plan,
+        |step| matches!(step, Step::Link(account) if *account == target.name),
+    );
+    match &target.account {
+        _ if plan.link == Link::Withheld => LinkChange::Withheld,
+        None => LinkChange::Waiting,
+        Some(account) if is_made && lists(account, secret_name) => LinkChange::Recorded,
+        Some(_) if is_made => LinkChange::Added,
+        Some(_) => LinkChange::Kept,
+    }
+}
+
+fn lists(account: &ServiceAccount, secret_name: &str) -> bool {
+    let mut entries = account.image_pull_secrets.iter().flatten();
+    entries.any(|entry| entry.name == secret_name)
+}
+
 impl Change {
-    /// In one line, without the binding.
+    /// In one line, without the binding, in the order in which it happens.
     pub(super) fn in_words(&self) -> String {
         let Self {
             binding: _,
             secret_name,
             secret,
-            is_token_fetched,
-            service_account,
-            link,
+            links,
             is_finalizer_removed,
+            token,
         } = self;
-        let mut words = vec![format!("Secret {secret_name} {}", secret.in_words())];
-        if *is_token_fetched {
-            words.push("one token fetched".to_owned());
+        let mut alike: BTreeMap<LinkChange, Vec<&str>> = BTreeMap::new();
+        for link in links {
+            alike.entry(link.change).or_default().push(&link.service_account);
         }
-        words.push(format!(
-            "link in ServiceAccount {service_account} {}",
-            link.in_words()
-        ));
+        let links = alike.into_iter().map(|(change, accounts)| {
+            let noun = if accounts.len() == 1 { "link" } else { "links" };
+            format!("{noun} in {} {}", links::named(&accounts), change.in_words())
+        });
+        let mut words: Vec<String> = links.collect();
+        words.push(format!("Secret {secret_name} {}", secret.in_words()));
         if *is_finalizer_removed {
             words.push("finalizer of Azure/msi-acrpull removed".to_owned());
+        }
+        if *token != Token::None {
+            words.push(format!("one token {}", token.in_words()));
         }
         words.join(", ")
     }
@@ -176,112 +215,28 @@ impl SecretChange {
 }
 
 impl LinkChange {
+    /// Of one link or of several.
     pub(super) fn in_words(self) -> &'static str {
         match self {
             Self::Kept => "kept",
-            Self::Recorded => "kept in its place and recorded",
+            Self::Recorded => "kept in place and recorded",
             Self::Added => "added",
-            Self::Waiting => "waits for the ServiceAccount",
+            Self::Waiting => "put off until there is such a ServiceAccount",
             Self::Withheld => "not made",
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-
-    use super::*;
-    use crate::{
-        preflight::{
-            assess::assess,
-            scene::{empty, peers, peers_secret},
-            world::{Look, World},
-        },
-        samples::{account, annotated_account, binding, now, workload_identity_spec},
-    };
-
-    /// The changes of a world with one binding, each as one line.
-    fn changes(change: impl FnOnce(&mut World)) -> Vec<String> {
-        let mut world = empty();
-        world.add(binding("web", workload_identity_spec()));
-        world.add_account(annotated_account("puller"));
-        world.add_account(account("web"));
-        change(&mut world);
-        let changes = all(&assess(&world, None, now()));
-        changes.iter().map(Change::in_words).collect()
-    }
-
-    #[test]
-    fn change_of_a_new_binding_is_a_secret_and_a_link() {
-        assert_eq!(
-            changes(|_world| {}),
-            ["Secret acr-pull-web created, one token fetched, link in ServiceAccount web added"]
-        );
-    }
-
-    #[test]
-    fn change_of_what_the_peer_left_keeps_its_place() {
-        let mut world = peers();
-        world.link("puller", "own");
-        let changes = all(&assess(&world, None, now()));
-        let web = changes
-            .iter()
-            .find(|change| change.binding.name == "web")
-            .unwrap();
-        assert_eq!(
-            web.in_words(),
-            "Secret acr-pull-web taken over in place, one token fetched, link in ServiceAccount puller kept in its place \
-             and recorded, finalizer of Azure/msi-acrpull removed"
-        );
-    }
-
-    #[test]
-    fn change_of_a_binding_that_is_refused_is_no_token() {
-        let refused = |world: &mut World| world.edit("web", |web| web.spec.acr.scope.clear());
-        assert_eq!(
-            changes(refused),
-            ["Secret acr-pull-web not created, link in ServiceAccount web added"]
-        );
-        let of_the_peer = |world: &mut World| {
-            refused(world);
-            world.add_secret(peers_secret(&binding("web", workload_identity_spec())));
-        };
-        assert_eq!(
-            changes(of_the_peer),
-            ["Secret acr-pull-web kept as it is, link in ServiceAccount web added"]
-        );
-    }
-
-    #[test]
-    fn change_of_what_is_somebody_elses_or_not_seen_is_none() {
-        let foreign = |world: &mut World| {
-            let mut secret = peers_secret(&binding("web", workload_identity_spec()));
-            secret.labels = None;
-            secret.owner_references = None;
-            world.add_secret(secret);
-        };
-        assert_eq!(
-            changes(foreign),
-            ["Secret acr-pull-web left alone, link in ServiceAccount web not made"]
-        );
-        let unseen = changes(|world| {
-            world.secrets = Look::Denied;
-            world.accounts.retain(|account, _found| account.name != "web");
-        });
-        assert_eq!(
-            unseen,
-            [
-                "Secret acr-pull-web not looked at, one token fetched, link in ServiceAccount web waits for the ServiceAccount"
-            ]
-        );
-    }
-
-    #[test]
-    fn change_of_a_binding_that_is_being_deleted_is_none() {
-        let leaving = changes(|world| {
-            world.edit("web", |web| web.metadata.deletion_timestamp = Some(Time(now())));
-        });
-        assert_eq!(leaving, [""; 0]);
+impl Token {
+    /// Of one token or of several.
+    pub(super) fn in_words(self) -> &'static str {
+        match self {
+            Self::None => "not fetched",
+            Self::Now => "fetched at once",
+            Self::AfterFinalizer => "fetched when the finalizer stays away",
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

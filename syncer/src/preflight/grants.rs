@@ -158,8 +158,8 @@ fn is_account(name: &str) -> bool {
 }
 
 /// Why no grant is printed for this, if that is so.
-fn refused(wanted: &Wanted, account: &str) -> Option<String> {
-    if !is_account(account) {
+fn refused(wanted: &Wanted, accounts: &[&str]) -> Option<String> {
+    if let Some(account) = accounts.iter().find(|account| !is_account(account)) {
         return Some(format!("no ServiceAccount can be named {account:?}"));
     }
     undeclared_cloud(wanted)
@@ -177,15 +177,18 @@ pub(super) fn all(assessed: &[Assessed], args: &PreflightArgs) -> Sections {
         if matches!(wanted.identity, Identity::Federated { .. }) && !args.federated_grants {
             continue;
         }
-        let account = &assessed.binding.spec.service_account_name;
-        if let Some(why) = refused(wanted, account) {
+        // A grant has to allow all of them at once.
+        let accounts = assessed.binding.spec.accounts();
+        if let Some(why) = refused(wanted, &accounts) {
             let binding = Object::binding(assessed.binding.api, &assessed.binding.metadata);
             left_out.push(LeftOut { binding, why });
             continue;
         }
         let key = (Access::of(wanted, args), assessed.name().namespace);
         let extent = extents.entry(key).or_default();
-        extent.service_accounts.insert(account.clone());
+        extent
+            .service_accounts
+            .extend(accounts.into_iter().map(str::to_owned));
         if let Identity::Federated { service_account, .. } = &wanted.identity {
             extent.service_accounts.insert(service_account.clone());
         }

@@ -34,6 +34,7 @@ use crate::{
     kube_calls::{KubeCalls, KubeError, Verb},
     links,
     metrics::Metrics,
+    namespaces::Namespaces,
     pull_secret,
 };
 
@@ -44,8 +45,7 @@ const PAGE: u32 = 500;
 struct Reader {
     client: Client,
     calls: KubeCalls,
-    /// None: all.
-    namespaces: Vec<String>,
+    namespaces: Namespaces,
 }
 
 /// Looks at the cluster.
@@ -53,38 +53,8 @@ struct Reader {
 /// # Errors
 /// There is no way to it, or bindings and ServiceAccounts cannot be listed.
 pub(super) async fn world(args: &PreflightArgs) -> Result<World, Failure> {
-    let reader = Reader {
-        client: client(args.context.as_deref()).await?,
-        // Counted, and shown by nobody: this process ends.
-        calls: KubeCalls::new(Metrics::register(&mut Registry::default())),
-        namespaces: args.namespaces.clone(),
-    };
-    let mut world = World::empty(args.label_selector.is_none());
-    let mut selected = ListParams::default();
-    selected.label_selector.clone_from(&args.label_selector);
-
-    reader
-        .bindings::<crd::AcrPullBinding>(ApiVersion::V1Beta2, &selected, Binding::from, &mut world)
-        .await?;
-    let defaults = Defaults::from(args.defaults.clone());
-    reader
-        .bindings::<v1beta1::AcrPullBinding>(
-            ApiVersion::V1Beta1,
-            &selected,
-            |binding| defaults.complete(binding),
-            &mut world,
-        )
-        .await?;
-    world.bindings.sort_by_key(|binding| Name::of(&binding.metadata));
-    reader.accounts(&mut world).await?;
-    reader.secrets(&mut world).await?;
-    for api in ApiVersion::ALL {
-        *world.crds.of_mut(api) = reader.crd(api).await?;
-    }
-    world.peers = reader.peers().await?;
-    world.policies = reader.policies().await?;
-    world.issuer = reader.issuer().await;
-    Ok(world)
+    let client = client(args.context.as_deref()).await?;
+    Reader::new(client, args).world(args).await
 }
 
 async fn client(context: Option<&str>) -> Result<Client, Failure> {
@@ -108,6 +78,44 @@ async fn client(context: Option<&str>) -> Result<Client, Failure> {
 }
 
 impl Reader {
+    fn new(client: Client, args: &PreflightArgs) -> Self {
+        Self {
+            client,
+            // Counted, and shown by nobody: this process ends.
+            calls: KubeCalls::new(Metrics::register(&mut Registry::default())),
+            namespaces: args.namespaces.iter().cloned().collect(),
+        }
+    }
+
+    async fn world(&self, args: &PreflightArgs) -> Result<World, Failure> {
+        let selected = ListParams {
+            label_selector: args.label_selector.as_query().map(str::to_owned),
+            ..ListParams::default()
+        };
+        let mut world = World::empty(selected.label_selector.is_none());
+
+        self.bindings::<crd::AcrPullBinding>(ApiVersion::V1Beta2, &selected, Binding::from, &mut world)
+            .await?;
+        let defaults = Defaults::from(args.defaults.clone());
+        self.bindings::<v1beta1::AcrPullBinding>(
+            ApiVersion::V1Beta1,
+            &selected,
+            |binding| defaults.complete(binding),
+            &mut world,
+        )
+        .await?;
+        world.bindings.sort_by_key(|binding| Name::of(&binding.metadata));
+        self.accounts(&mut world).await?;
+        self.secrets(&mut world).await?;
+        for api in ApiVersion::ALL {
+            *world.crds.of_mut(api) = self.crd(api).await?;
+        }
+        world.peers = self.peers().await?;
+        world.policies = self.policies().await?;
+        world.issuer = self.issuer().await;
+        Ok(world)
+    }
+
     /// The bindings of one API; none if it is not installed.
     async fn bindings<K>(
         &self,
@@ -199,14 +207,8 @@ impl Reader {
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
-        if self.namespaces.is_empty() {
-            return vec![Api::all(self.client.clone())];
-        }
-        let namespaces: BTreeSet<&String> = self.namespaces.iter().collect();
-        namespaces
-            .into_iter()
-            .map(|namespace| Api::namespaced(self.client.clone(), namespace))
-            .collect()
+        let parts = self.namespaces.parts(&self.client).into_iter();
+        parts.map(|part| part.api).collect()
     }
 
     /// Reads a list page by page.
@@ -247,7 +249,6 @@ fn look<T>(answer: Result<T, KubeError>) -> Result<Look<T>, KubeError> {
 
 fn unreadable(what: &str, error: KubeError) -> Failure {
     let remedy = match error.code() {
-        400 => "write --label-selector as kubectl's -l",
         401 | 403 => "run this as a user with the role of docs/preflight.md, or name namespaces with -n",
         _ => "check KUBECONFIG and the network, and try again",
     };
@@ -255,3 +256,6 @@ fn unreadable(what: &str, error: KubeError) -> Failure {
         .remedy(remedy)
         .source(error)
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,7 +66,7 @@ struct Federation {
 impl Report {
     /// Judges the world.
     pub(super) fn of(world: &World, args: &PreflightArgs, now: Timestamp) -> Self {
-        let assessed = assess(world, args.service_account_ref, now);
+        let assessed = assess(world, args, now);
         Self {
             summary: Summary::of(world, &assessed),
             findings: findings::all(world, &assessed, args),

@@ -5,15 +5,17 @@ use std::{collections::BTreeMap, sync::Arc};
 use clap::Parser as _;
 use k8s_openapi::{
     api::core::v1::{LocalObjectReference, ServiceAccount},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta},
 };
 use kube::ResourceExt as _;
+use serde_json::json;
 
 use super::world::{Crd, Look, Name, World};
 use crate::{
     args::{Command, PreflightArgs, SyncerArgs},
     binding::{Binding, Defaults, PerApi},
     crd::v1beta1,
+    inputs,
     pull_secret::{self, BINDING_LABEL},
     samples::{account, annotated_account, binding, managed_identity_spec, owner, workload_identity_spec},
 };
@@ -34,7 +36,7 @@ pub(super) fn args(arguments: &str) -> PreflightArgs {
 /// A cluster in which everything is as it should be, and nothing is there.
 pub(super) fn empty() -> World {
     let ours = Crd {
-        keeps_conditions: true,
+        lacks: Vec::new(),
         is_leaving: false,
         release: None,
     };
@@ -86,12 +88,15 @@ pub(super) fn peers() -> World {
         );
         world.add_secret(secret);
     }
-    let theirs = Crd {
-        keeps_conditions: false,
+    let theirs = |lacks: &[&'static str]| Crd {
+        lacks: lacks.to_vec(),
         is_leaving: false,
         release: Some("acrpull/acrpull".to_owned()),
     };
-    world.crds = PerApi::new(|_api| Look::Seen(Some(theirs.clone())));
+    world.crds = PerApi {
+        v1beta2: Look::Seen(Some(theirs(&["status.conditions", "spec.serviceAccountNames"]))),
+        v1beta1: Look::Seen(Some(theirs(&["status.conditions"]))),
+    };
     world.peers = Look::Seen(vec![Name::new("acrpull", "acrpull")]);
     world.policies = Look::Seen(Some(vec!["controller-token-request-policy".to_owned()]));
     world.issuer = Some("https://oidc.example/4f1c/".to_owned());
@@ -114,7 +119,7 @@ pub(super) fn older(name: &str, account: &str, change: impl Fn(&mut v1beta1::Acr
     Defaults::default().complete(binding)
 }
 
-/// The Secret of a binding as the peer writes it.
+/// The Secret of a binding as the peer writes it, with a token that is valid.
 pub(super) fn peers_secret(binding: &Binding) -> ObjectMeta {
     let name = pull_secret::name_of(binding);
     ObjectMeta {
@@ -122,6 +127,27 @@ pub(super) fn peers_secret(binding: &Binding) -> ObjectMeta {
         uid: Some(format!("uid-of-{name}")),
         resource_version: Some("300".to_owned()),
         labels: Some([(BINDING_LABEL.to_owned(), binding.name_any())].into()),
+        annotations: Some(
+            [
+                (
+                    "acr.microsoft.com/token.expiry",
+                    "2026-11-21T13:05:00Z".to_owned(),
+                ),
+                (
+                    "acr.microsoft.com/token.refresh",
+                    "2026-11-21T11:50:00Z".to_owned(),
+                ),
+                ("acr.microsoft.com/token.inputs", inputs::peer(binding)),
+            ]
+            .map(|(key, value)| (key.to_owned(), value))
+            .into(),
+        ),
+        managed_fields: Some(vec![ManagedFieldsEntry {
+            manager: Some("manager".to_owned()),
+            operation: Some("Update".to_owned()),
+            fields_v1: Some(FieldsV1(json!({"f:data": {"f:.dockerconfigjson": {}}}))),
+            ..ManagedFieldsEntry::default()
+        }]),
         owner_references: Some(vec![owner(binding)]),
         name: Some(name),
         ..ObjectMeta::default()

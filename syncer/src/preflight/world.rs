@@ -68,8 +68,8 @@ pub(super) struct Unreadable {
 /// What matters of an installed CRD.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Crd {
-    /// Its schema knows the conditions of a status.
-    pub(super) keeps_conditions: bool,
+    /// Fields that its schema does not know, of those that somebody would miss. The API server drops them.
+    pub(super) lacks: Vec<&'static str>,
     /// It is being deleted, and all its objects with it.
     pub(super) is_leaving: bool,
     /// The Helm release that it belongs to, as `namespace/name`.
@@ -159,22 +159,35 @@ impl Crd {
             format!("{namespace}/{name}")
         });
         Self {
-            keeps_conditions: keeps_conditions(crd, api).unwrap_or(false),
+            lacks: missed(api)
+                .iter()
+                .filter(|field| !knows(crd, api, field).unwrap_or(false))
+                .copied()
+                .collect(),
             is_leaving: crd.metadata.deletion_timestamp.is_some(),
             release,
         }
     }
 }
 
-fn keeps_conditions(crd: &CustomResourceDefinition, api: ApiVersion) -> Option<bool> {
+/// The fields that somebody would miss.
+fn missed(api: ApiVersion) -> &'static [&'static str] {
+    match api {
+        ApiVersion::V1Beta2 => &["status.conditions", "spec.serviceAccountNames"],
+        ApiVersion::V1Beta1 => &["status.conditions"],
+    }
+}
+
+fn knows(crd: &CustomResourceDefinition, api: ApiVersion, field: &str) -> Option<bool> {
+    let (part, field) = field.split_once('.')?;
     let version = crd
         .spec
         .versions
         .iter()
         .find(|version| version.name == api.version())?;
     let schema = version.schema.as_ref()?.open_api_v3_schema.as_ref()?;
-    let status = schema.properties.as_ref()?.get("status")?;
-    Some(status.properties.as_ref()?.contains_key("conditions"))
+    let part = schema.properties.as_ref()?.get(part)?;
+    Some(part.properties.as_ref()?.contains_key(field))
 }
 
 #[cfg(test)]
@@ -185,19 +198,23 @@ mod tests {
     use crate::crd::{AcrPullBinding, v1beta1};
 
     #[test]
-    fn crd_of_ours_keeps_conditions_and_one_without_them_does_not() {
-        for (api, mut crd) in [
-            (ApiVersion::V1Beta2, AcrPullBinding::crd()),
-            (ApiVersion::V1Beta1, v1beta1::AcrPullBinding::crd()),
+    fn crd_of_ours_lacks_nothing_and_an_older_one_lacks_fields() {
+        let of_both = ["status.conditions", "spec.serviceAccountNames"];
+        for (api, mut crd, lacks) in [
+            (ApiVersion::V1Beta2, AcrPullBinding::crd(), &of_both[..]),
+            (ApiVersion::V1Beta1, v1beta1::AcrPullBinding::crd(), &of_both[..1]),
         ] {
             let ours = Crd::of(&crd, api);
-            assert!(ours.keeps_conditions && !ours.is_leaving, "{api:?}");
+            assert!(ours.lacks.is_empty() && !ours.is_leaving, "{api:?}");
             assert_eq!(ours.release, None);
 
             let schema = crd.spec.versions[0].schema.as_mut().unwrap();
             let root = schema.open_api_v3_schema.as_mut().unwrap();
-            let status = root.properties.as_mut().unwrap().get_mut("status").unwrap();
-            status.properties.as_mut().unwrap().remove("conditions");
+            for field in of_both {
+                let (part, field) = field.split_once('.').unwrap();
+                let part = root.properties.as_mut().unwrap().get_mut(part).unwrap();
+                part.properties.as_mut().unwrap().remove(field);
+            }
             let annotations = [(HELM_RELEASE, "acrpull"), (HELM_NAMESPACE, "acrpull-ns")];
             crd.metadata.annotations = Some(
                 annotations
@@ -205,7 +222,7 @@ mod tests {
                     .into(),
             );
             let peers = Crd::of(&crd, api);
-            assert!(!peers.keeps_conditions, "{api:?}");
+            assert_eq!(peers.lacks, lacks, "{api:?}");
             assert_eq!(peers.release.as_deref(), Some("acrpull-ns/acrpull"));
         }
     }

@@ -6,6 +6,7 @@ use proto::Reason;
 use super::{Code, Finding, Severity};
 use crate::{
     args::{PreflightArgs, ServiceAccountRef},
+    finalizer,
     preflight::{
         assess::{Assessed, Readings},
         grants,
@@ -34,7 +35,7 @@ pub(super) fn of(assessed: &Assessed, args: &PreflightArgs) -> Vec<Finding> {
     match &assessed.wanted {
         Err(problem) => findings.push(refused(object.clone(), problem)),
         Ok(wanted) => {
-            findings.extend(registry(&object, wanted, &args.allowed_acr_server_suffixes));
+            findings.extend(cloud(&object, wanted));
             findings.extend(scopes(&object, wanted));
         }
     }
@@ -62,6 +63,11 @@ fn refused(object: Object, problem: &Problem) -> Finding {
             Code::IdentityAnnotationMissing,
             "annotate the ServiceAccount with the client ID of the identity that trusts it",
         )
+    } else if problem.reason == Reason::RegistryNotAllowed {
+        (
+            Code::RegistryNotAllowed,
+            "add its domain to --allowed-acr-server-suffixes, or correct the binding",
+        )
     } else {
         (
             Code::SpecRefused,
@@ -88,16 +94,20 @@ fn readings_differ(
         by_ref: (reference, by_ref),
         by_name: (name, by_name),
     } = readings;
+    let ours = match decided {
+        Some(ServiceAccountRef::Ignore) => "so does this syncer".to_owned(),
+        Some(ServiceAccountRef::Use) | None => format!("this syncer by {reference}"),
+    };
     let message = printable(&format!(
         "serviceAccountRef is {reference} ({}) and serviceAccountName {name} ({}): Azure/msi-acrpull proves the identity by {name}, \
-         and this syncer by {reference}",
+         and {ours}",
         identity_in_words(by_ref),
         identity_in_words(by_name)
     ));
     let (severity, remedy) = match decided {
         Some(ServiceAccountRef::Ignore) => (
             Severity::Info,
-            "run the syncer with --service-account-ref=ignore, as given here".to_owned(),
+            "run the syncer with --service-account-ref=ignore, as this was".to_owned(),
         ),
         Some(ServiceAccountRef::Use) => (
             Severity::Attention,
@@ -144,17 +154,7 @@ fn identity_in_words(wanted: &Result<Wanted, Problem>) -> String {
     }
 }
 
-fn registry(object: &Object, wanted: &Wanted, allowed: &[String]) -> Option<Finding> {
-    let registry = &wanted.registry;
-    if !allowed.is_empty() && !allowed.iter().any(|domain| registry.is_under(domain)) {
-        return Some(Finding::new(
-            Severity::Blocker,
-            Code::RegistryNotAllowed,
-            object.clone(),
-            format!("registry {registry} is under none of {}", allowed.join(", ")),
-            "add its domain to --allowed-acr-server-suffixes, or correct the binding",
-        ));
-    }
+fn cloud(object: &Object, wanted: &Wanted) -> Option<Finding> {
     grants::undeclared_cloud(wanted).map(|why| {
         Finding::new(
             Severity::Attention,
@@ -205,17 +205,19 @@ fn hangs(object: Object, finalizers: &[String]) -> Option<Finding> {
     if finalizers.is_empty() {
         return None;
     }
-    let remedy = if finalizers
-        .iter()
-        .all(|finalizer| finalizer == crate::finalizer::PEERS)
-    {
-        "Azure/msi-acrpull removes its finalizer while it runs; without it, remove the finalizer by hand once nothing pulls \
-         by this binding"
+    let (severity, remedy) = if finalizers.iter().all(|name| name == finalizer::PEERS) {
+        (
+            Severity::Info,
+            "nothing: the syncer removes that finalizer, and every link to the binding's Secret",
+        )
     } else {
-        "find the controller that has to remove its finalizer"
+        (
+            Severity::Attention,
+            "find the controllers that have to remove their finalizers; the syncer removes that of Azure/msi-acrpull only",
+        )
     };
     Some(Finding::new(
-        Severity::Attention,
+        severity,
         Code::DeletionHangs,
         object,
         printable(&format!(

@@ -63,13 +63,13 @@ fn crd(api: ApiVersion, crd: &Look<Option<Crd>>) -> Option<Finding> {
             "keep a copy of the bindings, let it go, and install it again",
         ));
     }
-    if crd.keeps_conditions {
+    if crd.lacks.is_empty() {
         return None;
     }
     let (owner, warning) = match &crd.release {
         None => (String::new(), ""),
         Some(release) => (
-            format!(" and belongs to the Helm release {release}"),
+            format!("belongs to the Helm release {release} and "),
             ". Do not uninstall that release: helm would delete the CRD, and all bindings with it",
         ),
     };
@@ -77,7 +77,10 @@ fn crd(api: ApiVersion, crd: &Look<Option<Crd>>) -> Option<Finding> {
         Severity::Attention,
         Code::CrdOlder,
         object,
-        format!("it does not know conditions{owner}: bindings would not show them"),
+        format!(
+            "it {owner}does not know {}: the API server drops what is written there",
+            crd.lacks.join(" or ")
+        ),
         format!(
             "helm install --take-ownership replaces it by ours, which accepts the same manifests; with crds.enabled=false \
              it stays{warning}"
@@ -99,8 +102,9 @@ fn peers(world: &World) -> Vec<Finding> {
                 Severity::Attention,
                 Code::PeerRunning,
                 Object::namespaced("Deployment", peer),
-                "Azure/msi-acrpull runs: two controllers on one binding get in each other's way (DuplicateController)",
-                "scale it to 0 before the syncer starts, or give the two different label selectors",
+                "Azure/msi-acrpull runs: it puts its finalizer back on what it works on, and this syncer then writes nothing \
+                 there (DuplicateController)",
+                "scale it to 0 before the syncer starts, or give the two different label selectors: docs/migration.md",
             )
         })
         .collect()

@@ -1,4 +1,7 @@
-//! Every finding: what brings it about, and how much it matters. Beside it, nothing new is found.
+//! Every finding: what brings it about, and how much it matters. Beside it, nothing new is found. Those of the cluster and of
+//! all bindings together are in `cluster`.
+
+mod cluster;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -7,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use super::*;
 use crate::{
     binding::ApiVersion,
+    finalizer::PEERS,
     preflight::{
         assess::assess,
         scene::{args, empty, fresh, older, peers, peers_secret},
@@ -17,7 +21,7 @@ use crate::{
 
 fn found(world: &World, arguments: &str) -> Vec<Finding> {
     let args = args(arguments);
-    all(world, &assess(world, args.service_account_ref, now()), &args)
+    all(world, &assess(world, &args, now()), &args)
 }
 
 /// What is found besides what is found in `before`, each as `Severity Code object`.
@@ -119,6 +123,18 @@ fn finding_of_missing_accounts_tells_identity_from_target() {
             "Attention TargetAccountMissing AcrPullBinding.v1beta2 shop/web"
         ]
     );
+    let several = changed("", |world| {
+        world.edit("web", |web| {
+            web.spec.service_account_names = ["batch", "worker", "puller"].map(str::to_owned).into();
+        });
+        world.add_account(account("worker"));
+        world.add_account(account("batch"));
+        world.accounts.retain(|account, _found| account.name != "batch");
+    });
+    assert_eq!(
+        several,
+        ["Attention TargetAccountMissing AcrPullBinding.v1beta2 shop/web"]
+    );
     let bare = changed("", |world| world.add_account(account("puller")));
     assert_eq!(
         bare,
@@ -183,6 +199,16 @@ fn b9_finding_says_which_identity_each_reading_gives() {
     );
     assert!(findings[0].remedy.contains("--service-account-ref=ignore"));
     assert!(findings[0].remedy.contains("system:serviceaccount:shop:puller"));
+    let decided = found(&world, "--service-account-ref=ignore");
+    let finding = decided
+        .iter()
+        .find(|finding| finding.code == Code::AccountRefDiffers)
+        .unwrap();
+    assert!(
+        finding
+            .message
+            .ends_with("proves the identity by app, and so does this syncer")
+    );
 }
 
 #[test]
@@ -228,18 +254,25 @@ fn finding_of_a_scope_that_no_grant_allows_is_in_the_way_of_identities_of_the_br
 }
 
 #[test]
-fn finding_of_a_deletion_that_hangs_is_the_only_one_of_that_binding() {
-    let hangs = |world: &mut World| {
-        world.accounts.clear();
-        world.edit("web", |web| {
-            web.metadata.deletion_timestamp = Some(deleted());
-            web.metadata.finalizers = Some(vec!["other.example/f".to_owned()]);
-        });
+fn finding_of_a_deletion_that_hangs_is_the_only_one_of_that_binding_but_for_the_peers_finalizer() {
+    const OBJECT: &str = "DeletionHangs AcrPullBinding.v1beta2 shop/web";
+    let hangs = |finalizers: &[&str]| {
+        changed("", |world| {
+            world.accounts.clear();
+            world.edit("web", |web| {
+                web.metadata.deletion_timestamp = Some(deleted());
+                web.metadata.finalizers = Some(finalizers.iter().map(|&name| name.to_owned()).collect());
+            });
+        })
     };
+    let carried = format!("Info PeerFinalizer Finalizer {PEERS}");
+    assert_eq!(hangs(&["other.example/f"]), [format!("Attention {OBJECT}")]);
     assert_eq!(
-        changed("", hangs),
-        ["Attention DeletionHangs AcrPullBinding.v1beta2 shop/web"]
+        hangs(&[PEERS, "other.example/f"]),
+        [format!("Attention {OBJECT}"), carried.clone()]
     );
+    // The syncer removes it.
+    assert_eq!(hangs(&[PEERS]), [format!("Info {OBJECT}"), carried]);
 }
 
 #[test]
@@ -300,91 +333,4 @@ fn b12_finding_of_what_has_no_binding_is_made_only_where_all_bindings_are_known(
         ]
     );
     assert_eq!(left(false), [""; 0]);
-}
-
-#[test]
-fn finding_of_the_cluster_is_made_once() {
-    const CRD: &str = "CustomResourceDefinition acrpullbindings.acrpull.microsoft.com";
-    let crd = |crd: Look<Option<Crd>>| changed("", |world| world.crds.v1beta2 = crd);
-    assert_eq!(crd(Look::Seen(None)), [format!("Info CrdMissing {CRD}")]);
-    for (keeps_conditions, is_leaving, finding) in [
-        (false, false, "Attention CrdOlder"),
-        (true, true, "Blocker CrdLeaving"),
-        (false, true, "Blocker CrdLeaving"),
-    ] {
-        let found = crd(Look::Seen(Some(Crd {
-            keeps_conditions,
-            is_leaving,
-            release: None,
-        })));
-        assert_eq!(found, [format!("{finding} {CRD}")]);
-    }
-    assert_eq!(
-        changed("", |world| world.peers =
-            Look::Seen(vec![Name::new("acrpull", "acrpull")])),
-        ["Attention PeerRunning Deployment acrpull/acrpull"]
-    );
-    assert_eq!(
-        changed("", |world| world.policies = Look::Seen(None)),
-        ["Attention NoAdmissionPolicies APIService admissionregistration.k8s.io/v1"]
-    );
-    let policies = ["acrpull-syncer-token", "controller-secret-mutation-policy"];
-    assert_eq!(
-        changed("", |world| world.policies =
-            Look::Seen(Some(policies.map(str::to_owned).into()))),
-        ["Info PeerPolicies ValidatingAdmissionPolicy controller-secret-mutation-policy"]
-    );
-}
-
-#[test]
-fn finding_of_what_may_not_be_looked_at_says_so() {
-    let denied = changed("", |world| {
-        let nothing = World::empty(true);
-        world.secrets = nothing.secrets;
-        world.crds = nothing.crds;
-        world.peers = nothing.peers;
-        world.policies = nothing.policies;
-    });
-    assert_eq!(
-        denied,
-        [
-            "Attention NotLookedAt Access Deployment",
-            "Attention NotLookedAt Access Secret",
-            "Attention NotLookedAt Access ValidatingAdmissionPolicy",
-            "Attention NotLookedAt Access acrpullbindings.acrpull.microsoft.com",
-            "Attention NotLookedAt Access acrpullbindings.msi-acrpull.microsoft.com",
-        ]
-    );
-}
-
-#[test]
-fn finding_of_the_peers_finalizer_counts_its_bindings() {
-    let findings = found(&peers(), "");
-    let finalizer = findings
-        .iter()
-        .find(|finding| finding.code == Code::PeerFinalizer)
-        .unwrap();
-    assert_eq!(finalizer.object.name, crate::finalizer::PEERS);
-    assert_eq!(
-        finalizer.message,
-        "bindings that carry it: 5 (shop/batch, shop/legacy, shop/mixed, shop/web, shop/web-v1)"
-    );
-}
-
-#[test]
-fn finding_of_identities_and_whole_registries_says_what_the_broker_must_allow() {
-    let codes: Vec<String> = found(&fresh(), "")
-        .into_iter()
-        .map(|finding| format!("{:?} {}", finding.code, finding.object.name))
-        .collect();
-    assert_eq!(
-        codes,
-        [
-            "BrokerOwnedIdentity /subscriptions/44444444-4444-4444-4444-444444444444/resourcegroups/rg/providers/microsoft.managedidentity/userassignedidentities/puller",
-            "BrokerOwnedIdentity 33333333-3333-3333-3333-000000000003",
-            "BrokerOwnedIdentity 33333333-3333-3333-3333-000000000009",
-            "RegistryWide legacy",
-            "RegistryWide web-v1",
-        ]
-    );
 }

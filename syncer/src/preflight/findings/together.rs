@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Code, Finding, Severity};
 use crate::{
     binding::ApiVersion,
+    finalizer,
     preflight::{
-        assess::{Assessed, has_peer_finalizer},
+        assess::Assessed,
         object::Object,
         world::{Name, World},
     },
@@ -72,7 +73,7 @@ fn peer_finalizers(world: &World) -> Option<Finding> {
     let readable = world.bindings.iter().map(|binding| &binding.metadata);
     let all = readable.chain(world.unreadable.iter().map(|unreadable| &unreadable.metadata));
     let carriers: BTreeSet<Name> = all
-        .filter(|metadata| has_peer_finalizer(metadata.finalizers.as_deref().unwrap_or_default()))
+        .filter(|metadata| finalizer::is_on(metadata))
         .map(Name::of)
         .collect();
     if carriers.is_empty() {
@@ -81,13 +82,13 @@ fn peer_finalizers(world: &World) -> Option<Finding> {
     Some(Finding::new(
         Severity::Info,
         Code::PeerFinalizer,
-        Object::of_cluster("Finalizer", crate::finalizer::PEERS),
+        Object::of_cluster("Finalizer", finalizer::PEERS),
         format!(
             "bindings that carry it: {} ({})",
             carriers.len(),
             listed(&carriers)
         ),
-        "end Azure/msi-acrpull before it is removed, or hand over binding by binding: docs/migration.md",
+        "nothing, once Azure/msi-acrpull has ended: the syncer removes it. To hand over binding by binding: docs/migration.md",
     ))
 }
 

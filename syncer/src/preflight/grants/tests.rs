@@ -14,7 +14,7 @@ const TENANT: &str = "22222222-2222-2222-2222-222222222222";
 
 fn grants(world: &super::super::world::World, arguments: &str) -> Sections {
     let args = args(arguments);
-    all(&assess(world, args.service_account_ref, now()), &args)
+    all(&assess(world, &args, now()), &args)
 }
 
 /// A binding in a namespace, for an account, with a scope.
@@ -115,6 +115,32 @@ fn grants_of_federated_identities_are_printed_where_they_are_wanted() {
     assert_eq!(whose.tenants, [TENANT]);
     assert_eq!(whose.client_ids, ["33333333-3333-3333-3333-000000000001"]);
     assert!(one.identity.is_none() && !one.registry_wide);
+}
+
+#[test]
+fn grants_name_every_account_of_a_binding_and_leave_it_out_if_one_can_be_none() {
+    let mut world = empty();
+    let mut web = owned("shop", "web", "web", "repository:team/web:pull");
+    web.spec.service_account_names = ["worker", "batch", "web"].map(str::to_owned).into();
+    world.add(web);
+    let found = grants(&world, "--cluster c");
+    assert_eq!(
+        found.grants[0].service_accounts,
+        ["batch", "web", "worker"].map(str::to_owned).into()
+    );
+
+    world.edit("web", |web| {
+        "*".clone_into(&mut web.spec.service_account_names[1]);
+    });
+    let found = grants(&world, "--cluster c");
+    assert_eq!((found.grants.len(), found.left_out.len()), (0, 1));
+}
+
+#[test]
+fn grants_are_not_printed_for_a_registry_that_the_syncer_refuses() {
+    let found = grants(&fresh(), "--allowed-acr-server-suffixes legacy.azurecr.io");
+    let registries: Vec<_> = found.grants.iter().flat_map(|grant| &grant.registries).collect();
+    assert_eq!(registries, ["legacy.azurecr.io"; 2]);
 }
 
 #[test]

@@ -73,6 +73,33 @@ fn report_is_blocked_by_blockers_only() {
 }
 
 #[test]
+fn report_for_people_lists_some_of_many_alike_and_for_programs_all() {
+    let mut world = fresh();
+    for number in 0..25 {
+        let mut spec = crate::samples::workload_identity_spec();
+        spec.acr.scope.clear();
+        spec.service_account_name = "puller".to_owned();
+        world.add(crate::samples::binding(&format!("many-{number:02}"), spec));
+    }
+    let (text, json) = (args(""), args("-o json"));
+    let report = Report::of(&world, &text, now());
+    let shown = report.shown(&text).unwrap();
+    assert!(shown.contains("\nIn the way (25)\n"), "{shown}");
+    assert_eq!(shown.matches(": SpecRefused\n").count(), 20);
+    assert!(shown.contains("shop/many-19: ") && !shown.contains("shop/many-20: "));
+    assert!(
+        shown.contains("\n  and 5 more with SpecRefused (use -o json)\n"),
+        "{shown}"
+    );
+    let all: Value = serde_json::from_str(&report.shown(&json).unwrap()).unwrap();
+    let refused = all["findings"].as_array().unwrap().iter();
+    assert_eq!(
+        refused.filter(|finding| finding["code"] == "SpecRefused").count(),
+        25
+    );
+}
+
+#[test]
 fn report_of_a_reading_follows_it_everywhere() {
     let args = args("--service-account-ref=ignore --federated-grants");
     let mut world = peers();

@@ -3,7 +3,14 @@
 use std::{collections::BTreeMap, error::Error, fmt::Write as _};
 
 use super::{Federation, Report, Severity};
-use crate::preflight::{changes::Change, findings::Finding, object::printable};
+use crate::preflight::{
+    changes::{Change, Token},
+    findings::Finding,
+    object::printable,
+};
+
+/// Findings of one kind that are listed. A cluster with thousands of bindings may have as many.
+const LISTED: usize = 20;
 
 /// The report as lines.
 pub(super) fn of(report: &Report, is_verbose: bool) -> Result<String, Box<dyn Error + Send + Sync>> {
@@ -23,10 +30,8 @@ pub(super) fn of(report: &Report, is_verbose: bool) -> Result<String, Box<dyn Er
             continue;
         }
         writeln!(text, "\n{title} ({})", found.len())?;
-        for finding in found {
-            writeln!(text, "  {}: {:?}", finding.object, finding.code)?;
-            writeln!(text, "    {}", finding.message)?;
-            writeln!(text, "    > {}", finding.remedy)?;
+        for alike in found.chunk_by(|one, next| one.code == next.code) {
+            findings(&mut text, alike)?;
         }
     }
     changes(&mut text, &report.changes, is_verbose)?;
@@ -45,6 +50,19 @@ pub(super) fn of(report: &Report, is_verbose: bool) -> Result<String, Box<dyn Er
     };
     writeln!(text, "\n{verdict}")?;
     Ok(text)
+}
+
+fn findings(text: &mut String, alike: &[&Finding]) -> std::fmt::Result {
+    for finding in alike.iter().take(LISTED) {
+        writeln!(text, "  {}: {:?}", finding.object, finding.code)?;
+        writeln!(text, "    {}", finding.message)?;
+        writeln!(text, "    > {}", finding.remedy)?;
+    }
+    if let Some(one) = alike.get(LISTED) {
+        let more = alike.len() - LISTED;
+        writeln!(text, "  and {more} more with {:?} (use -o json)", one.code)?;
+    }
+    Ok(())
 }
 
 fn summary(text: &mut String, report: &Report) -> std::fmt::Result {
@@ -89,16 +107,21 @@ fn changes(text: &mut String, changes: &[Change], is_verbose: bool) -> std::fmt:
         *counts
             .entry(format!("Secrets {}", change.secret.in_words()))
             .or_default() += 1;
-        *counts
-            .entry(format!("links {}", change.link.in_words()))
-            .or_default() += 1;
+        for link in &change.links {
+            *counts
+                .entry(format!("links {}", link.change.in_words()))
+                .or_default() += 1;
+        }
+        if change.token != Token::None {
+            *counts
+                .entry(format!("tokens {}", change.token.in_words()))
+                .or_default() += 1;
+        }
     }
-    let tokens = changes.iter().filter(|change| change.is_token_fetched).count();
     let finalizers = changes
         .iter()
         .filter(|change| change.is_finalizer_removed)
         .count();
-    counts.insert("tokens fetched, once".to_owned(), tokens);
     counts.insert("finalizers of Azure/msi-acrpull removed".to_owned(), finalizers);
     for (what, count) in counts.iter().filter(|(_what, count)| **count > 0) {
         writeln!(text, "  {count} {what}")?;

@@ -71,8 +71,8 @@ async fn says(bench: &Bench<'_>, team: &Team<'_>) -> anyhow::Result<()> {
         "In the way (1)".to_owned(),
         format!("AcrPullBinding.v1beta2 {}/mixed: AccountRefDiffers", team.namespace()),
         "bindings that carry it: 5 (".to_owned(),
-        "Secret acr-pull-web taken over in place, one token fetched, link in ServiceAccount web kept in its place and \
-         recorded, finalizer of Azure/msi-acrpull removed"
+        "link in ServiceAccount web kept in place and recorded, Secret acr-pull-web taken over in place, finalizer of \
+         Azure/msi-acrpull removed, one token fetched at once"
             .to_owned(),
         format!("issuer    {}", bench.stack.plane().issuer()),
         format!("system:serviceaccount:{}:web", team.namespace()),
