@@ -30,7 +30,7 @@ fn router_with(older: &[Binding]) -> Router {
     link(&mut old, "acr-pull-one");
     writer.apply_watcher_event(&Event::Apply(old));
     writer.apply_watcher_event(&Event::Apply(account("bystander")));
-    Router::new(Arc::default(), bindings, accounts)
+    Router::new(Arc::new(Memory::new(bindings.clone())), bindings, accounts)
 }
 
 /// The woken, sorted, as `kind/name`.
@@ -155,7 +155,8 @@ fn b9_router_account_that_is_linked_has_the_identity_where_the_ref_is_ignored() 
     ignoring.account_ref = AccountRef::Ignore;
     let (bindings, mut writers) = Bindings::empty();
     writers.v1beta2.apply_watcher_event(&Event::Apply(ignoring));
-    let router = Router::new(Arc::default(), bindings, indexed::store(()).0);
+    let memory = Arc::new(Memory::new(bindings.clone()));
+    let router = Router::new(memory, bindings, indexed::store(()).0);
     for (name, concerned) in [("web", vec!["binding/three"]), ("puller", vec![])] {
         let (before, after) = (account(name), annotated_account(name));
         assert_eq!(woken(router.account(&applied(Some(before), &after))), concerned);
@@ -238,7 +239,7 @@ fn router_binding_of_several_accounts_is_woken_by_each_and_unlinked_where_it_lef
         link(&mut account, "acr-pull-one");
         writer.apply_watcher_event(&Event::Apply(account));
     }
-    let router = Router::new(Arc::default(), bindings, accounts);
+    let router = Router::new(Arc::new(Memory::new(bindings.clone())), bindings, accounts);
     for name in ["web", "batch"] {
         let mut before = account(name);
         link(&mut before, "acr-pull-one");
