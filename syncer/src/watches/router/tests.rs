@@ -130,6 +130,35 @@ fn router_account_that_was_linked_wakes_nobody() {
 }
 
 #[test]
+fn router_account_whose_link_comes_after_its_binding_went_is_woken() {
+    let known = |account: ServiceAccount| {
+        let mut known = account;
+        link(&mut known, "acr-pull-one");
+        known
+    };
+    // Gone, and of another ServiceAccount.
+    for (name, secret_name) in [("web", "acr-pull-gone"), ("bystander", "acr-pull-two")] {
+        let mut after = known(account(name));
+        link(&mut after, secret_name);
+        assert_eq!(
+            woken(router().account(&applied(Some(known(account(name))), &after))),
+            [format!("account/{name}")]
+        );
+        assert_eq!(router().account(&applied(Some(after.clone()), &after)), []);
+    }
+    // On its way out.
+    let mut leaving = older_binding("one", older_spec());
+    let now = crate::samples::now();
+    leaving.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now));
+    let mut after = account("web");
+    link(&mut after, &pull_secret::name_of(&leaving));
+    assert_eq!(
+        woken(router_with(&[leaving]).account(&applied(Some(account("web")), &after))),
+        ["account/web"]
+    );
+}
+
+#[test]
 fn router_account_that_lost_a_link_wakes_that_binding() {
     let mut linked = account("web");
     link(&mut linked, "acr-pull-one");
