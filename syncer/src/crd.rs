@@ -125,18 +125,15 @@ mod tests {
                 Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
             }
         }
-        let mut found = Vec::new();
         for crd in [AcrPullBinding::crd(), v1beta1::AcrPullBinding::crd()] {
+            let mut found = Vec::new();
             rules(&serde_json::to_value(crd).unwrap(), &mut found);
-        }
-        assert_eq!(found.len(), 16 + 6);
-        for rule in found {
-            assert!(
-                rule.get("message")
-                    .or_else(|| rule.get("messageExpression"))
-                    .is_some(),
-                "{rule}"
-            );
+            assert!(!found.is_empty(), "the rules are not where this looks for them");
+            for rule in found {
+                let message = rule.get("message").or_else(|| rule.get("messageExpression"));
+                let message = message.and_then(Value::as_str).unwrap_or_default();
+                assert!(!message.is_empty(), "{rule}");
+            }
         }
     }
 }

@@ -184,8 +184,16 @@ pub async fn remove_finalizer(
     Ok(after.resource_version())
 }
 
-/// Writes the status and says what Kubernetes has kept of it: an older CRD drops what it does not know. The uid keeps it
-/// from another binding that has the name by now.
+/// A status after it was written.
+#[derive(Debug)]
+pub struct WrittenStatus {
+    /// What Kubernetes has kept of it: an older CRD drops what it does not know.
+    pub kept: AcrPullBindingStatus,
+    /// The version that the write came to.
+    pub version: Option<String>,
+}
+
+/// Writes the status. The uid keeps it from another binding that has the name by now.
 ///
 /// # Errors
 /// Kubernetes refused or failed.
@@ -194,7 +202,7 @@ pub async fn write_status(
     binding: &BindingRef,
     uid: Option<&str>,
     mut patch: Value,
-) -> Result<AcrPullBindingStatus, KubeError> {
+) -> Result<WrittenStatus, KubeError> {
     let kind = ApiResource::erase::<Binding>(&binding.dyntype);
     let namespace = binding.namespace.as_deref().unwrap_or_default();
     let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, &kind);
@@ -211,5 +219,8 @@ pub async fn write_status(
         .calls
         .call(Verb::Patch, "acrpullbindings/status", call)
         .await?;
-    Ok(status::of(&mut written))
+    Ok(WrittenStatus {
+        version: written.resource_version(),
+        kept: status::of(&mut written),
+    })
 }

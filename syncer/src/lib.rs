@@ -165,7 +165,7 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
     let guard_rails =
         GuardRails::new(client.clone(), calls.clone(), metrics.clone()).in_namespace(namespaces.any());
     let (stores, writers) = watches::stores(secrets_access);
-    let memory = Arc::new(Memory::default());
+    let memory = Arc::new(Memory::new(stores.bindings.clone()));
     let (events, publisher) = events::channel(client.clone(), calls.clone(), Arc::clone(&clock));
     let context = Arc::new(Context {
         events,

@@ -2,25 +2,34 @@
 //! at most one early attempt for a binding that fails; nothing that is still fresh is fetched again.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
 use proto::Reason;
 
 use crate::{
-    binding::BindingRef, contest::Contest, crd::AcrPullBindingStatus, finalizer::Handover,
-    pull_secret::PullSecret, schedule::FailureRun, status::Reminder, steady::Steady,
+    binding::{Binding, BindingRef, Bindings},
+    contest::Contest,
+    crd::AcrPullBindingStatus,
+    finalizer::Handover,
+    pull_secret::PullSecret,
+    schedule::FailureRun,
+    status::Reminder,
+    steady::Steady,
     unread_secret::UnreadSecret,
 };
 
-/// One entry per binding that exists.
-#[derive(Debug, Default)]
+/// One entry per binding that exists: the end of one that is deleted while a pass works on it finds nothing to remember.
+#[derive(Debug)]
 pub struct Memory {
-    bindings: Mutex<HashMap<BindingRef, BindingMemory>>,
-    /// Bindings whose Secret is known not to be somebody else's.
-    linkable: Mutex<HashSet<BindingRef>>,
+    entries: Mutex<HashMap<BindingRef, BindingMemory>>,
+    /// Bindings whose Secret is known not to be somebody else's, with their uid.
+    linkable: Mutex<HashMap<BindingRef, String>>,
+    /// Those that exist.
+    bindings: Bindings,
 }
 
 /// What is remembered of one binding.
@@ -73,6 +82,8 @@ pub struct BindingMemory {
 #[derive(Debug, Clone)]
 pub struct Echo<T> {
     superseded: Vec<String>,
+    /// The version that the write came to, if that is known beside the value.
+    version: Option<String>,
     value: T,
 }
 
@@ -80,12 +91,25 @@ impl<T: Clone> Echo<T> {
     /// After a write that replaced version `over`, and earlier writes whose echo is `previous`.
     pub fn after(previous: Option<&Self>, over: impl IntoIterator<Item = String>, value: T) -> Self {
         let mut superseded = previous.map(|echo| echo.superseded.clone()).unwrap_or_default();
-        for version in over {
+        let written = previous.and_then(|echo| echo.version.clone());
+        for version in over.into_iter().chain(written) {
             if !superseded.contains(&version) {
                 superseded.push(version);
             }
         }
-        Self { superseded, value }
+        Self {
+            superseded,
+            version: None,
+            value,
+        }
+    }
+
+    /// The same of a write that came to this version: the next write replaces it, before the watch has shown it even.
+    #[must_use]
+    pub fn at(mut self, version: Option<String>) -> Self {
+        // A write that changes nothing comes to the version that it found.
+        self.superseded.retain(|over| Some(over) != version.as_ref());
+        Self { version, ..self }
     }
 
     /// The newer of what was written and what is seen in `version`. Drops the echo when the watch has caught up: what
@@ -107,7 +131,8 @@ impl<T: Clone> Echo<T> {
 }
 
 impl BindingMemory {
-    fn new(uid: &str, now: Timestamp) -> Self {
+    /// Of a binding that this process has not worked on.
+    pub fn new(uid: &str, now: Timestamp) -> Self {
         Self {
             uid: uid.to_owned(),
             first_seen: now,
@@ -133,6 +158,15 @@ impl BindingMemory {
 }
 
 impl Memory {
+    /// Of these bindings, nothing yet.
+    pub fn new(bindings: Bindings) -> Self {
+        Self {
+            entries: Mutex::default(),
+            linkable: Mutex::default(),
+            bindings,
+        }
+    }
+
     /// What is known of a binding; nothing if the name now belongs to another object.
     pub fn of(&self, key: &BindingRef, uid: &str, now: Timestamp) -> BindingMemory {
         let known = self
@@ -143,9 +177,13 @@ impl Memory {
         known.unwrap_or_else(|| BindingMemory::new(uid, now))
     }
 
-    /// Remembers.
+    /// Remembers, if the binding still exists.
     pub fn keep(&self, key: BindingRef, memory: BindingMemory) {
-        self.entries().insert(key, memory);
+        let mut entries = self.entries();
+        // With the entries in hand: it leaves the store before it is forgotten.
+        if self.exists(&key, &memory.uid) {
+            entries.insert(key, memory);
+        }
     }
 
     /// The Secret under a binding's name is gone, and with it what stood in the way: the next attempt need not wait.
@@ -157,18 +195,24 @@ impl Memory {
     }
 
     /// Whether the Secret of a binding may be linked by whoever works on the ServiceAccount.
-    pub fn allow_link(&self, key: &BindingRef, allowed: bool) {
+    pub fn allow_link(&self, binding: &Binding, allowed: bool) {
+        let (key, uid) = (binding.key(), binding.uid().unwrap_or_default());
         let mut linkable = self.linkable();
-        if !allowed {
-            linkable.remove(key);
-        } else if !linkable.contains(key) {
-            linkable.insert(key.clone());
+        // A pass of the one that had the name before says nothing about this one.
+        if !self.exists(&key, &uid) {
+            return;
+        }
+        if allowed {
+            linkable.insert(key, uid);
+        } else {
+            linkable.remove(&key);
         }
     }
 
-    /// Whether [`Self::allow_link`] said so.
-    pub fn allows_link(&self, key: &BindingRef) -> bool {
-        self.linkable().contains(key)
+    /// Whether [`Self::allow_link`] said so of this very object.
+    pub fn allows_link(&self, binding: &Binding) -> bool {
+        let linkable = self.linkable();
+        linkable.get(&binding.key()) == Some(&binding.uid().unwrap_or_default())
     }
 
     /// Forgets a binding.
@@ -180,119 +224,22 @@ impl Memory {
     /// Forgets all bindings that are gone.
     pub fn retain(&self, exists: impl Fn(&BindingRef) -> bool) {
         self.entries().retain(|key, _memory| exists(key));
-        self.linkable().retain(|key| exists(key));
+        self.linkable().retain(|key, _uid| exists(key));
+    }
+
+    fn exists(&self, key: &BindingRef, uid: &str) -> bool {
+        let binding = self.bindings.get(key);
+        binding.is_some_and(|binding| binding.metadata.uid.as_deref().unwrap_or_default() == uid)
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<BindingRef, BindingMemory>> {
-        self.bindings.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn linkable(&self) -> MutexGuard<'_, HashSet<BindingRef>> {
+    fn linkable(&self) -> MutexGuard<'_, HashMap<BindingRef, String>> {
         self.linkable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-
-    use super::*;
-    use crate::{
-        binding::ApiVersion,
-        problem::Problem,
-        pull_secret::{self, SecretState},
-        samples::{binding, key, now, owner, workload_identity_spec},
-        snapshot,
-    };
-
-    #[test]
-    fn echo_counts_until_the_watch_has_caught_up() {
-        let first = Echo::after(None, ["1".to_owned()], "after first");
-        let mut echo = Some(Echo::after(Some(&first), ["2".to_owned()], "after second"));
-        assert_eq!(Echo::newer(&mut echo, "1", "seen"), "after second");
-        assert_eq!(Echo::newer(&mut echo, "2", "seen"), "after second");
-        assert_eq!(Echo::newer(&mut echo, "3", "seen"), "seen");
-        assert!(echo.is_none());
-        assert_eq!(Echo::newer(&mut echo, "1", "seen"), "seen");
-    }
-
-    #[test]
-    fn echo_of_a_watch_that_lags_keeps_each_version_once() {
-        let mut echo: Option<Echo<&str>> = None;
-        for _write in 0..1000 {
-            echo = Some(Echo::after(echo.as_ref(), ["1".to_owned()], "written"));
-        }
-        assert_eq!(echo.unwrap().superseded, ["1"]);
-    }
-
-    #[test]
-    fn echo_of_a_thousand_writes_that_the_watch_saw_keeps_one_version() {
-        let mut binding = binding("web", workload_identity_spec());
-        let mut seen = ObjectMeta {
-            uid: Some("uid-of-secret".to_owned()),
-            labels: Some([(pull_secret::BINDING_LABEL.to_owned(), "web".to_owned())].into()),
-            owner_references: Some(vec![owner(&binding)]),
-            ..ObjectMeta::default()
-        };
-        let mut memory = BindingMemory::new("uid-of-web", now());
-        for version in (1..=1000).map(|version: u32| version.to_string()) {
-            binding.metadata.resource_version = Some(version.clone());
-            let status = snapshot::status(&binding, &mut memory);
-            memory.status = Some(Echo::after(memory.status.as_ref(), [version.clone()], status));
-            assert_eq!(memory.status.as_ref().unwrap().superseded, [version.as_str()]);
-
-            seen.resource_version = Some(version.clone());
-            let SecretState::Ours(secret) = snapshot::watched_secret(&seen, &binding, &mut memory) else {
-                panic!("the Secret is the binding's");
-            };
-            assert_eq!(secret.resource_version, version);
-            memory.secret = Some(Echo::after(memory.secret.as_ref(), [version.clone()], secret));
-            assert_eq!(memory.secret.as_ref().unwrap().superseded, [version]);
-        }
-    }
-
-    #[test]
-    fn memory_of_a_binding_of_the_other_api_is_apart() {
-        let memory = Memory::default();
-        let [current, older] = ApiVersion::ALL.map(|api| key(api, "web"));
-        let mut known = memory.of(&current, "one", now());
-        known.degraded = true;
-        memory.keep(current.clone(), known);
-        memory.allow_link(&current, true);
-        assert!(!memory.of(&older, "one", now()).degraded);
-        assert!(!memory.allows_link(&older));
-        memory.forget(&older);
-        assert!(memory.of(&current, "one", now()).degraded);
-        assert!(memory.allows_link(&current));
-    }
-
-    #[test]
-    fn memory_of_a_conflict_ends_with_the_secret_and_that_of_other_failures_does_not() {
-        let memory = Memory::default();
-        let key = key(ApiVersion::V1Beta2, "web");
-        for (reason, is_over) in [(Reason::SecretConflict, true), (Reason::PolicyDenied, false)] {
-            let mut known = memory.of(&key, "one", now());
-            let problem = Problem::new(reason, "no");
-            known.failures = Some(FailureRun::after(None, "inputs", problem, now(), 0.0));
-            memory.keep(key.clone(), known);
-            memory.conflict_is_over(&key);
-            assert_eq!(memory.of(&key, "one", now()).failures.is_none(), is_over);
-        }
-    }
-
-    #[test]
-    fn memory_of_another_object_of_the_same_name_is_empty() {
-        let memory = Memory::default();
-        let key = key(ApiVersion::V1Beta2, "web");
-        let mut known = memory.of(&key, "one", now());
-        known.degraded = true;
-        memory.keep(key.clone(), known);
-        assert!(memory.of(&key, "one", now()).degraded);
-        assert!(!memory.of(&key, "two", now()).degraded);
-        memory.allow_link(&key, true);
-        assert!(memory.allows_link(&key));
-        memory.retain(|_| false);
-        assert!(!memory.of(&key, "one", now()).degraded);
-        assert!(!memory.allows_link(&key));
-    }
-}
+mod tests;

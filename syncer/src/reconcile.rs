@@ -88,8 +88,9 @@ pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Action {
     }
     let first = plan::plan(&pass.snapshot, pass.now());
     // Told before anything is done: whoever works on the ServiceAccount meanwhile makes the link as well.
-    let key = pass.snapshot.binding.key();
-    context.memory.allow_link(&key, first.link != Link::Withheld);
+    context
+        .memory
+        .allow_link(&pass.snapshot.binding, first.link != Link::Withheld);
     drop(worker);
     for step in first.steps {
         match step {

@@ -132,15 +132,12 @@ mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
     use super::*;
-    use crate::{
-        memory::Memory,
-        samples::{binding, now, workload_identity_spec},
-    };
+    use crate::samples::{binding, now, workload_identity_spec};
 
     #[test]
     fn status_that_an_older_crd_prunes_counts_as_written() {
         let mut binding = binding("web", workload_identity_spec());
-        let mut memory = Memory::default().of(&binding.key(), "uid-of-web", now());
+        let mut memory = BindingMemory::new("uid-of-web", now());
         let ready = Condition {
             last_transition_time: Time(now()),
             message: String::new(),

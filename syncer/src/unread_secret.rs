@@ -138,7 +138,6 @@ mod tests {
     use super::*;
     use crate::{
         crd::AcrPullBindingStatus,
-        memory::Memory,
         problem::Problem,
         samples::{binding, now, workload_identity_spec},
         schedule::FailureRun,
@@ -174,7 +173,7 @@ mod tests {
             credential: record(&written()),
             ..AcrPullBindingStatus::default()
         });
-        let memory = Memory::default().of(&binding.key(), "uid-of-web", now());
+        let memory = BindingMemory::new("uid-of-web", now());
         (binding, memory)
     }
 

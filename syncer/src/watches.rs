@@ -174,6 +174,13 @@ pub fn spawn(
     ));
     let selected = selector.map_or_else(paged, |selector| paged().labels(selector));
 
+    // What is known of ServiceAccounts and Secrets lasts as long as a binding beside them.
+    let nothing_needs = |_namespace: &str| false;
+    let needed = {
+        let bindings = stores.bindings.clone();
+        move |namespace: &str| bindings.any_in(namespace)
+    };
+
     let (unreadable, teller) = teller::channel(Arc::clone(context));
     tasks.spawn("unreadable bindings", teller.run());
     let binding_watch = |api: ApiVersion, gate: &'static str, writer: IndexedWriter<Binding>| Watch {
@@ -192,7 +199,7 @@ pub fn spawn(
     let watch = binding_watch(ApiVersion::V1Beta2, "watch of v1beta2 bindings", bindings.v1beta2);
     let sieve = |api| Sieve::new(api, unreadable.clone());
     let store = stores.bindings.of(ApiVersion::V1Beta2).clone();
-    let deliveries = namespaces::as_one(namespaces.parts(client), store, |api| {
+    let deliveries = namespaces::as_one(namespaces.parts(client), store, nothing_needs, |api| {
         let sieve = sieve(ApiVersion::V1Beta2);
         let understand = move |binding: crd::AcrPullBinding| Binding {
             account_ref,
@@ -203,7 +210,7 @@ pub fn spawn(
     tasks.spawn("watch v1beta2 bindings", watch.run(deliveries));
     let watch = binding_watch(ApiVersion::V1Beta1, "watch of v1beta1 bindings", bindings.v1beta1);
     let store = stores.bindings.of(ApiVersion::V1Beta1).clone();
-    let deliveries = namespaces::as_one(namespaces.parts(client), store, |api| {
+    let deliveries = namespaces::as_one(namespaces.parts(client), store, nothing_needs, |api| {
         let sieve = sieve(ApiVersion::V1Beta1);
         let defaults = Arc::clone(&defaults);
         let understand = move |binding| defaults.complete(binding);
@@ -224,9 +231,12 @@ pub fn spawn(
         authority: context.authority.clone(),
         shutdown: shutdown(),
     };
-    let deliveries = namespaces::as_one(namespaces.parts(client), stores.accounts.store().clone(), |api| {
-        slimmed(api, paged(), links::slim).map_ok(Delivery::Event)
-    });
+    let deliveries = namespaces::as_one(
+        namespaces.parts(client),
+        stores.accounts.store().clone(),
+        needed.clone(),
+        |api| slimmed(api, paged(), links::slim).map_ok(Delivery::Event),
+    );
     tasks.spawn("watch ServiceAccounts", watch.run(deliveries));
 
     if let (Some(writer), Some(store)) = (secrets, stores.secrets.clone()) {
@@ -240,7 +250,7 @@ pub fn spawn(
             authority: context.authority.clone(),
             shutdown: shutdown(),
         };
-        let deliveries = namespaces::as_one(namespaces.parts(client), store, |api| {
+        let deliveries = namespaces::as_one(namespaces.parts(client), store, needed, |api| {
             secrets_of(api).map_ok(Delivery::Event)
         });
         tasks.spawn("watch Secrets", watch.run(deliveries));

@@ -68,6 +68,11 @@ impl Bindings {
         self.of(key.dyntype).get(key)
     }
 
+    /// Whether a namespace has any.
+    pub fn any_in(&self, namespace: &str) -> bool {
+        !self.in_namespace(namespace, |_binding| true).is_empty()
+    }
+
     /// Those of a namespace for which `predicate` holds.
     pub fn in_namespace(&self, namespace: &str, predicate: impl Fn(&Binding) -> bool) -> Vec<Arc<Binding>> {
         ApiVersion::ALL

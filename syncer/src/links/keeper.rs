@@ -232,7 +232,7 @@ impl LinkKeeper {
             binding.spec.is_for(&name) && binding.metadata.deletion_timestamp.is_none()
         }) {
             let secret_name = pull_secret::name_of(&binding);
-            if self.memory.allows_link(&binding.key()) {
+            if self.memory.allows_link(&binding) {
                 wanted.insert(secret_name.clone());
             }
             known.insert(secret_name);

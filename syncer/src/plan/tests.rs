@@ -4,7 +4,7 @@ use proto::Fingerprint;
 use super::*;
 use crate::{
     binding::ApiVersion,
-    memory::Memory,
+    memory::BindingMemory,
     samples::{
         account, annotated_account, binding, binding_of, managed_identity_spec, now, older_binding,
         older_spec, workload_identity_spec,
@@ -38,7 +38,7 @@ fn settled_with(binding: Binding) -> Snapshot {
     let mut target = account("web");
     links::tests::link(&mut target, &pull_secret::name_of(&binding));
     Snapshot {
-        memory: Memory::default().of(&binding.key(), "uid-of-web", now()),
+        memory: BindingMemory::new("uid-of-web", now()),
         allowed_servers: AllowedServers::default(),
         reapply_at: None,
         binding,

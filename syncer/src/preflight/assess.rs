@@ -13,7 +13,7 @@ use crate::{
     binding::{AccountRef, Binding},
     finalizer,
     links::Target,
-    memory::Memory,
+    memory::BindingMemory,
     plan::{self, Plan, Snapshot},
     problem::Problem,
     pull_secret::{self, SecretState},
@@ -98,7 +98,6 @@ fn assess_one(
         (Some(by_name), Some(ServiceAccountRef::Ignore)) => by_name,
         (Some(_), Some(ServiceAccountRef::Use) | None) | (None, _) => Arc::clone(written),
     };
-    let key = binding.key();
     let namespace = binding.namespace().unwrap_or_default();
     let target = |name: &str| Target {
         name: name.to_owned(),
@@ -108,7 +107,7 @@ fn assess_one(
     let targets: Vec<_> = binding.spec.accounts().into_iter().map(target).collect();
     let identity = identity_account(world, &binding).cloned();
     let secret = secret(world, &binding);
-    let mut memory = Memory::default().of(&key, &binding.uid().unwrap_or_default(), now);
+    let mut memory = BindingMemory::new(&binding.uid().unwrap_or_default(), now);
     memory.handover = finalizer::observe(None, &binding, now, 0.0);
     let snapshot = Snapshot {
         binding: Arc::clone(&binding),

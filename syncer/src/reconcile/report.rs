@@ -11,7 +11,7 @@ use crate::{
     binding::Binding,
     context::Secrets,
     crd::AcrPullBindingStatus,
-    execute,
+    execute::{self, WrittenStatus},
     memory::Echo,
     metrics::PassResult,
     plan::{self, Link, Plan, Snapshot, Step},
@@ -130,7 +130,7 @@ impl Pass<'_> {
             }
         };
         match written {
-            Ok(kept) => {
+            Ok(WrittenStatus { kept, version }) => {
                 let notices = status::notices(&before, &after, &names);
                 self.tell(&binding, &after, &names, notices, now);
                 let is_kept = !kept.conditions.is_empty();
@@ -144,7 +144,7 @@ impl Pass<'_> {
                     Release::Nothing | Release::Again => None,
                 };
                 let over = binding.resource_version().into_iter().chain(released);
-                memory.status = Some(Echo::after(memory.status.as_ref(), over, after));
+                memory.status = Some(Echo::after(memory.status.as_ref(), over, after).at(version));
                 memory.status_written_at = Some(now);
                 false
             }

@@ -241,9 +241,7 @@ impl Pass<'_> {
         self.snapshot.memory.unread.written = None;
         self.snapshot.memory.unread.is_foreign = true;
         self.snapshot.secret = SecretState::Foreign;
-        self.context
-            .memory
-            .allow_link(&self.snapshot.binding.key(), false);
+        self.context.memory.allow_link(&self.snapshot.binding, false);
         let problem = plan::plan(&self.snapshot, self.now()).problem;
         let reason = problem.as_ref().map(|problem| problem.reason);
         self.context.metrics.refreshed(RefreshOutcome::failed, reason);

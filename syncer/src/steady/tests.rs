@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     allowed_servers::AllowedServers,
     binding::ApiVersion,
-    memory::{BindingMemory, Memory},
+    memory::BindingMemory,
     plan::{Plan, Snapshot, Step, plan},
     problem::Problem,
     pull_secret::{PullSecret, SecretState},
@@ -32,7 +32,7 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let binding = binding_of(ApiVersion::V1Beta2, "web");
-        let memory = Memory::default().of(&binding.key(), "uid-of-web", now());
+        let memory = BindingMemory::new("uid-of-web", now());
         let inputs = wanted::read(&binding, None).unwrap().inputs;
         let secret = SecretState::Ours(PullSecret {
             uid: "uid-of-secret".to_owned(),

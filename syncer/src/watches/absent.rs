@@ -12,6 +12,7 @@ pub(super) fn as_empty<K>(
     let mut presence = Presence {
         kind,
         is_absent: false,
+        has_begun: false,
     };
     events.flat_map(move |event| stream::iter(presence.judge(event)))
 }
@@ -20,12 +21,15 @@ pub(super) fn as_empty<K>(
 struct Presence {
     kind: &'static str,
     is_absent: bool,
+    /// A list began while the kind was absent. Every try does, those that fail as well: it is told when something comes.
+    has_begun: bool,
 }
 
 impl Presence {
     fn judge<K>(&mut self, event: watcher::Result<Event<K>>) -> Vec<watcher::Result<Event<K>>> {
         match event {
             Err(error) if is_not_found(&error) => {
+                self.has_begun = false;
                 if self.is_absent {
                     return Vec::new();
                 }
@@ -36,12 +40,15 @@ impl Presence {
                 );
                 vec![Ok(Event::Init), Ok(Event::InitDone)]
             }
-            // Every try begins like this, those that fail as well.
-            Ok(Event::Init) => vec![event],
+            Ok(Event::Init) if self.is_absent => {
+                self.has_begun = true;
+                Vec::new()
+            }
             Ok(_) if self.is_absent => {
                 self.is_absent = false;
                 tracing::info!(kind = self.kind, "the CustomResourceDefinition is installed");
-                vec![event]
+                let begun = std::mem::take(&mut self.has_begun).then_some(Ok(Event::Init));
+                begun.into_iter().chain([event]).collect()
             }
             Ok(_) | Err(_) => vec![event],
         }
@@ -100,9 +107,7 @@ mod tests {
         ];
         assert_eq!(
             told(events).await,
-            [
-                "init", "init", "done", "init", "init", "object", "done", "applied"
-            ]
+            ["init", "init", "done", "init", "object", "done", "applied"]
         );
     }
 

@@ -4,6 +4,9 @@
 //! To the outside there is one first state, when every namespace has delivered its own. Later lists of a single
 //! namespace, after a watch broke off, come out as changes: a store that was told of a new first state would forget the
 //! other namespaces.
+//!
+//! What is in a namespace that may not be read any more comes out as gone after a while, so that nobody goes on with it.
+//! Nothing is removed in the cluster for that: a link goes only after a look at the live bindings, which is refused too.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -23,12 +26,20 @@ use kube::{
 use super::unreadable::Delivery;
 use crate::namespaces::Part;
 
-type Delivered<K> = watcher::Result<Delivery<K>>;
+/// So often in a row a namespace is refused before its objects are let go: with the pauses of `persistent` it takes
+/// about a minute, and a Role that is replaced is back by then.
+const REFUSALS: u32 = 10;
 
-/// One watch over all parts; `watch` makes the watch of one. `store` is the one that they fill together.
+type Delivered<K> = watcher::Result<Delivery<K>>;
+/// Whether the objects of a namespace are needed though they may not be read any more.
+type IsNeeded = Box<dyn Fn(&str) -> bool + Send>;
+
+/// One watch over all parts; `watch` makes the watch of one. `store` is the one that they fill together, and `is_needed`
+/// keeps in it what others still work with.
 pub(super) fn as_one<T, K, S>(
     mut parts: Vec<Part<T>>,
     store: Store<K>,
+    is_needed: impl Fn(&str) -> bool + Send + 'static,
     watch: impl Fn(kube::Api<T>) -> S,
 ) -> BoxStream<'static, Delivered<K>>
 where
@@ -42,7 +53,7 @@ where
                 let namespace = part.namespace.unwrap_or_default();
                 (namespace, watch(part.api).boxed())
             });
-            merged(watches.collect(), store).boxed()
+            merged(watches.collect(), store, Box::new(is_needed)).boxed()
         }
     }
 }
@@ -50,6 +61,7 @@ where
 fn merged<K>(
     watches: Vec<(String, BoxStream<'static, Delivered<K>>)>,
     store: Store<K>,
+    is_needed: IsNeeded,
 ) -> impl Stream<Item = Delivered<K>>
 where
     K: Resource<DynamicType: Clone + Eq + std::hash::Hash> + Clone + Send + Sync + 'static,
@@ -61,6 +73,7 @@ where
             .map(|(namespace, _watch)| (namespace.clone(), Progress::default()))
             .collect(),
         store,
+        is_needed,
     };
     let tagged = watches
         .into_iter()
@@ -79,14 +92,17 @@ where
     first: Option<HashMap<(String, String), K>>,
     namespaces: BTreeMap<String, Progress>,
     store: Store<K>,
+    is_needed: IsNeeded,
 }
 
 /// How far the watch of one namespace has come.
 #[derive(Default)]
 struct Progress {
     state: State,
-    /// The names that the list that is being read has brought, once the first state is complete.
+    /// The names that the list that is being read has brought.
     listed: HashSet<String>,
+    /// How often it was refused since something came.
+    refusals: u32,
 }
 
 #[derive(Default, PartialEq, Eq)]
@@ -107,26 +123,30 @@ where
     fn take(&mut self, namespace: &str, delivered: Delivered<K>) -> Vec<Delivered<K>> {
         let progress = self.namespaces.entry(namespace.to_owned()).or_default();
         match &delivered {
-            Ok(Delivery::Event(Event::InitApply(_))) => progress.state = State::Listing,
-            Ok(Delivery::Event(Event::Init)) if progress.state == State::Listed => {
+            // Every try begins like this, those that fail as well: it says nothing about what is known.
+            Ok(Delivery::Event(Event::Init)) => progress.listed.clear(),
+            Ok(Delivery::Event(Event::InitApply(object))) => {
                 progress.state = State::Listing;
+                progress.refusals = 0;
+                progress.listed.insert(name(object.meta()).to_owned());
             }
-            Ok(Delivery::Event(Event::InitDone)) => progress.state = State::Listed,
-            Err(error) if is_refused(error) => progress.state = State::Refused,
-            Ok(_) | Err(_) => {}
+            Ok(Delivery::Event(Event::InitDone)) => {
+                progress.state = State::Listed;
+                progress.refusals = 0;
+            }
+            Ok(_change) => progress.refusals = 0,
+            Err(error) if is_refused(error) => {
+                progress.state = State::Refused;
+                progress.refusals = progress.refusals.saturating_add(1);
+            }
+            Err(_failure) => {}
         }
         if self.first.is_some() {
             return self.gather(namespace, delivered);
         }
         match delivered {
-            Ok(Delivery::Event(Event::Init)) => {
-                progress.listed.clear();
-                Vec::new()
-            }
-            Ok(Delivery::Event(Event::InitApply(object))) => {
-                progress.listed.insert(name(object.meta()).to_owned());
-                vec![Ok(Delivery::Event(Event::Apply(object)))]
-            }
+            Ok(Delivery::Event(Event::Init)) => Vec::new(),
+            Ok(Delivery::Event(Event::InitApply(object))) => vec![Ok(Delivery::Event(Event::Apply(object)))],
             Ok(Delivery::Event(Event::InitDone)) => {
                 let listed = std::mem::take(&mut progress.listed);
                 let gone = |object: &K| {
@@ -138,8 +158,33 @@ where
                     .map(|object| Ok(Delivery::Event(Event::Delete(K::clone(object)))))
                     .collect()
             }
+            Err(error) if is_refused(&error) && progress.refusals >= REFUSALS => {
+                let gone = self.let_go(namespace);
+                std::iter::once(Err(error)).chain(gone).collect()
+            }
             other => vec![other],
         }
+    }
+
+    /// The objects of a namespace as gone.
+    fn let_go(&self, namespace: &str) -> Vec<Delivered<K>> {
+        if (self.is_needed)(namespace) {
+            return Vec::new();
+        }
+        let known = self
+            .store
+            .state_filter(|object: &K| object.meta().namespace.as_deref() == Some(namespace));
+        if !known.is_empty() {
+            tracing::warn!(
+                namespace,
+                objects = known.len(),
+                "a namespace may not be read any more: what was known of it is let go, and nothing in it is changed"
+            );
+        }
+        known
+            .iter()
+            .map(|object| Ok(Delivery::Event(Event::Delete(K::clone(object)))))
+            .collect()
     }
 
     /// Collects the first state, and delivers it once every namespace has told its own.
@@ -150,7 +195,7 @@ where
         };
         let key = |metadata: &ObjectMeta| (namespace.to_owned(), name(metadata).to_owned());
         match delivered {
-            Ok(Delivery::Event(Event::Init)) => first.retain(|(of, _name), _object| of != namespace),
+            Ok(Delivery::Event(Event::Init)) => {}
             Ok(Delivery::Event(Event::InitApply(object) | Event::Apply(object))) => {
                 first.insert(key(object.meta()), object);
             }
@@ -160,7 +205,12 @@ where
             Ok(Delivery::Unreadable(metadata)) => {
                 first.remove(&key(&metadata));
             }
-            Ok(Delivery::Event(Event::InitDone)) => {}
+            Ok(Delivery::Event(Event::InitDone)) => {
+                let listed = self.namespaces.get_mut(namespace);
+                let listed = listed.map(|progress| std::mem::take(&mut progress.listed));
+                let listed = listed.unwrap_or_default();
+                first.retain(|(of, name), _object| of != namespace || listed.contains(name));
+            }
             Err(error) => told.push(Err(error)),
         }
         if self
@@ -185,7 +235,8 @@ fn name(metadata: &ObjectMeta) -> &str {
 fn is_refused(error: &watcher::Error) -> bool {
     matches!(
         error,
-        watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 403
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 403
     )
 }
 

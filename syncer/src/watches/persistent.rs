@@ -15,6 +15,8 @@ const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(10);
 /// A version that the server has forgotten.
 const GONE: u16 = 410;
+/// The right to read was taken away: what was known by then may have been let go before it is given back.
+const FORBIDDEN: u16 = 403;
 
 type Events<K> = Pin<Box<dyn Stream<Item = watcher::Result<Event<K>>> + Send>>;
 
@@ -35,7 +37,10 @@ where
         let event = events.next().await?;
         patience.note(&event);
         // Told in the answer to the request and not within the stream; the library would ask for that version again.
-        if event.as_ref().is_err_and(is_forgotten) {
+        if event
+            .as_ref()
+            .is_err_and(|error| is_answered(error, &[GONE, FORBIDDEN]))
+        {
             events = Box::pin(begin());
         }
         Some((event, (events, patience, begin)))
@@ -46,23 +51,34 @@ where
 #[derive(Default)]
 struct Patience {
     failures: u32,
+    /// A watch was refused, and perhaps the list is not: that one comes is no sign that the next watch may begin.
+    is_refused: bool,
     due: Option<Duration>,
 }
 
 impl Patience {
     fn note<K>(&mut self, event: &watcher::Result<Event<K>>) {
         match event {
-            Err(_failure) => {
+            Err(failure) => {
+                self.is_refused |= is_answered(failure, &[FORBIDDEN]);
                 self.due = Some(FIRST.saturating_mul(1 << self.failures.min(8)).min(LONGEST));
                 self.failures = self.failures.saturating_add(1);
             }
-            Ok(Event::InitDone | Event::Apply(_) | Event::Delete(_)) => self.failures = 0,
+            Ok(Event::Apply(_) | Event::Delete(_)) => {
+                self.failures = 0;
+                self.is_refused = false;
+            }
+            Ok(Event::InitDone) if !self.is_refused => self.failures = 0,
             // A try begins, or a page of it has come: it may still fail, and from the start.
-            Ok(Event::Init | Event::InitApply(_)) => {}
+            Ok(Event::Init | Event::InitApply(_) | Event::InitDone) => {}
         }
     }
 }
 
-fn is_forgotten(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == GONE)
+/// Whether the request for a watch was answered with one of these.
+fn is_answered(error: &watcher::Error, codes: &[u16]) -> bool {
+    matches!(
+        error,
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) if codes.contains(&status.code)
+    )
 }

@@ -94,11 +94,13 @@ impl Router {
         };
         let appeared_or_gone = before.is_none() || after.is_none();
         let identity_changed = appeared_or_gone || before.map(identity) != after.map(identity);
+        let to_unlink = after.filter(|after| self.gained_an_orphan(before, after));
+        let to_unlink = to_unlink.map(|account| Wake::Account(ObjectRef::from_obj(account)));
         let remaining = after.map(links::linked).unwrap_or_default();
         let mut lost = before.map(links::linked).unwrap_or_default();
         lost.retain(|secret_name| !remaining.contains(secret_name));
         if !identity_changed && lost.is_empty() {
-            return Vec::new();
+            return to_unlink.into_iter().collect();
         }
         let name = metadata.name.as_deref().unwrap_or_default();
         let namespace = metadata.namespace.as_deref().unwrap_or_default();
@@ -117,7 +119,30 @@ impl Router {
         {
             wakes.push(Wake::Account(ObjectRef::from_obj(account)));
         }
+        wakes.extend(to_unlink);
         wakes
+    }
+
+    /// Whether it now records a link that no binding asks for: one that went, or went elsewhere, while the link was on
+    /// its way, when the ServiceAccount as it was watched did not record it yet.
+    fn gained_an_orphan(&self, before: Option<&ServiceAccount>, after: &ServiceAccount) -> bool {
+        let Some(before) = before else {
+            return false;
+        };
+        let mut gained = links::record(after);
+        let known = links::record(before);
+        gained.retain(|secret_name| !known.contains(secret_name));
+        if gained.is_empty() {
+            return false;
+        }
+        let name = after.metadata.name.as_deref().unwrap_or_default();
+        let namespace = after.metadata.namespace.as_deref().unwrap_or_default();
+        let behind = self.bindings.in_namespace(namespace, |binding| {
+            binding.metadata.deletion_timestamp.is_none()
+                && binding.spec.is_for(name)
+                && gained.contains(&pull_secret::name_of(binding))
+        });
+        behind.len() < gained.len()
     }
 
     pub(super) fn secret(&self, change: &Change<'_, PartialObjectMeta<Secret>>) -> Vec<Wake> {

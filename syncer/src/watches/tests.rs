@@ -82,6 +82,22 @@ async fn watch_whose_version_is_forgotten_reads_anew_what_it_missed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn watch_that_was_refused_reads_anew_and_seldom_what_it_missed() {
+    const REFUSED: Duration = Duration::from_secs(600);
+    let start = Instant::now();
+    let server = Server::new(move |asked| match asked {
+        Asked::List { .. } if start.elapsed() < REFUSED => Answer::list("1", None, &["old"]),
+        Asked::List { .. } => Answer::list("9", None, &["new"]),
+        Asked::Watch { version } if version == "1" => Answer::status(403),
+        Asked::Watch { .. } => Answer::Silence,
+    });
+    let known = known_after(&server, REFUSED + Duration::from_secs(20)).await;
+    assert_eq!(known, names(["new"]));
+    let requests = server.requests().len();
+    assert!((120..260).contains(&requests), "{requests} requests");
+}
+
+#[tokio::test(start_paused = true)]
 async fn watch_of_a_server_that_fails_pauses_longer_and_notices_when_it_is_back() {
     const AWAY: Duration = Duration::from_secs(600);
     for code in [429, 500, 503] {

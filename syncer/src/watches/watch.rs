@@ -93,6 +93,8 @@ where
                     Vec::new()
                 }
             };
+            // Asked after the store has it: a watch that went over all that it has before that did not see this.
+            let leads = leads || authority.is_given();
             for wake in wakes.into_iter().filter(|_wake| leads) {
                 let sent = match wake {
                     Wake::Binding(binding) => {
@@ -269,5 +271,39 @@ mod tests {
             events_tx.close_channel();
         };
         tokio::join!(watch.run(events), test);
+    }
+
+    #[tokio::test]
+    async fn watch_event_that_is_taken_in_the_moment_of_the_takeover_wakes() {
+        let api = ApiVersion::V1Beta2;
+        let authority = Authority::to_be_given(Arc::new(SystemClock));
+        let (wakes_tx, mut wakes) = mpsc::channel(8);
+        let watch = Watch {
+            kind: api,
+            writer: indexed::store(api).1,
+            gate: Readiness::default().gate("watch"),
+            at_start: AtStart::Nothing,
+            route: {
+                let authority = authority.clone();
+                move |change: &Change<'_, Binding>| match change {
+                    Change::Applied { after, .. } => {
+                        authority.give_until(Duration::MAX);
+                        vec![Wake::Binding(after.key())]
+                    }
+                    Change::Gone(_) | Change::Resynced => Vec::new(),
+                }
+            },
+            queues: Queues {
+                bindings: PerApi::new(|_api| wakes_tx.clone()),
+                accounts: mpsc::channel(0).0,
+            },
+            authority,
+            shutdown: Shutdown::manual(),
+        };
+        let applied = Event::Apply(binding_of(api, "web"));
+        watch
+            .run(futures::stream::iter([Ok(Delivery::Event(applied))]))
+            .await;
+        assert_eq!(wakes.next().now_or_never(), Some(Some(key(api, "web"))));
     }
 }

@@ -10,7 +10,7 @@ use syncer::{
     allowed_servers::AllowedServers,
     crd::AcrPullBindingStatus,
     links::Target,
-    memory::Memory,
+    memory::BindingMemory,
     plan::{Issue, Plan, Snapshot, Step, plan},
     problem::Problem,
     pull_secret::{self, SecretState},
@@ -43,7 +43,7 @@ fn fuzz_pass_over_any_objects_keeps_the_rules() {
             pull_secret::judge(&secret, &binding)
         });
         let mut snapshot = Snapshot {
-            memory: Memory::default().of(&binding.key(), &binding.uid().unwrap_or_default(), now),
+            memory: BindingMemory::new(&binding.uid().unwrap_or_default(), now),
             targets: vec![Target {
                 name: binding.spec.service_account_name.clone(),
                 account: target.map(Arc::new),

@@ -182,8 +182,8 @@ async fn keeper_link_of_a_binding_with_several_accounts_is_kept_on_each() {
     world.put(samples::account("batch"));
     let mut several = binding("one", workload_identity_spec());
     several.spec.service_account_names = vec!["batch".to_owned()];
-    world.context.memory.allow_link(&several.key(), true);
     world.bindings.apply_watcher_event(&Event::Apply(several.clone()));
+    world.context.memory.allow_link(&several, true);
     let settle = async |world: &World, name: &str| {
         let account = account_ref("shop", name);
         world

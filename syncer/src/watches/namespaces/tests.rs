@@ -1,3 +1,9 @@
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use futures::FutureExt as _;
 use kube::{
     ResourceExt as _,
     core::Status,
@@ -29,6 +35,7 @@ impl Scene {
                 first: Some(HashMap::new()),
                 namespaces: namespaces.collect(),
                 store: writer.as_reader(),
+                is_needed: Box::new(|_namespace| false),
             },
             writer,
         }
@@ -191,6 +198,98 @@ async fn namespaces_streams_are_one_stream() {
         let events = events.map(|event| Ok(Delivery::Event(event)));
         (namespace.to_owned(), stream::iter(events).boxed())
     };
-    let merged = merged(vec![watch("a"), watch("b")], writer.as_reader());
+    let is_needed = Box::new(|_namespace: &str| false);
+    let merged = merged(vec![watch("a"), watch("b")], writer.as_reader(), is_needed);
     assert_eq!(merged.count().await, 4);
+}
+
+#[test]
+fn namespaces_try_that_begins_anew_holds_up_nobody_and_loses_nothing() {
+    let mut scene = Scene::of(&["a", "b"]);
+    scene.list("a", &["web", "gone"]);
+    assert_eq!(scene.event("a", Event::Init), [""; 0]);
+    scene.refuse("a", 500);
+    scene.event("a", Event::Init);
+    assert_eq!(scene.list("b", &[]).len(), 4, "two objects between begin and end");
+    assert_eq!(scene.stored(), ["a/gone", "a/web"]);
+    assert_eq!(
+        scene.event("a", Event::InitApply(object("a", "web"))),
+        ["applied a/web"]
+    );
+    assert_eq!(scene.event("a", Event::InitDone), ["deleted a/gone"]);
+}
+
+#[tokio::test]
+async fn b29_namespaces_kind_that_is_absent_in_one_is_waited_for_by_nobody() {
+    let absent = || {
+        let status = Status::failure("404 page not found", "").with_code(404);
+        let error = kube::Error::Api(Box::new(status));
+        Err(watcher::Error::InitialListFailed(error))
+    };
+    let tries = stream::iter([Ok(Event::Init), absent(), Ok(Event::Init), absent()]);
+    let early = super::super::absent::as_empty(tries.chain(stream::pending()), API.as_str());
+    let (late_tx, late) = futures::channel::mpsc::unbounded();
+    let watches = vec![
+        (
+            "a".to_owned(),
+            early.map(|event| event.map(Delivery::Event)).boxed(),
+        ),
+        ("b".to_owned(), late.boxed()),
+    ];
+    let writer = Writer::<Binding>::new(API);
+    let mut merged = std::pin::pin!(merged(
+        watches,
+        writer.as_reader(),
+        Box::new(|_namespace: &str| false)
+    ));
+    assert!(merged.next().now_or_never().is_none(), "b has not answered");
+    for event in [Event::Init, Event::InitDone] {
+        late_tx.unbounded_send(Ok(Delivery::Event(event))).unwrap();
+    }
+    for expected in [Event::Init, Event::InitDone] {
+        let told = merged.next().now_or_never().flatten();
+        let Some(Ok(Delivery::Event(event))) = told else {
+            panic!("the first state is held up: {told:?}");
+        };
+        assert_eq!(
+            std::mem::discriminant(&event),
+            std::mem::discriminant(&expected),
+            "{event:?}"
+        );
+    }
+}
+
+#[test]
+fn namespaces_one_that_is_refused_for_long_is_let_go_and_comes_back() {
+    let mut scene = Scene::settled(&["a", "b"]);
+    // One answer in between, and it begins anew.
+    for _refusal in 1..REFUSALS {
+        assert_eq!(scene.refuse("a", 403), ["error"]);
+    }
+    assert_eq!(scene.list("a", &["web"]), ["applied a/web"]);
+    for _refusal in 1..REFUSALS {
+        assert_eq!(scene.event("a", Event::Init), [""; 0]);
+        assert_eq!(scene.refuse("a", 403), ["error"]);
+        assert_eq!(scene.refuse("a", 500), ["error"]);
+    }
+    assert_eq!(scene.stored(), ["a/web", "b/web"]);
+    assert_eq!(scene.refuse("a", 403), ["error", "deleted a/web"]);
+    assert_eq!(scene.refuse("a", 403), ["error"]);
+    assert_eq!(scene.stored(), ["b/web"]);
+    assert_eq!(scene.list("a", &["web"]), ["applied a/web"]);
+}
+
+#[test]
+fn namespaces_what_others_need_stays_until_they_do_not() {
+    let is_needed = Arc::new(AtomicBool::new(true));
+    let mut scene = Scene::settled(&["a", "b"]);
+    scene.merge.is_needed = Box::new({
+        let is_needed = Arc::clone(&is_needed);
+        move |namespace| namespace == "a" && is_needed.load(Ordering::Relaxed)
+    });
+    for _refusal in 0..2 * REFUSALS {
+        assert_eq!(scene.refuse("a", 403), ["error"]);
+    }
+    is_needed.store(false, Ordering::Relaxed);
+    assert_eq!(scene.refuse("a", 403), ["error", "deleted a/web"]);
 }

@@ -30,7 +30,7 @@ fn router_with(older: &[Binding]) -> Router {
     link(&mut old, "acr-pull-one");
     writer.apply_watcher_event(&Event::Apply(old));
     writer.apply_watcher_event(&Event::Apply(account("bystander")));
-    Router::new(Arc::default(), bindings, accounts)
+    Router::new(Arc::new(Memory::new(bindings.clone())), bindings, accounts)
 }
 
 /// The woken, sorted, as `kind/name`.
@@ -130,6 +130,35 @@ fn router_account_that_was_linked_wakes_nobody() {
 }
 
 #[test]
+fn router_account_whose_link_comes_after_its_binding_went_is_woken() {
+    let known = |account: ServiceAccount| {
+        let mut known = account;
+        link(&mut known, "acr-pull-one");
+        known
+    };
+    // Gone, and of another ServiceAccount.
+    for (name, secret_name) in [("web", "acr-pull-gone"), ("bystander", "acr-pull-two")] {
+        let mut after = known(account(name));
+        link(&mut after, secret_name);
+        assert_eq!(
+            woken(router().account(&applied(Some(known(account(name))), &after))),
+            [format!("account/{name}")]
+        );
+        assert_eq!(router().account(&applied(Some(after.clone()), &after)), []);
+    }
+    // On its way out.
+    let mut leaving = older_binding("one", older_spec());
+    let now = crate::samples::now();
+    leaving.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now));
+    let mut after = account("web");
+    link(&mut after, &pull_secret::name_of(&leaving));
+    assert_eq!(
+        woken(router_with(&[leaving]).account(&applied(Some(account("web")), &after))),
+        ["account/web"]
+    );
+}
+
+#[test]
 fn router_account_that_lost_a_link_wakes_that_binding() {
     let mut linked = account("web");
     link(&mut linked, "acr-pull-one");
@@ -155,7 +184,8 @@ fn b9_router_account_that_is_linked_has_the_identity_where_the_ref_is_ignored() 
     ignoring.account_ref = AccountRef::Ignore;
     let (bindings, mut writers) = Bindings::empty();
     writers.v1beta2.apply_watcher_event(&Event::Apply(ignoring));
-    let router = Router::new(Arc::default(), bindings, indexed::store(()).0);
+    let memory = Arc::new(Memory::new(bindings.clone()));
+    let router = Router::new(memory, bindings, indexed::store(()).0);
     for (name, concerned) in [("web", vec!["binding/three"]), ("puller", vec![])] {
         let (before, after) = (account(name), annotated_account(name));
         assert_eq!(woken(router.account(&applied(Some(before), &after))), concerned);
@@ -238,7 +268,7 @@ fn router_binding_of_several_accounts_is_woken_by_each_and_unlinked_where_it_lef
         link(&mut account, "acr-pull-one");
         writer.apply_watcher_event(&Event::Apply(account));
     }
-    let router = Router::new(Arc::default(), bindings, accounts);
+    let router = Router::new(Arc::new(Memory::new(bindings.clone())), bindings, accounts);
     for name in ["web", "batch"] {
         let mut before = account(name);
         link(&mut before, "acr-pull-one");

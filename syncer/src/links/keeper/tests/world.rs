@@ -58,7 +58,7 @@ impl World {
         let (accounts, accounts_writer) = indexed::store(());
         let (secrets, _secrets_writer) = kube::runtime::reflector::store();
         let (bindings, writers) = Bindings::empty();
-        let memory: Arc<Memory> = Arc::default();
+        let memory = Arc::new(Memory::new(bindings.clone()));
         let (events, _publisher) = events::channel(server.client(), calls.clone(), Arc::new(clock.clone()));
         let context = Context {
             client: server.client(),
@@ -110,8 +110,8 @@ impl World {
 
     pub(super) fn bind(&mut self, name: &str) {
         let one = binding(name, workload_identity_spec());
-        self.context.memory.allow_link(&one.key(), true);
-        self.bindings.apply_watcher_event(&Event::Apply(one));
+        self.bindings.apply_watcher_event(&Event::Apply(one.clone()));
+        self.context.memory.allow_link(&one, true);
     }
 
     pub(super) async fn settle(&self, secret_name: Option<&str>) -> Result<Linked, KubeError> {
