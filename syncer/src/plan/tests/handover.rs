@@ -122,6 +122,21 @@ fn plan_binding_with_a_bad_spec_loses_the_peers_finalizer_all_the_same() {
     let plan = plan(&snapshot, now());
     assert_eq!(plan.steps, [Step::Link("web".to_owned()), Step::Release]);
     assert_eq!(plan.problem.unwrap().reason, Reason::InvalidSpec);
+    assert_eq!(
+        plan.wake_at,
+        Some(now() + 60.minutes()),
+        "the status says it when the token ends"
+    );
+}
+
+#[test]
+fn plan_binding_that_gets_no_token_of_ours_wakes_when_that_of_the_peer_ends() {
+    let mut snapshot = left(ApiVersion::V1Beta2);
+    Arc::make_mut(&mut snapshot.binding).metadata.finalizers = None;
+    let ends_at = now() + 5.seconds();
+    secret(&mut snapshot).peers.as_mut().unwrap().expires_at = ends_at;
+    fail(&mut snapshot, Reason::RegistryUnauthorized);
+    assert_eq!(plan(&snapshot, now()).wake_at, Some(ends_at));
 }
 
 #[test]
