@@ -1,10 +1,10 @@
 //! The property: after the last disturbance, with Azure willing, every binding gets to its right state within so many
-//! passes and so much time; then nothing happens before the next refresh, and that succeeds.
+//! passes and so much time; then nothing happens before the next refresh, and with the refreshes it stays right.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use proptest::test_runner::{Config, TestRunner};
-use syncer::schedule::elapsed;
+use syncer::schedule::{elapsed, later};
 
 use crate::{
     broker::Mood,
@@ -13,15 +13,20 @@ use crate::{
     world::World,
 };
 
-const CASES: u32 = 500;
+const CASES: u32 = 250;
 /// Passes over one binding until it is right: each of a fight, of the peer's finalizer and of failures has a few.
 const MOST_PASSES: usize = 12;
 /// The longest that anything may have to wait: ...
 const LONGEST: Duration = Duration::from_secs(65 * 60);
 /// Between two of several equal disturbances.
 const AT_ONCE: Duration = Duration::from_secs(2);
-/// The time until the next look, if nothing is due. The least that the world is looked at again after.
+/// Until the next look where nothing is due.
 const STEP: Duration = Duration::from_secs(5);
+
+/// Every token is refreshed in this time, and some twice; ...
+const WHILE: Duration = Duration::from_secs(120 * 60);
+/// ... more of one binding's questions come from a Secret that cannot be written, or from replicas that disagree.
+const MOST_QUESTIONS: usize = 16;
 
 /// Lets happen what the case says.
 fn live(world: &mut World, case: &Case) {
@@ -69,7 +74,7 @@ fn rest(world: &mut World) {
     let before = world.server.objects.clone();
     let next = world.next_wake().map_or(STEP, |at| elapsed(world.now, at));
     for pause in [Duration::ZERO, next / 2] {
-        world.now = syncer::schedule::later(world.now, pause);
+        world.now = later(world.now, pause);
         let slots: Vec<_> = world.server.objects.bindings.keys().copied().collect();
         for slot in slots {
             world.look_at(slot);
@@ -87,11 +92,23 @@ fn rest(world: &mut World) {
     }
 }
 
+/// Lets the refreshes come, with a bounded number of questions.
+fn renew(world: &mut World) {
+    let asked = world.broker.questions;
+    world.run_for(WHILE);
+    let wrong = right::wrong(world);
+    assert!(wrong.is_empty(), "{WHILE:?} later: {wrong:#?}");
+    let asked = world.broker.questions - asked;
+    let most = MOST_QUESTIONS * world.server.objects.bindings.len();
+    assert!(asked <= most, "{asked} questions in {WHILE:?}");
+}
+
 fn check(case: &Case) {
     let mut world = found::world(case);
     live(&mut world, case);
     settle(&mut world);
     rest(&mut world);
+    renew(&mut world);
 }
 
 #[test]
