@@ -95,6 +95,7 @@ pub(crate) enum Disturbance {
     CreateAccount(Key, Account),
     Annotate(Key, bool),
     Edit(usize, Spec),
+    Rescope(usize),
     DeleteBinding(usize),
     CreateBinding(usize, Spec),
     Recreate(usize),
@@ -131,26 +132,33 @@ pub(crate) fn case() -> impl Strategy<Value = Case> {
     };
     let bindings = sample::subsequence((0..SLOTS).collect::<Vec<_>>(), 1..=4)
         .prop_flat_map(move |slots| slots.into_iter().map(found).collect::<Vec<_>>());
-    let accounts = vec(
-        option::weighted(0.8, account()),
-        ACCOUNTS.len() * NAMESPACES.len(),
-    );
+    bindings.prop_flat_map(|bindings| {
+        let accounts = vec(
+            option::weighted(0.8, account()),
+            ACCOUNTS.len() * NAMESPACES.len(),
+        );
+        let slots = bindings.iter().map(|found| found.slot).collect();
+        (Just(bindings), accounts, mood(), events(slots), any::<u64>()).prop_map(
+            |(bindings, accounts, mood, events, dice)| Case {
+                bindings,
+                accounts,
+                mood,
+                events,
+                dice,
+            },
+        )
+    })
+}
+
+/// Most of them befall the bindings that are there.
+fn events(slots: Vec<usize>) -> impl Strategy<Value = Vec<(Duration, Disturbance, usize)>> {
     let gap = prop_oneof![
         Just(Duration::ZERO),
         (1..60_u64).prop_map(Duration::from_secs),
         (1..40_u64).prop_map(|minutes| Duration::from_secs(minutes * 60)),
     ];
     let times = prop_oneof![4 => Just(1), 1 => 2..12_usize];
-    let events = vec((gap, disturbance(), times), 0..10);
-    (bindings, accounts, mood(), events, any::<u64>()).prop_map(|(bindings, accounts, mood, events, dice)| {
-        Case {
-            bindings,
-            accounts,
-            mood,
-            events,
-            dice,
-        }
-    })
+    vec((gap, disturbance(slots), times), 0..10)
 }
 
 fn spec() -> impl Strategy<Value = Spec> {
@@ -229,8 +237,8 @@ fn mood() -> impl Strategy<Value = Mood> {
     ]
 }
 
-fn disturbance() -> impl Strategy<Value = Disturbance> {
-    let slot = || 0..SLOTS;
+fn disturbance(slots: Vec<usize>) -> impl Strategy<Value = Disturbance> {
+    let slot = || prop_oneof![3 => sample::select(slots.clone()), 1 => 0..SLOTS];
     let key = || (0..ACCOUNTS.len() * NAMESPACES.len()).prop_map(account_key);
     let codes = sample::select(vec![403, 409, 409, 500]);
     let fault = prop_oneof![
@@ -261,6 +269,7 @@ fn disturbance() -> impl Strategy<Value = Disturbance> {
     let of_bindings = prop_oneof![
         slot().prop_map(Disturbance::PeerReturns),
         (slot(), spec()).prop_map(|(slot, spec)| Disturbance::Edit(slot, spec)),
+        slot().prop_map(Disturbance::Rescope),
         slot().prop_map(Disturbance::DeleteBinding),
         (slot(), spec()).prop_map(|(slot, spec)| Disturbance::CreateBinding(slot, spec)),
         slot().prop_map(Disturbance::Recreate),

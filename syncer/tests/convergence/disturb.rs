@@ -13,7 +13,7 @@ use syncer::{
 
 use crate::{
     cases::{Disturbance, Shape, Spec, place},
-    found::{create_account, create_binding, overwrite, put_secret, somebody, written},
+    found::{SCOPES, create_account, create_binding, overwrite, put_secret, somebody, written},
     right,
     server::{Key, secret_key},
     world::World,
@@ -83,6 +83,11 @@ impl World {
                 }
             }),
             Disturbance::Edit(slot, spec) => self.edit_spec(*slot, spec),
+            Disturbance::Rescope(slot) => self.edit_binding(*slot, |binding| {
+                let scope = &mut binding.spec.acr.scope;
+                SCOPES[usize::from(scope == SCOPES[0])].clone_into(scope);
+                binding.metadata.generation = binding.metadata.generation.map(|generation| generation + 1);
+            }),
             Disturbance::DeleteBinding(slot) => self.delete_binding(*slot),
             Disturbance::CreateBinding(slot, spec) => {
                 if !self.server.objects.bindings.contains_key(slot) {

@@ -30,7 +30,7 @@ use crate::{
 };
 
 const CLIENT: &str = "33333333-3333-3333-3333-000000000001";
-const SCOPES: [&str; 2] = ["repository:team/web:pull", "repository:team/other:pull"];
+pub(crate) const SCOPES: [&str; 2] = ["repository:team/web:pull", "repository:team/other:pull"];
 
 pub(crate) fn start() -> Timestamp {
     "2026-11-21T12:00:00Z".parse().unwrap()
