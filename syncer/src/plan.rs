@@ -106,7 +106,13 @@ pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
         return plan;
     }
     plan.steps.splice(0..0, accounts.into_iter().map(Step::Link));
-    plan.wake_at = plan.wake_at.into_iter().chain(wake_at).min();
+    // A removal that Kubernetes refused is tried again, whatever else there is to do.
+    let release_at = match claim {
+        Claim::Inherited { not_before } => not_before,
+        Claim::Ours | Claim::Settling { .. } | Claim::Contested { .. } => None,
+    };
+    let also = wake_at.into_iter().chain(release_at);
+    plan.wake_at = plan.wake_at.into_iter().chain(also).min();
     contested::hold_back(&mut plan, snapshot, now);
     plan
 }

@@ -218,3 +218,19 @@ fn plan_binding_with_a_foreign_secret_keeps_the_peers_finalizer() {
     snapshot.secret = SecretState::Foreign;
     assert_eq!(plan(&snapshot, now()).steps, []);
 }
+
+#[test]
+fn plan_finalizer_that_kubernetes_kept_is_tried_again_whatever_the_spec_is() {
+    for server in ["prod.azurecr.io", "https://nowhere"] {
+        let mut snapshot = settled();
+        let binding = Arc::make_mut(&mut snapshot.binding);
+        binding.metadata.finalizers = Some(vec![PEERS.to_owned()]);
+        binding.spec.acr.server = server.to_owned();
+        let kept = after_refusal(None, binding, now(), 0.0);
+        let Handover::Kept { next_at, .. } = kept else {
+            panic!("it is {kept:?}")
+        };
+        snapshot.memory.handover = Some(kept);
+        assert_eq!(plan(&snapshot, now()).wake_at, Some(next_at));
+    }
+}
