@@ -13,9 +13,9 @@ use proto::v1::{
 };
 use runtime::never_shown;
 
-pub use answer::Answer;
+pub use answer::{Answer, read};
 
-use self::{answer::read, mint::mint};
+use self::mint::mint;
 use crate::{
     binding::Binding,
     context::Context,

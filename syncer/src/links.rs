@@ -4,7 +4,7 @@
 //! entries keep their place and order, ours come last, those of `v1beta2` before those of `v1beta1`, and keep their
 //! order, and only names that the record (an annotation of ours on the ServiceAccount) holds are ever removed. The decision here is pure; `links::keeper` does the work.
 
-mod contests;
+pub mod contests;
 mod keeper;
 mod standing;
 mod targets;
@@ -127,7 +127,7 @@ impl Links {
     }
 
     /// The write: list and record at once, and only over the version that the decision was made on.
-    fn merge_patch(&self, resource_version: Option<&str>) -> Value {
+    pub fn merge_patch(&self, resource_version: Option<&str>) -> Value {
         let entries: Vec<Value> = self.entries.iter().map(|name| json!({ "name": name })).collect();
         let record = match self.record.len() {
             0 => Value::Null,

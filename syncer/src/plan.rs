@@ -106,7 +106,13 @@ pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
         return plan;
     }
     plan.steps.splice(0..0, accounts.into_iter().map(Step::Link));
-    plan.wake_at = plan.wake_at.into_iter().chain(wake_at).min();
+    // A removal that Kubernetes refused is tried again, whatever else there is to do.
+    let release_at = match claim {
+        Claim::Inherited { not_before } => not_before,
+        Claim::Ours | Claim::Settling { .. } | Claim::Contested { .. } => None,
+    };
+    let also = wake_at.into_iter().chain(release_at);
+    plan.wake_at = plan.wake_at.into_iter().chain(also).min();
     contested::hold_back(&mut plan, snapshot, now);
     plan
 }
@@ -140,10 +146,7 @@ fn secret(snapshot: &Snapshot, link: Link, claim: Claim, now: Timestamp) -> Plan
         Ok(wanted) => wanted,
         // Only a change of the binding or of a ServiceAccount helps, and both are watched.
         Err(problem) => {
-            let wake_at = secret
-                .and_then(|secret| secret.credential.as_ref())
-                .map(|held| held.expires_at);
-            let wake_at = wake_at.filter(|at| *at > now);
+            let wake_at = secret.and_then(handover::ends_at).filter(|at| *at > now);
             return Plan {
                 steps,
                 link,
@@ -184,7 +187,10 @@ fn secret(snapshot: &Snapshot, link: Link, claim: Claim, now: Timestamp) -> Plan
     let failures = memory.failures.as_ref().filter(|run| run.inputs == wanted.inputs);
     match failures {
         Some(run) if now < run.next_at && !force => {
-            let expires_at = held.map(|held| held.expires_at).filter(|at| *at > now);
+            let peers = secret.and_then(|secret| secret.peers);
+            let ends_at = held.map(|held| held.expires_at);
+            let ends_at = ends_at.or_else(|| peers.map(|token| token.expires_at));
+            let expires_at = ends_at.filter(|at| *at > now);
             let wake_at = expires_at.map_or(run.next_at, |at| at.min(run.next_at));
             Plan {
                 steps,

@@ -18,7 +18,10 @@ pub struct Answer {
 }
 
 /// Reads the answer. What is not as the contract says is a fault of the broker and never reaches a Secret.
-pub(super) fn read(
+///
+/// # Errors
+/// The answer breaks the contract, or what it holds is not valid any more.
+pub fn read(
     response: GetDockerConfigResponse,
     issue: &Issue,
     now: Timestamp,

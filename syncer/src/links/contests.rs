@@ -16,7 +16,7 @@ const SWEEP_AT: usize = 256;
 
 /// All of them.
 #[derive(Debug, Default)]
-pub(super) struct Contests {
+pub struct Contests {
     accounts: HashMap<ObjectRef<ServiceAccount>, Links>,
     sweep_at: usize,
 }
@@ -30,12 +30,12 @@ struct Links {
 
 impl Contests {
     /// The fight over one link, if there is one.
-    pub(super) fn fight(&self, account: &ServiceAccount, secret_name: &str, now: Timestamp) -> Option<Fight> {
+    pub fn fight(&self, account: &ServiceAccount, secret_name: &str, now: Timestamp) -> Option<Fight> {
         self.of(account)?.by_name.get(secret_name)?.fight(now)
     }
 
     /// Those of `missing` that are not to be made yet.
-    pub(super) fn held_back(
+    pub fn held_back(
         &self,
         account: &ServiceAccount,
         missing: &BTreeSet<String>,
@@ -52,7 +52,7 @@ impl Contests {
     }
 
     /// Links were made, or made again.
-    pub(super) fn wrote<'a>(
+    pub fn wrote<'a>(
         &mut self,
         account: &ServiceAccount,
         made: impl IntoIterator<Item = &'a String>,
@@ -75,7 +75,7 @@ impl Contests {
     }
 
     /// Links were removed by us: making them again one day repairs nothing.
-    pub(super) fn removed(&mut self, account: &ServiceAccount, gone: &BTreeSet<String>) {
+    pub fn removed(&mut self, account: &ServiceAccount, gone: &BTreeSet<String>) {
         if let Some(links) = self.accounts.get_mut(&ObjectRef::from_obj(account)) {
             links.by_name.retain(|name, _contest| !gone.contains(name));
         }

@@ -26,12 +26,7 @@ pub(super) fn contested(
     until: Option<Timestamp>,
     now: Timestamp,
 ) -> Plan {
-    let ends_at = secret
-        .and_then(|secret| {
-            let ours = secret.credential.as_ref().map(|held| held.expires_at);
-            ours.or_else(|| secret.peers.map(|token| token.expires_at))
-        })
-        .filter(|at| *at > now);
+    let ends_at = secret.and_then(ends_at).filter(|at| *at > now);
     let (steps, wake_at) = match until {
         None => (vec![Step::Release], None),
         // The status says it when a token ends.
@@ -44,6 +39,12 @@ pub(super) fn contested(
         problem: Some(finalizer::duplicate()),
         wake_at,
     }
+}
+
+/// When the token in a Secret ends, whoever wrote it: the status is to say so then.
+pub(super) fn ends_at(secret: &PullSecret) -> Option<Timestamp> {
+    let ours = secret.credential.as_ref().map(|held| held.expires_at);
+    ours.or_else(|| secret.peers.map(|token| token.expires_at))
 }
 
 /// Until when the broker need not be asked, because it is not known yet whether the peer is gone, and the token in the

@@ -122,6 +122,21 @@ fn plan_binding_with_a_bad_spec_loses_the_peers_finalizer_all_the_same() {
     let plan = plan(&snapshot, now());
     assert_eq!(plan.steps, [Step::Link("web".to_owned()), Step::Release]);
     assert_eq!(plan.problem.unwrap().reason, Reason::InvalidSpec);
+    assert_eq!(
+        plan.wake_at,
+        Some(now() + 60.minutes()),
+        "the status says it when the token ends"
+    );
+}
+
+#[test]
+fn plan_binding_that_gets_no_token_of_ours_wakes_when_that_of_the_peer_ends() {
+    let mut snapshot = left(ApiVersion::V1Beta2);
+    Arc::make_mut(&mut snapshot.binding).metadata.finalizers = None;
+    let ends_at = now() + 5.seconds();
+    secret(&mut snapshot).peers.as_mut().unwrap().expires_at = ends_at;
+    fail(&mut snapshot, Reason::RegistryUnauthorized);
+    assert_eq!(plan(&snapshot, now()).wake_at, Some(ends_at));
 }
 
 #[test]
@@ -202,4 +217,20 @@ fn plan_binding_with_a_foreign_secret_keeps_the_peers_finalizer() {
     let mut snapshot = left(ApiVersion::V1Beta2);
     snapshot.secret = SecretState::Foreign;
     assert_eq!(plan(&snapshot, now()).steps, []);
+}
+
+#[test]
+fn plan_finalizer_that_kubernetes_kept_is_tried_again_whatever_the_spec_is() {
+    for server in ["prod.azurecr.io", "https://nowhere"] {
+        let mut snapshot = settled();
+        let binding = Arc::make_mut(&mut snapshot.binding);
+        binding.metadata.finalizers = Some(vec![PEERS.to_owned()]);
+        binding.spec.acr.server = server.to_owned();
+        let kept = after_refusal(None, binding, now(), 0.0);
+        let Handover::Kept { next_at, .. } = kept else {
+            panic!("it is {kept:?}")
+        };
+        snapshot.memory.handover = Some(kept);
+        assert_eq!(plan(&snapshot, now()).wake_at, Some(next_at));
+    }
 }
