@@ -3,11 +3,7 @@
 use k8s_openapi::api::core::v1::{LocalObjectReference, Secret, ServiceAccount};
 use kube::ResourceExt as _;
 use syncer::{
-    finalizer,
-    links::{RECORD_ANNOTATION, contests::Contests},
-    memory::Memory,
-    pull_secret::REFRESH_REQUESTED,
-    schedule::later,
+    finalizer, links::RECORD_ANNOTATION, pull_secret::REFRESH_REQUESTED, schedule::later,
     wanted::CLIENT_ID_ANNOTATION,
 };
 
@@ -122,8 +118,7 @@ impl World {
             .into_iter()
             .filter(|slot| right::is_served(self, *slot))
             .collect();
-        self.memory = Memory::default();
-        self.contests = Contests::default();
+        self.forget();
         self.wake_all();
         for slot in served {
             let asked = self.broker.questions;

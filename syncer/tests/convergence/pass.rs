@@ -44,6 +44,7 @@ struct Pass<'a> {
 impl World {
     /// Works on a binding and says when to look again.
     pub(crate) fn pass(&mut self, slot: usize) -> Option<Timestamp> {
+        self.watch();
         let (now, draw) = (self.now, self.draw());
         let mut memory = self.remembered(slot);
         let binding = &self.server.objects.bindings[&slot];
@@ -51,7 +52,7 @@ impl World {
         let snapshot = self.snapshot(slot, memory);
         let first = plan(&snapshot, now);
         self.memory
-            .allow_link(&snapshot.binding.key(), first.link != Link::Withheld);
+            .allow_link(&snapshot.binding, first.link != Link::Withheld);
         let mut pass = Pass {
             world: self,
             slot,
@@ -96,7 +97,7 @@ impl World {
             let bindings = self.server.objects.bindings.values().filter(|binding| {
                 binding.spec.is_for(&key.1)
                     && binding.metadata.namespace.as_ref() == Some(&key.0)
-                    && self.memory.allows_link(&binding.key())
+                    && self.memory.allows_link(binding)
             });
             let mut wanted: BTreeSet<_> = bindings.map(pull_secret::name_of).collect();
             let mut missing = wanted.clone();

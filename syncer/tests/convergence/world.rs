@@ -3,14 +3,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     sync::Arc,
     time::Duration,
 };
 
 use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
-use kube::ResourceExt as _;
+use kube::{ResourceExt as _, runtime::watcher::Event};
 use syncer::{
-    binding::Binding,
+    binding::{ApiVersion, Binding, Bindings, PerApi},
+    indexed::IndexedWriter,
     links::{self, Target, contests::Contests},
     memory::{BindingMemory, Memory},
     plan::Snapshot,
@@ -34,6 +36,7 @@ pub(crate) struct World {
     pub(crate) server: Server,
     pub(crate) broker: Broker,
     pub(crate) memory: Memory,
+    watched: Watched,
     pub(crate) contests: Contests,
     pub(crate) now: Timestamp,
     /// When each binding is looked at next.
@@ -45,18 +48,51 @@ pub(crate) struct World {
     dice: u64,
 }
 
+/// Tells the memory which bindings there are.
+struct Watched(PerApi<IndexedWriter<Binding>>);
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Watched")
+    }
+}
+
 impl World {
     pub(crate) fn new(now: Timestamp, dice: u64) -> Self {
+        let (bindings, writers) = Bindings::empty();
         Self {
             server: Server::default(),
             broker: Broker::default(),
-            memory: Memory::default(),
+            memory: Memory::new(bindings),
+            watched: Watched(writers),
             contests: Contests::default(),
             now,
             due: BTreeMap::new(),
             accounts_due: BTreeMap::new(),
             passes: BTreeMap::new(),
             dice,
+        }
+    }
+
+    /// A process that remembers nothing.
+    pub(crate) fn forget(&mut self) {
+        let (bindings, writers) = Bindings::empty();
+        self.memory = Memory::new(bindings);
+        self.watched = Watched(writers);
+        self.contests = Contests::default();
+    }
+
+    /// Shows the process which bindings there are.
+    pub(crate) fn watch(&mut self) {
+        let all = self.server.objects.bindings.values();
+        let mut states = PerApi::new(|_api| vec![Event::Init]);
+        for binding in all {
+            states.of_mut(binding.api).push(Event::InitApply(binding.clone()));
+        }
+        for api in ApiVersion::ALL {
+            for event in states.of(api).iter().chain([&Event::InitDone]) {
+                self.watched.0.of_mut(api).apply_watcher_event(event);
+            }
         }
     }
 

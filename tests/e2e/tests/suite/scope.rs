@@ -67,7 +67,10 @@ fn scope_syncer_of_some_namespaces_needs_roles_alone_and_sees_nothing_else() -> 
             let unseen = other.api::<AcrPullBinding>().get("web").await?;
             // As the API server made it, with the default that says so.
             let generation = unseen.status.and_then(|status| status.observed_generation);
-            ensure!(generation == Some(-1), "its status is of generation {generation:?}");
+            ensure!(
+                generation == Some(-1),
+                "its status is of generation {generation:?}"
+            );
             ensure!(other.pull_secret("web").await?.is_none(), "it has a Secret");
             Ok(())
         })
