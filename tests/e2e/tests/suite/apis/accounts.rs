@@ -25,8 +25,8 @@ fn account_that_is_deleted_and_created_again_is_linked_again_and_costs_no_token(
         let accounts = side.team.api::<ServiceAccount>();
         accounts.delete(ACCOUNT, &DeleteParams::default()).await?;
         side.condition("one", "ServiceAccountLinked", "False").await?;
-        side.team.create_account(ACCOUNT, &[OWN], &[]).await?;
         let created = Instant::now();
+        side.team.create_account(ACCOUNT, &[OWN], &[]).await?;
         side.team.wait_links(ACCOUNT, &[OWN, &secret_name]).await?;
         let took = created.elapsed();
         println!(

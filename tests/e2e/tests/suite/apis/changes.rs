@@ -75,10 +75,10 @@ fn b10_binding_with_another_client_id_gets_a_token_of_that_identity_within_five_
         assert_eq!(exchanged(&first.client_id).await?, 1);
         let before = team.secret("one").await?;
 
+        let changed = Instant::now();
         let identity = json!({"clientID": second.client_id, "tenantID": TENANT});
         team.patch("one", &json!({"spec": {"auth": {"workloadIdentity": identity}}}))
             .await?;
-        let changed = Instant::now();
         wait_for("another token", 2 * SOON, async || {
             Ok(team.secret("one").await?.docker_config != before.docker_config)
         })

@@ -170,8 +170,8 @@ fn b32_binding_without_its_account_keeps_its_secret_and_waits_with_the_link_alon
         side.condition("one", "ServiceAccountLinked", "False").await?;
         side.condition("one", "CredentialIssued", "True").await?;
         side.secret("one").await?;
-        side.team.create_account("web-late", &[], &[]).await?;
         let created = Instant::now();
+        side.team.create_account("web-late", &[], &[]).await?;
         side.team
             .wait_links("web-late", &[&side.secret_name("one")])
             .await?;

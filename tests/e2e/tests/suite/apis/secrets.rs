@@ -149,8 +149,8 @@ fn b14_secret_with_another_payload_or_none_is_repaired_from_the_brokers_cache() 
 
             // {"auths":{}}
             let payload = json!({"data": {".dockerconfigjson": "eyJhdXRocyI6e319"}});
-            edit(&secrets, &name, &payload).await?;
             let edited = Instant::now();
+            edit(&secrets, &name, &payload).await?;
             let repaired = side
                 .wait_secret("one", "is repaired", |secret| {
                     secret.login(COUNTED.registry).is_ok()
@@ -162,8 +162,8 @@ fn b14_secret_with_another_payload_or_none_is_repaired_from_the_brokers_cache() 
                 side.api.as_str()
             );
 
-            secrets.delete(&name, &DeleteParams::default()).await?;
             let deleted = Instant::now();
+            secrets.delete(&name, &DeleteParams::default()).await?;
             side.wait_secret("one", "is there again", |secret| {
                 secret.object.uid() != repaired.object.uid() && secret.login(COUNTED.registry).is_ok()
             })
@@ -191,13 +191,9 @@ fn b14_secret_whose_times_somebody_set_far_ahead_is_repaired() -> anyhow::Result
             "acr.microsoft.com/token.expiry",
             "acrpull.microsoft.com/refresh-at",
         ] {
-            edit(
-                &secrets,
-                &name,
-                &json!({"metadata": {"annotations": {time: FAR}}}),
-            )
-            .await?;
+            let far = json!({"metadata": {"annotations": {time: FAR}}});
             let edited = Instant::now();
+            edit(&secrets, &name, &far).await?;
             let repaired = side
                 .wait_secret("one", &format!("has its own {time}"), |secret| {
                     secret.annotation(time).is_some_and(|value| value != FAR)
