@@ -1,64 +1,51 @@
 //! An API server that goes away and comes back under bindings that are served.
 
-use std::time::Duration;
-
-use e2e::binding;
 use serde_json::json;
 
-use crate::shared::alone;
+use crate::side::{SCOPE, in_both_apis_alone};
 
-const SCOPE: &str = "repository:team/web:pull";
-/// The longest pause of a watch is 10 s, and its list takes a moment.
-const PATIENCE: Duration = Duration::from_secs(30);
+const OTHER: &str = "repository:team/other:pull";
 
 #[test]
 fn api_server_that_restarts_costs_no_write_and_no_change_is_lost() -> anyhow::Result<()> {
-    alone(async |stack| {
-        let team = stack.team("api-restart").await?;
-        for account in ["web", "changed", "gone", "later"] {
-            team.federated_account(account).await?;
+    in_both_apis_alone(async |stack, side| {
+        let names = ["kept", "changed", "gone", "later"];
+        let accounts = names.map(|name| format!("web-{name}"));
+        let [kept, changed, gone, later] = &accounts;
+        for account in &accounts {
+            side.team.create_account(account, &[], &[]).await?;
         }
-        for name in ["web", "changed", "gone"] {
-            team.create(&binding::workload_identity(name, name, team.registry(), SCOPE))
-                .await?;
+        for (name, account) in [("kept", kept), ("changed", changed), ("gone", gone)] {
+            side.create(name, &side.spec(account, SCOPE)).await?;
         }
-        for name in ["web", "changed", "gone"] {
-            team.ready(name).await?;
+        for name in ["kept", "changed", "gone"] {
+            side.ready(name).await?;
         }
-        let untouched = team.secret("web").await?.version();
-        let status = team.ready("web").await?.metadata.resource_version;
-        let before = team.secret("changed").await?.docker_config;
+        let untouched = side.secret("kept").await?.version();
+        let status = side.get("kept").await?.0.metadata.resource_version;
+        let before = side.secret("changed").await?.docker_config;
 
         stack.plane().restart_api_server().await?;
         // At once, so that the watches may not have come back yet.
-        let scope = json!({"spec": {"acr": {"scope": "repository:team/other:pull"}}});
-        team.patch("changed", &scope).await?;
-        team.delete("gone").await?;
-        team.create(&binding::workload_identity(
-            "later",
-            "later",
-            team.registry(),
-            SCOPE,
-        ))
-        .await?;
+        side.patch("changed", &json!({"spec": side.spec(changed, OTHER)}))
+            .await?;
+        side.delete("gone").await?;
+        side.create("later", &side.spec(later, SCOPE)).await?;
 
-        team.ready("later").await?;
-        team.wait_links("gone", &[]).await?;
-        team.wait_binding("changed", "has another token", PATIENCE, |binding| {
-            binding
-                .status
-                .as_ref()
-                .is_some_and(|status| status.granted_scope.as_deref() == Some("repository:team/other:pull"))
+        side.ready("later").await?;
+        side.team.wait_links(gone, &[]).await?;
+        side.wait("changed", "has another token", |status| {
+            status.granted_scope.as_deref() == Some(OTHER)
         })
         .await?;
-        assert_ne!(team.secret("changed").await?.docker_config, before);
+        assert_ne!(side.secret("changed").await?.docker_config, before);
         assert_eq!(
-            team.secret("web").await?.version(),
+            side.secret("kept").await?.version(),
             untouched,
             "a Secret was written"
         );
         assert_eq!(
-            team.ready("web").await?.metadata.resource_version,
+            side.get("kept").await?.0.metadata.resource_version,
             status,
             "a status was written"
         );

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
-use e2e::{Team, binding, condition, wait_for};
+use e2e::{Team, wait_for};
+use futures::future::try_join_all;
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
 };
@@ -12,11 +12,11 @@ use k8s_openapi::api::core::v1::{ResourceQuota, Secret};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{from_value, json};
+use syncer::binding::ApiVersion;
 
-use crate::shared::beside_others;
+use crate::shared::{EITHER_API, beside_others};
+use crate::side::{ACCOUNT, SCOPE, Side};
 
-const BINDING: &str = "acrpullbindings.acrpull.microsoft.com/web";
-const SCOPE: &str = "repository:team/web:pull";
 /// Denials are tried again within a minute of the first.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// A policy or a quota takes effect within seconds.
@@ -25,8 +25,9 @@ const EFFECT: Duration = Duration::from_secs(30);
 #[test]
 fn b18_quota_that_is_used_up_is_named_and_its_raise_is_noticed() -> anyhow::Result<()> {
     beside_others(async |stack| {
-        let team = stack.team("denied-quota").await?;
-        team.federated_account("web").await?;
+        let team = stack.team(EITHER_API.prefix).await?;
+        team.create_account(ACCOUNT, &[], &[]).await?;
+        let sides = ApiVersion::ALL.map(|api| Side::new(&team, api));
         let quotas = team.api::<ResourceQuota>();
         let quota = from_value(json!({
             "metadata": {"name": "no-secrets"}, "spec": {"hard": {"count/secrets": "0"}},
@@ -34,44 +35,43 @@ fn b18_quota_that_is_used_up_is_named_and_its_raise_is_noticed() -> anyhow::Resu
         quotas.create(&PostParams::default(), &quota).await?;
         in_effect(&team, "the quota").await?;
 
-        let created = team
-            .create(&binding::workload_identity("web", "web", team.registry(), SCOPE))
-            .await?;
-        let refused = team.refused("web", "SecretSynced", "QuotaExceeded").await?;
-        assert_eq!(
-            refused.message,
-            "cannot write Secret acr-pull-web: ResourceQuota no-secrets of the namespace is used up"
-        );
-        team.refused("web", "Ready", "QuotaExceeded").await?;
-        assert_eq!(
-            team.links("web").await?,
-            ["acr-pull-web"],
-            "the link needs no Secret"
-        );
-        warned(&team, "QuotaExceeded", "no-secrets").await?;
-        let described = stack
-            .plane()
-            .kubectl(&["-n", team.namespace(), "describe", BINDING])
-            .await?;
-        assert_eq!(
-            described.matches(&refused.message).count(),
-            7,
-            "in three conditions, in Reconciling, the error, the last failure and the event:\n{described}"
-        );
+        let created = create(&sides).await?;
+        for side in &sides {
+            let secret = side.secret_name("web");
+            let message =
+                format!("cannot write Secret {secret}: ResourceQuota no-secrets of the namespace is used up");
+            side.refused("web", "SecretSynced", "QuotaExceeded").await?;
+            let refused = side.refused("web", "Ready", "QuotaExceeded").await?;
+            assert_eq!(refused.error.as_deref(), Some(&*message));
+            let links = team.links(ACCOUNT).await?;
+            assert!(links.contains(&secret), "the link needs no Secret: {links:?}");
+            warned(side, "QuotaExceeded", "no-secrets").await?;
+            let binding = format!("acrpullbindings.{}/web", side.api.group());
+            let described = stack
+                .plane()
+                .kubectl(&["-n", team.namespace(), "describe", &binding])
+                .await?;
+            assert_eq!(
+                described.matches(&message).count(),
+                7,
+                "in three conditions, in Reconciling, the error, the last failure and the event:\n{described}"
+            );
+        }
 
         let raised = Patch::Merge(json!({"spec": {"hard": {"count/secrets": "10"}}}));
         quotas
             .patch("no-secrets", &PatchParams::default(), &raised)
             .await?;
-        recovers(&team, created.metadata.generation).await
+        recover(&sides, created).await
     })
 }
 
 #[test]
 fn b18_admission_policy_that_refuses_the_secret_is_named() -> anyhow::Result<()> {
     beside_others(async |stack| {
-        let team = stack.team("denied-policy").await?;
-        team.federated_account("web").await?;
+        let team = stack.team(EITHER_API.prefix).await?;
+        team.create_account(ACCOUNT, &[], &[]).await?;
+        let sides = ApiVersion::ALL.map(|api| Side::new(&team, api));
         let client = team.api::<Secret>().into_client();
         let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
         let policy_bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client);
@@ -99,20 +99,23 @@ fn b18_admission_policy_that_refuses_the_secret_is_named() -> anyhow::Result<()>
             .await?;
         in_effect(&team, "the policy").await?;
 
-        let created = team
-            .create(&binding::workload_identity("web", "web", team.registry(), SCOPE))
-            .await?;
-        let refused = team.refused("web", "SecretSynced", "AdmissionDenied").await?;
-        assert_eq!(
-            refused.message,
-            format!("cannot write Secret acr-pull-web: ValidatingAdmissionPolicy {name} refuses it"),
-            "and nothing of what the policy says, which may quote the Secret"
-        );
-        warned(&team, "AdmissionDenied", &name).await?;
+        let created = create(&sides).await?;
+        for side in &sides {
+            let refused = side.refused("web", "SecretSynced", "AdmissionDenied").await?;
+            let secret = side.secret_name("web");
+            assert_eq!(
+                refused.error,
+                Some(format!(
+                    "cannot write Secret {secret}: ValidatingAdmissionPolicy {name} refuses it"
+                )),
+                "and nothing of what the policy says, which may quote the Secret"
+            );
+            warned(side, "AdmissionDenied", &name).await?;
+        }
 
         policy_bindings.delete(&name, &DeleteParams::default()).await?;
         policies.delete(&name, &DeleteParams::default()).await?;
-        recovers(&team, created.metadata.generation).await
+        recover(&sides, created).await
     })
 }
 
@@ -134,10 +137,22 @@ async fn in_effect(team: &Team<'_>, what: &str) -> anyhow::Result<()> {
     .await
 }
 
-/// An event of the team's binding says it.
-async fn warned(team: &Team<'_>, reason: &str, words: &str) -> anyhow::Result<()> {
+/// Creates a binding of each API. Their generations.
+async fn create(sides: &[Side<'_>]) -> anyhow::Result<Vec<Option<i64>>> {
+    let created = try_join_all(
+        sides
+            .iter()
+            .map(async |side| side.create("web", &side.spec(ACCOUNT, SCOPE)).await),
+    );
+    let generations = created.await?.into_iter();
+    Ok(generations.map(|binding| binding.metadata.generation).collect())
+}
+
+/// An event of the side's binding says it.
+async fn warned(side: &Side<'_>, reason: &str, words: &str) -> anyhow::Result<()> {
+    let secret = side.secret_name("web");
     wait_for(&format!("an event says {reason}"), EFFECT, async || {
-        let events = team.api::<Event>().list(&ListParams::default()).await?;
+        let events = side.team.api::<Event>().list(&ListParams::default()).await?;
         Ok(events.items.iter().any(|event| {
             event.reason.as_deref() == Some(reason)
                 && event.type_.as_deref() == Some("Warning")
@@ -145,29 +160,33 @@ async fn warned(team: &Team<'_>, reason: &str, words: &str) -> anyhow::Result<()
                 && event
                     .related
                     .as_ref()
-                    .is_some_and(|related| related.name.as_deref() == Some("acr-pull-web"))
+                    .is_some_and(|related| related.name.as_ref() == Some(&secret))
         }))
     })
     .await
 }
 
-/// Waits until the binding is ready, although nobody wrote it.
-async fn recovers(team: &Team<'_>, generation: Option<i64>) -> anyhow::Result<()> {
-    let ready = team
-        .wait_binding("web", "is Ready again", PATIENCE, |binding| {
-            condition(binding, "Ready").is_some_and(|ready| ready.status == "True")
+/// Waits until the bindings are ready, although nobody wrote them.
+async fn recover(sides: &[Side<'_>], generations: Vec<Option<i64>>) -> anyhow::Result<()> {
+    for (side, generation) in sides.iter().zip(generations) {
+        wait_for("the binding is as it should be", PATIENCE, async || {
+            Ok(side.get("web").await?.1.error.is_none())
         })
         .await?;
-    assert_eq!(ready.metadata.generation, generation, "nobody wrote the binding");
-    let status = ready.status.context("it has a status")?;
-    assert_eq!(status.error, None);
-    assert!(status.last_failure.is_some(), "kept for those who ask later");
-    assert!(
-        status
-            .conditions
-            .iter()
-            .all(|one| !["Reconciling", "Stalled"].contains(&one.type_.as_str())),
-        "{status:?}"
-    );
+        let status = side.ready("web").await?;
+        let (binding, _status) = side.get("web").await?;
+        assert_eq!(
+            binding.metadata.generation, generation,
+            "nobody wrote the binding"
+        );
+        assert!(status.last_failure.is_some(), "kept for those who ask later");
+        assert!(
+            status
+                .conditions
+                .iter()
+                .all(|one| !["Reconciling", "Stalled"].contains(&one.type_.as_str())),
+            "{status:?}"
+        );
+    }
     Ok(())
 }

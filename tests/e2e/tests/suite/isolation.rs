@@ -6,7 +6,9 @@ use azure_simulator::{Action, Fault, HangAt, Operation, Service};
 use e2e::binding::{self, condition};
 use e2e::{Stack, Team, wait_for};
 use futures::future::try_join_all;
+use kube::api::ListParams;
 use rustix::process::Signal;
+use syncer::crd::AcrPullBinding;
 use tokio::time::Instant;
 
 use crate::shared::alone;
@@ -57,8 +59,15 @@ fn b3_bindings_beside_a_registry_that_never_answers_are_ready_within_ten_seconds
         assert_eq!(linked, HANGING, "links do not wait for the registry");
 
         // What waits long says so in its status. That takes a worker each, and there are fewer workers than that.
-        bad.wait_binding("b0", "says that it waits or has failed", PATIENCE, |binding| {
-            condition(binding, "CredentialIssued").is_some_and(|issued| issued.status != "True")
+        wait_for("one says which side does not answer", PATIENCE, async || {
+            let bindings = bad.api::<AcrPullBinding>().list(&ListParams::default()).await?;
+            Ok(bindings.iter().any(|binding| {
+                ["CredentialIssued", "Ready"].into_iter().all(|kind| {
+                    condition(binding, kind).is_some_and(|condition| {
+                        condition.status == "False" && condition.reason == "RegistryUnreachable"
+                    })
+                })
+            }))
         })
         .await?;
         let scope = "repository:team/late:pull";

@@ -2,5 +2,6 @@
 //! on costs, how often a Secret is written. Each takes a minute or two, beside all others. The rest of that list is in
 //! `isolation`.
 
+mod expiry;
 mod failures;
 mod replicas;

@@ -2,6 +2,7 @@
 //! the chart beside the one of the stack, which is stopped meanwhile: both would work on the same bindings.
 
 mod narrow;
+mod rights;
 
 use std::time::Duration;
 

@@ -115,6 +115,19 @@ pub(crate) const FAILING: Granted = Granted {
     number: 68,
 };
 
+/// For a registry with tokens as short-lived, which goes dark until they have expired.
+pub(crate) const EXPIRING: Granted = Granted {
+    prefix: "expiring",
+    registry: "expiring.azurecr.io",
+    number: 69,
+};
+/// For a registry whose calls one test counts.
+pub(crate) const COUNTED: Granted = Granted {
+    prefix: "counted",
+    registry: "counted.azurecr.io",
+    number: 70,
+};
+
 /// Seconds. A token is handed out until 60 s before its end: this one is due for renewal after half of its life or a little more.
 pub(crate) const SHORT_LIFE_S: u64 = 64;
 
@@ -156,7 +169,7 @@ const TRAPPED: [&str; 7] = [
 /// One test of the stack, as long as it runs.
 struct UnderWay;
 
-const ALL: [Granted; 12] = [
+const ALL: [Granted; 14] = [
     BY_CLIENT_ID,
     BY_RESOURCE_ID,
     NARROW,
@@ -168,6 +181,8 @@ const ALL: [Granted; 12] = [
     LATE_ROLE,
     SHORT_LIVED,
     FAILING,
+    EXPIRING,
+    COUNTED,
     HANDOVER,
 ];
 
@@ -205,7 +220,7 @@ impl Granted {
                 arm_policy: ArmPolicy::Disabled,
                 ..registry.with_role(&object_id, Role::AcrPull)
             },
-            prefix if [SHORT_LIVED.prefix, FAILING.prefix].contains(&prefix) => Registry {
+            prefix if [SHORT_LIVED.prefix, FAILING.prefix, EXPIRING.prefix].contains(&prefix) => Registry {
                 access_ttl_s: SHORT_LIFE_S,
                 ..registry.with_role(&object_id, Role::AcrPull)
             },

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use azure_simulator::{Operation, Service};
+use e2e::{TENANT, binding, wait_for};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -45,6 +47,49 @@ fn b10_binding_with_another_registry_and_identity_gets_another_token_within_five
             Ok(())
         })
         .await
+    })
+}
+
+#[test]
+fn b10_binding_with_another_client_id_gets_a_token_of_that_identity_within_five_seconds() -> anyhow::Result<()>
+{
+    beside_others(async |stack| {
+        let team = stack.team("client-change").await?;
+        let first = team.federated_account(ACCOUNT).await?;
+        let azure = stack.azure();
+        let issuer = stack.plane().issuer();
+        let second = azure.add_application(issuer, team.namespace(), ACCOUNT).await?;
+        azure.grant_pull(team.registry(), &second.object_id).await?;
+        let exchanged = async |client_id: &str| {
+            let calls = azure.calls().await?.of(Service::Entra, Operation::Token);
+            anyhow::Ok(calls.client_id(client_id).count())
+        };
+        team.create(&binding::workload_identity(
+            "one",
+            ACCOUNT,
+            team.registry(),
+            SCOPE,
+        ))
+        .await?;
+        team.ready("one").await?;
+        assert_eq!(exchanged(&first.client_id).await?, 1);
+        let before = team.secret("one").await?;
+
+        let changed = Instant::now();
+        let identity = json!({"clientID": second.client_id, "tenantID": TENANT});
+        team.patch("one", &json!({"spec": {"auth": {"workloadIdentity": identity}}}))
+            .await?;
+        wait_for("another token", 2 * SOON, async || {
+            Ok(team.secret("one").await?.docker_config != before.docker_config)
+        })
+        .await?;
+        let took = changed.elapsed();
+        println!("another token {took:?} after the change of the client ID");
+        assert!(took <= SOON, "it took {took:?}");
+        assert_eq!(exchanged(&second.client_id).await?, 1);
+        assert_eq!(team.secret("one").await?.version().1, before.version().1);
+        team.ready("one").await?;
+        Ok(())
     })
 }
 

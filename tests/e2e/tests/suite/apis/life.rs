@@ -2,18 +2,25 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use e2e::{IMAGE_FILE, wait_for};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::Resource as _;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use syncer::binding::{ApiVersion, Binding};
 use syncer::inputs::base36_sha224;
+use tokio::time::Instant;
 
 use super::{ACCOUNT, OWN, SCOPE, in_both_apis};
 use crate::shared::{EITHER_API, V1BETA1_DEFAULT, beside_others};
 
 const PATIENCE: Duration = Duration::from_secs(15);
+/// The promise: a new token within this.
+const SOON: Duration = Duration::from_secs(5);
+/// The promise is a link within a second; the machine of the tests is busy.
+const LINKED: Duration = Duration::from_secs(2);
 
 #[test]
 fn binding_of_each_api_is_linked_and_ready_and_its_secret_pulls() -> anyhow::Result<()> {
@@ -90,12 +97,16 @@ fn b10_binding_with_another_scope_gets_another_token_in_place() -> anyhow::Resul
         side.create("one", &side.spec(ACCOUNT, SCOPE)).await?;
         side.ready("one").await?;
         let before = side.secret("one").await?;
+        let changed = Instant::now();
         side.patch("one", &json!({"spec": side.spec(ACCOUNT, OTHER)}))
             .await?;
         side.wait("one", "was granted the other scope", |status| {
             status.granted_scope.as_deref() == Some(OTHER)
         })
         .await?;
+        let took = changed.elapsed();
+        println!("{}: another scope {took:?} after the change", side.api.as_str());
+        assert!(took <= SOON, "it took {took:?}");
         side.ready("one").await?;
         let after = side.secret("one").await?;
         assert_ne!(after.docker_config, before.docker_config);
@@ -159,11 +170,19 @@ fn b32_binding_without_its_account_keeps_its_secret_and_waits_with_the_link_alon
         side.condition("one", "ServiceAccountLinked", "False").await?;
         side.condition("one", "CredentialIssued", "True").await?;
         side.secret("one").await?;
+        let created = Instant::now();
         side.team.create_account("web-late", &[], &[]).await?;
-        side.ready("one").await?;
         side.team
             .wait_links("web-late", &[&side.secret_name("one")])
-            .await
+            .await?;
+        let took = created.elapsed();
+        println!(
+            "{}: a late ServiceAccount was linked after {took:?}",
+            side.api.as_str()
+        );
+        assert!(took <= LINKED, "it took {took:?}");
+        side.ready("one").await?;
+        Ok(())
     })
 }
 
@@ -185,16 +204,29 @@ fn b19_columns_of_each_api_read_right() -> anyhow::Result<()> {
             ACCOUNT,
             "True",
             "CredentialCurrent",
-            "Z",
             SCOPE,
         ] {
             assert!(table.contains(word), "{word}: {table}");
+        }
+        for column in ["EXPIRES", "NEXT REFRESH"] {
+            let time: Timestamp = cell(&table, column)
+                .with_context(|| format!("no {column}: {table}"))?
+                .parse()
+                .with_context(|| format!("{column} is no time: {table}"))?;
+            assert!(time > Timestamp::now(), "{column}: {table}");
         }
         for column in ["READY", "REASON", "EXPIRES", "AGE", "NEXT REFRESH"] {
             assert!(table.contains(column), "{column}: {table}");
         }
         Ok(())
     })
+}
+
+/// What a table says below a heading, in its one row. Columns are aligned, and as far apart as three spaces.
+fn cell<'a>(table: &'a str, column: &str) -> Option<&'a str> {
+    let (headings, rows) = table.split_once('\n')?;
+    let (_left, right) = rows.split_at_checked(headings.find(column)?)?;
+    right.split_whitespace().next()
 }
 
 #[test]

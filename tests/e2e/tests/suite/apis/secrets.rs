@@ -2,18 +2,25 @@
 
 use std::time::Duration;
 
-use e2e::PullSecret;
+use anyhow::Context as _;
+use azure_simulator::{Operation, Service};
+use e2e::{PullSecret, poll};
+use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
+use syncer::binding::ApiVersion;
 use tokio::time::Instant;
 
 use super::{ACCOUNT, OWN, SCOPE, Side, in_both_apis};
-use crate::shared::EITHER_API;
+use crate::shared::{COUNTED, EITHER_API, SHORT_LIFE_S, SHORT_LIVED, beside_others};
+use crate::side::in_each_api;
 
 /// What stood in the way is gone: long before the next attempt would be due.
 const SOON: Duration = Duration::from_secs(5);
+/// A token is renewed before its end.
+const SHORT_LIFE: Duration = Duration::from_secs(SHORT_LIFE_S);
 
 /// As a person does it, with `kubectl`.
 async fn edit(secrets: &Api<Secret>, name: &str, change: &Value) -> anyhow::Result<()> {
@@ -32,18 +39,46 @@ async fn ready(side: &Side<'_>) -> anyhow::Result<(Api<Secret>, String)> {
     Ok((side.team.api(), side.secret_name("one")))
 }
 
+/// Plays a scenario for a binding of each API at the same time, with tokens that are renewed within [`SHORT_LIFE`].
+#[expect(clippy::needless_pass_by_value, reason = "the scenario is written in place")]
+fn while_tokens_are_short_lived(
+    scenario: impl AsyncFn(&Side<'_>, &Api<Secret>, &str) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    beside_others(async |stack| {
+        let team = stack.team(SHORT_LIVED.prefix).await?;
+        team.create_account(ACCOUNT, &[OWN], &[]).await?;
+        let sides = ApiVersion::ALL.map(|api| Side::new(&team, api));
+        try_join_all(sides.iter().map(async |side| {
+            // A token for each.
+            let scope = format!("repository:team/{}:pull", side.api.version());
+            side.create("one", &side.spec_for(&SHORT_LIVED, ACCOUNT, &scope))
+                .await?;
+            side.ready("one").await?;
+            let played = scenario(side, &side.team.api(), &side.secret_name("one")).await;
+            played.with_context(|| side.api.as_str())
+        }))
+        .await?;
+        Ok(())
+    })
+}
+
+/// Waits until the Secret holds another token.
+async fn renewed(side: &Side<'_>, before: &PullSecret) -> anyhow::Result<PullSecret> {
+    let old = &before.login(SHORT_LIVED.registry)?.password;
+    poll("the token is renewed", SHORT_LIFE, async || {
+        let secret = side.secret("one").await?;
+        let is_another = secret.login(SHORT_LIVED.registry)?.password != *old;
+        Ok(is_another.then_some(secret).ok_or("it is the old one"))
+    })
+    .await
+}
+
 #[test]
 fn b4_secret_with_a_label_of_somebody_is_renewed_and_keeps_it() -> anyhow::Result<()> {
-    in_both_apis(async |_stack, side| {
-        let (secrets, name) = ready(side).await?;
-        edit(&secrets, &name, &json!({"metadata": {"labels": {"team": "web"}}})).await?;
+    while_tokens_are_short_lived(async |side, secrets, name| {
+        edit(secrets, name, &json!({"metadata": {"labels": {"team": "web"}}})).await?;
         let before = side.secret("one").await?;
-        side.request_refresh("one", "now").await?;
-        let renewed = side
-            .wait_secret("one", "answers the request", |secret| {
-                secret.annotation("acrpull.microsoft.com/refresh-requested") == Some("now")
-            })
-            .await?;
+        let renewed = renewed(side, &before).await?;
         assert_eq!(label(&renewed, "team").map(String::as_str), Some("web"));
         assert_eq!(renewed.version().1, before.version().1, "the Secret was replaced");
         Ok(())
@@ -51,15 +86,21 @@ fn b4_secret_with_a_label_of_somebody_is_renewed_and_keeps_it() -> anyhow::Resul
 }
 
 #[test]
-fn b6_secret_gets_its_label_back() -> anyhow::Result<()> {
-    in_both_apis(async |_stack, side| {
-        let (secrets, name) = ready(side).await?;
+fn b6_secret_gets_its_label_back_and_is_renewed_as_before() -> anyhow::Result<()> {
+    while_tokens_are_short_lived(async |side, secrets, name| {
         let unlabel = json!({"metadata": {"labels": {"acr.microsoft.com/binding": null}}});
-        edit(&secrets, &name, &unlabel).await?;
-        side.wait_secret("one", "has its label", |secret| {
-            label(secret, "acr.microsoft.com/binding").is_some_and(|value| value == "one")
-        })
-        .await?;
+        edit(secrets, name, &unlabel).await?;
+        let labelled = side
+            .wait_secret("one", "has its label", |secret| {
+                label(secret, "acr.microsoft.com/binding").is_some_and(|value| value == "one")
+            })
+            .await?;
+        let renewed = renewed(side, &labelled).await?;
+        assert_eq!(
+            renewed.version().1,
+            labelled.version().1,
+            "the Secret was replaced"
+        );
         Ok(())
     })
 }
@@ -89,28 +130,88 @@ fn b6_secret_of_somebody_else_is_not_touched_and_not_linked() -> anyhow::Result<
 }
 
 #[test]
-fn b14_secret_with_another_payload_or_none_is_repaired() -> anyhow::Result<()> {
-    in_both_apis(async |_stack, side| {
-        let (secrets, name) = ready(side).await?;
-        // {"auths":{}}
-        edit(
-            &secrets,
-            &name,
-            &json!({"data": {".dockerconfigjson": "eyJhdXRocyI6e319"}}),
-        )
-        .await?;
-        let repaired = side
-            .wait_secret("one", "is repaired", |secret| {
-                secret.login(EITHER_API.registry).is_ok()
+fn b14_secret_with_another_payload_or_none_is_repaired_from_the_brokers_cache() -> anyhow::Result<()> {
+    beside_others(async |stack| {
+        in_each_api(stack, &COUNTED, &async |stack, side| {
+            side.create("one", &side.spec_for(&COUNTED, ACCOUNT, SCOPE))
+                .await?;
+            side.ready("one").await?;
+            let (secrets, name) = (side.team.api::<Secret>(), side.secret_name("one"));
+            let client_id = COUNTED.identity().client_id;
+            let asked = async || {
+                let calls = stack.azure().calls().await?.filter(|call| {
+                    call.host == COUNTED.registry || call.client_id.as_deref() == Some(&client_id)
+                });
+                anyhow::Ok(calls.count())
+            };
+            let before = asked().await?;
+            assert!(before > 0, "those calls are counted");
+
+            // {"auths":{}}
+            let payload = json!({"data": {".dockerconfigjson": "eyJhdXRocyI6e319"}});
+            let edited = Instant::now();
+            edit(&secrets, &name, &payload).await?;
+            let repaired = side
+                .wait_secret("one", "is repaired", |secret| {
+                    secret.login(COUNTED.registry).is_ok()
+                })
+                .await?;
+            let took = soon("another payload", edited);
+            println!(
+                "{}: another payload was repaired after {took:?}",
+                side.api.as_str()
+            );
+
+            let deleted = Instant::now();
+            secrets.delete(&name, &DeleteParams::default()).await?;
+            side.wait_secret("one", "is there again", |secret| {
+                secret.object.uid() != repaired.object.uid() && secret.login(COUNTED.registry).is_ok()
             })
             .await?;
-
-        secrets.delete(&name, &DeleteParams::default()).await?;
-        side.wait_secret("one", "is there again", |secret| {
-            secret.object.uid() != repaired.object.uid() && secret.login(EITHER_API.registry).is_ok()
+            let took = soon("no Secret", deleted);
+            println!("{}: no Secret was repaired after {took:?}", side.api.as_str());
+            side.ready("one").await?;
+            assert_eq!(asked().await?, before, "Azure was asked");
+            Ok(())
         })
-        .await?;
+        .await
+    })
+}
+
+#[test]
+fn b14_secret_whose_times_somebody_set_far_ahead_is_repaired() -> anyhow::Result<()> {
+    in_both_apis(async |stack, side| {
+        const FAR: &str = "2099-01-01T00:00:00Z";
+        let scope = format!("repository:team/times-{}:pull", side.api.version());
+        side.create("one", &side.spec(ACCOUNT, &scope)).await?;
         side.ready("one").await?;
+        let (secrets, name) = (side.team.api::<Secret>(), side.secret_name("one"));
+        let before = side.secret("one").await?;
+        for time in [
+            "acr.microsoft.com/token.expiry",
+            "acrpull.microsoft.com/refresh-at",
+        ] {
+            let far = json!({"metadata": {"annotations": {time: FAR}}});
+            let edited = Instant::now();
+            edit(&secrets, &name, &far).await?;
+            let repaired = side
+                .wait_secret("one", &format!("has its own {time}"), |secret| {
+                    secret.annotation(time).is_some_and(|value| value != FAR)
+                })
+                .await?;
+            let took = soon(time, edited);
+            println!("{}: {time} was repaired after {took:?}", side.api.as_str());
+            assert_eq!(
+                repaired.docker_config, before.docker_config,
+                "a token was fetched for {time}"
+            );
+        }
+        let calls = stack.azure().calls().await?.of(Service::Acr, Operation::Token);
+        let calls = calls.filter(|call| {
+            let mut fields = call.form.iter();
+            fields.any(|(key, value)| key == "scope" && *value == scope)
+        });
+        assert_eq!(calls.count(), 1, "Azure was asked");
         Ok(())
     })
 }
@@ -179,7 +280,13 @@ async fn deleted(side: &Side<'_>, secrets: &Api<Secret>) -> anyhow::Result<()> {
     secrets.delete(&name, &DeleteParams::default()).await?;
     let deleted = Instant::now();
     side.ready("one").await?;
-    let took = deleted.elapsed();
-    assert!(took <= SOON, "it took {took:?}");
+    soon("a Secret of somebody", deleted);
     Ok(())
+}
+
+/// How long it took to repair `what`, which is soon.
+fn soon(what: &str, since: Instant) -> Duration {
+    let took = since.elapsed();
+    assert!(took <= SOON, "{what}: it took {took:?}");
+    took
 }
