@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Memory {
     bindings: Mutex<HashMap<BindingRef, BindingMemory>>,
-    /// Bindings whose Secret is known not to be somebody else's.
+    /// Bindings whose Secret is known not to be somebody else's, and that no other controller works on.
     linkable: Mutex<HashSet<BindingRef>>,
 }
 
@@ -156,7 +156,7 @@ impl Memory {
         }
     }
 
-    /// Whether the Secret of a binding may be linked by whoever works on the ServiceAccount.
+    /// Whether the Secret of a binding may be linked by whoever works on the ServiceAccount, see `Plan::may_link`.
     pub fn allow_link(&self, key: &BindingRef, allowed: bool) {
         let mut linkable = self.linkable();
         if !allowed {

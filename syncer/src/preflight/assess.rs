@@ -118,6 +118,7 @@ fn assess_one(
         secret: secret.clone().unwrap_or(SecretState::Absent),
         allowed_servers: AllowedServers::default(),
         reapply_at: None,
+        secret_fight: None,
         memory,
     };
     Assessed {
