@@ -134,3 +134,16 @@ fn status_secret_and_link_that_are_fought_over_at_once_are_both_told() {
     let actions: Vec<_> = warnings.map(|notice| notice.action).collect();
     assert_eq!(actions, ["Issue", "Link"]);
 }
+
+#[test]
+fn status_of_a_link_that_is_withheld_does_not_say_that_there_is_none() {
+    // It may have been made before a write showed whose the Secret is.
+    let withheld = status(&Observation {
+        link: &Link::Withheld,
+        ..nothing()
+    });
+    assert_eq!(
+        message(&withheld, "ServiceAccountLinked"),
+        "Secret acr-pull-web belongs to somebody else: no link to it is made"
+    );
+}
