@@ -2,14 +2,15 @@
 //! A tool that applies what is in Git, another controller, an admission webhook.
 //!
 //! The first repairs are made at once. After `LIMIT` writes within `WINDOW` they wait, ever longer, until nobody has
-//! undone the last one for long enough. Pure: the time and the dice are passed in. A restart may forget all of it; the
-//! count then starts over.
+//! undone the last one for long enough. Pure: the time and the dice are passed in. The time is that of the monotonic
+//! clock, so a time of day that is set makes no fight begin, end or last. A restart may forget all of it; the count then
+//! starts over.
 
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::schedule::{elapsed, later};
+use crate::schedule::later;
 
 /// So many writes of one thing, the first included, ...
 const LIMIT: usize = 5;
@@ -24,31 +25,31 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Contest {
     /// The last writes, `LIMIT` at most.
-    written: Vec<Timestamp>,
+    written: Vec<Duration>,
     round: Option<Round>,
 }
 
-/// A fight that goes on.
+/// A fight that goes on, by the clock of whoever asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fight {
+pub struct Fight<T = Timestamp> {
     /// No repair before this.
-    pub next_at: Timestamp,
+    pub next_at: T,
     /// When it is over, if nothing has to be repaired until then.
-    pub over_at: Timestamp,
+    pub over_at: T,
 }
 
 /// The time since the last write of a fight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Round {
     pause: Duration,
-    fight: Fight,
+    fight: Fight<Duration>,
 }
 
 impl Contest {
     /// It was written. `draw` is a number in [0, 1).
-    pub fn wrote(&mut self, now: Timestamp, draw: f64) {
+    pub fn wrote(&mut self, now: Duration, draw: f64) {
         let goes_on = self.fight(now).is_some();
-        self.written.retain(|at| elapsed(*at, now) < WINDOW);
+        self.written.retain(|at| now.saturating_sub(*at) < WINDOW);
         self.written.push(now);
         if self.written.len() > LIMIT {
             self.written.remove(0);
@@ -61,8 +62,8 @@ impl Contest {
             pause,
             fight: Fight {
                 // A little less, so that many that began together do not stay together.
-                next_at: later(now, pause.mul_f64(1.0 - draw / 10.0)),
-                over_at: later(now, pause.saturating_mul(2).max(WINDOW)),
+                next_at: now.saturating_add(pause.mul_f64(1.0 - draw / 10.0)),
+                over_at: now.saturating_add(pause.saturating_mul(2).max(WINDOW)),
             },
         });
         // The writes before a fight have done their part; those after it count anew.
@@ -71,59 +72,75 @@ impl Contest {
         }
     }
 
-    /// The fight, if there is one. None after the clock was set back: nobody waits for a time that was wrong.
-    pub fn fight(&self, now: Timestamp) -> Option<Fight> {
+    /// The fight, if there is one.
+    pub fn fight(&self, now: Duration) -> Option<Fight<Duration>> {
         let round = self.round?;
-        let is_on = now < round.fight.over_at && elapsed(now, round.fight.next_at) <= round.pause;
-        is_on.then_some(round.fight)
+        (now < round.fight.over_at).then_some(round.fight)
     }
 
     /// Nothing of it matters any more.
-    pub fn is_past(&self, now: Timestamp) -> bool {
-        self.fight(now).is_none() && self.written.iter().all(|at| elapsed(*at, now) >= WINDOW)
+    pub fn is_past(&self, now: Duration) -> bool {
+        self.fight(now).is_none() && self.written.iter().all(|at| now.saturating_sub(*at) >= WINDOW)
+    }
+}
+
+impl Fight<Duration> {
+    /// The same by the time of a binding, which is `now` at this moment of the monotonic clock.
+    pub fn told_at(self, monotonic: Duration, now: Timestamp) -> Fight {
+        let by_now = |at: Duration| later(now, at.saturating_sub(monotonic));
+        Fight {
+            next_at: by_now(self.next_at),
+            over_at: by_now(self.over_at),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::jiff::{SignedDuration, ToSpan as _};
+    use k8s_openapi::jiff::ToSpan as _;
 
     use super::*;
-    use crate::samples::now;
+    use crate::samples;
+
+    /// [`LIMIT`].
+    const WRITES: u32 = 5;
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// Some moment of a process that runs for a while.
+    fn now() -> Duration {
+        MINUTE * 1_000
+    }
 
     /// Written so often, a second apart; the last time at [`now`].
-    fn written(times: usize) -> Contest {
+    fn written(times: u32) -> Contest {
         let mut contest = Contest::default();
         for ago in (0..times).rev() {
-            contest.wrote(
-                now() - SignedDuration::from_secs(i64::try_from(ago).unwrap()),
-                0.0,
-            );
+            contest.wrote(now().saturating_sub(Duration::from_secs(1) * ago), 0.0);
         }
         contest
     }
 
     #[test]
     fn contest_first_repairs_are_made_at_once() {
-        assert_eq!(written(LIMIT - 1).fight(now()), None);
-        let fight = written(LIMIT).fight(now()).unwrap();
-        assert_eq!(fight.next_at, now() + 1.minute());
-        assert_eq!(fight.over_at, now() + 10.minutes());
+        assert_eq!(written(WRITES - 1).fight(now()), None);
+        let fight = written(WRITES).fight(now()).unwrap();
+        assert_eq!(fight.next_at, now() + MINUTE);
+        assert_eq!(fight.over_at, now() + MINUTE * 10);
     }
 
     #[test]
     fn contest_that_goes_on_doubles_the_pause_up_to_a_quarter_of_an_hour() {
-        let (mut contest, mut at) = (written(LIMIT), now());
+        let (mut contest, mut at) = (written(WRITES), now());
         let mut pauses = Vec::new();
         for _round in 0..6 {
             let next_at = contest.fight(at).unwrap().next_at;
-            pauses.push(elapsed(at, next_at).as_secs() / 60);
+            pauses.push(next_at.saturating_sub(at).as_secs() / 60);
             at = next_at;
             contest.wrote(at, 0.0);
         }
         assert_eq!(pauses, [1, 2, 4, 8, 15, 15]);
         let fight = contest.fight(at).unwrap();
-        assert_eq!(elapsed(at, fight.over_at), LONGEST_PAUSE * 2);
+        assert_eq!(fight.over_at, at + LONGEST_PAUSE * 2);
     }
 
     #[test]
@@ -131,7 +148,7 @@ mod tests {
         let (mut contest, mut writes) = (Contest::default(), 0);
         // Undone at once, every time.
         for second in 0..3_600 {
-            let at = now() + SignedDuration::from_secs(second);
+            let at = now() + Duration::from_secs(second);
             if contest.fight(at).is_none_or(|fight| fight.next_at <= at) {
                 contest.wrote(at, 0.5);
                 writes += 1;
@@ -144,7 +161,7 @@ mod tests {
     fn contest_slow_repairs_are_no_fight() {
         let mut contest = Contest::default();
         for times in 0..20 {
-            let at = now() + SignedDuration::from_mins(times * 3);
+            let at = now() + MINUTE * 3 * times;
             contest.wrote(at, 0.0);
             assert_eq!(contest.fight(at), None);
         }
@@ -153,9 +170,9 @@ mod tests {
 
     #[test]
     fn contest_calm_ends_it_and_the_count_starts_over() {
-        let mut contest = written(LIMIT);
-        let after = now() + 10.minutes();
-        assert!(!contest.is_past(after - 1.second()));
+        let mut contest = written(WRITES);
+        let after = now() + MINUTE * 10;
+        assert!(!contest.is_past(now() + MINUTE * 9));
         assert!(contest.is_past(after));
         contest.wrote(after, 0.0);
         assert_eq!(contest.fight(after), None);
@@ -163,16 +180,22 @@ mod tests {
 
     #[test]
     fn contest_draw_shortens_the_pause_by_a_tenth_at_most() {
-        let mut contest = written(LIMIT - 1);
+        let mut contest = written(WRITES - 1);
         contest.wrote(now(), 0.999);
-        let pause = elapsed(now(), contest.fight(now()).unwrap().next_at);
+        let pause = contest.fight(now()).unwrap().next_at.saturating_sub(now());
         assert!(pause >= Duration::from_secs(54) && pause < Duration::from_secs(55));
     }
 
     #[test]
-    fn contest_clock_that_was_set_back_ends_it() {
-        let contest = written(LIMIT);
-        assert_eq!(contest.fight(now() - 1.hour()), None);
-        assert!(contest.fight(now() + 30.seconds()).is_some());
+    fn contest_is_told_by_the_time_of_a_binding() {
+        let fight = written(WRITES).fight(now()).unwrap();
+        let (later, of_the_binding) = (now() + MINUTE / 2, samples::now());
+        let told = fight.told_at(later, of_the_binding);
+        assert_eq!(told.next_at, of_the_binding + 30.seconds());
+        assert_eq!(told.over_at, of_the_binding + 570.seconds());
+        assert_eq!(
+            fight.told_at(now() + MINUTE * 2, of_the_binding).next_at,
+            of_the_binding
+        );
     }
 }

@@ -26,7 +26,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Memory {
     entries: Mutex<HashMap<BindingRef, BindingMemory>>,
-    /// Bindings whose Secret is known not to be somebody else's, with their uid.
+    /// Bindings whose Secret is known not to be somebody else's, and that no other controller works on, with their uid.
     linkable: Mutex<HashMap<BindingRef, String>>,
     /// Those that exist.
     bindings: Bindings,
@@ -194,7 +194,7 @@ impl Memory {
         }
     }
 
-    /// Whether the Secret of a binding may be linked by whoever works on the ServiceAccount.
+    /// Whether the Secret of a binding may be linked by whoever works on the ServiceAccount, see `Plan::may_link`.
     pub fn allow_link(&self, binding: &Binding, allowed: bool) {
         let (key, uid) = (binding.key(), binding.uid().unwrap_or_default());
         let mut linkable = self.linkable();

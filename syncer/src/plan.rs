@@ -18,6 +18,7 @@ use proto::Reason;
 use crate::{
     allowed_servers::AllowedServers,
     binding::Binding,
+    contest::Fight,
     finalizer::{self, Claim},
     links::{self, Due, Target},
     memory::BindingMemory,
@@ -40,6 +41,8 @@ pub struct Snapshot {
     pub identity_account: Option<Arc<ServiceAccount>>,
     /// The Secret under the binding's name for it.
     pub secret: SecretState,
+    /// Somebody keeps overwriting or deleting it.
+    pub secret_fight: Option<Fight>,
     /// What the process remembers.
     pub memory: BindingMemory,
     /// The registries that tokens are asked for.
@@ -55,6 +58,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// How the links stand before the steps.
     pub link: Link,
+    /// Whether whoever works on a ServiceAccount meanwhile may make this binding's link as well.
+    pub may_link: bool,
     /// What the credential is wanted for, if that is known.
     pub inputs: Option<String>,
     /// What stands in the way already, before any step.
@@ -105,6 +110,9 @@ pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
     if matches!(claim, Claim::Contested { .. }) {
         return plan;
     }
+    if snapshot.memory.unread.is_foreign {
+        return plan.withhold_links();
+    }
     plan.steps.splice(0..0, accounts.into_iter().map(Step::Link));
     // A removal that Kubernetes refused is tried again, whatever else there is to do.
     let release_at = match claim {
@@ -119,44 +127,39 @@ pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
 
 /// Decides on what is to become of a Secret that is not somebody else's.
 fn secret(snapshot: &Snapshot, link: Link, claim: Claim, now: Timestamp) -> Plan {
-    let Snapshot {
-        binding,
-        targets: _,
-        identity_account,
-        secret,
-        memory,
-        allowed_servers,
-        reapply_at,
-    } = snapshot;
-    let secret = match secret {
+    let (binding, reapply_at) = (&snapshot.binding, snapshot.reapply_at);
+    let secret = match &snapshot.secret {
         SecretState::Foreign | SecretState::Absent => None,
         SecretState::Ours(secret) => Some(secret),
     };
-    let mut steps = Vec::new();
-    steps.extend(secret.filter(|secret| !secret.adopted).cloned().map(Step::Adopt));
-
-    let wanted = wanted::read(binding, identity_account.as_deref())
-        .and_then(|wanted| allowed_servers.check(&wanted.registry).map(|()| wanted));
+    let wanted = wanted::read(binding, snapshot.identity_account.as_deref()).and_then(|wanted| {
+        let allowed = snapshot.allowed_servers.check(&wanted.registry);
+        allowed.map(|()| wanted)
+    });
     if let Claim::Contested { until } = claim {
         let inputs = wanted.ok().map(|wanted| wanted.inputs);
         return handover::contested(link, inputs, secret, until, now);
     }
-    steps.extend(claim.is_removal_due().then_some(Step::Release));
+    let adopt = secret.filter(|secret| !secret.adopted).cloned().map(Step::Adopt);
+    let release = claim.is_removal_due().then_some(Step::Release);
+    let mut plan = Plan {
+        steps: adopt.into_iter().chain(release).collect(),
+        link,
+        may_link: true,
+        inputs: None,
+        problem: None,
+        wake_at: None,
+    };
     let wanted = match wanted {
         Ok(wanted) => wanted,
         // Only a change of the binding or of a ServiceAccount helps, and both are watched.
         Err(problem) => {
-            let wake_at = secret.and_then(handover::ends_at).filter(|at| *at > now);
-            return Plan {
-                steps,
-                link,
-                inputs: None,
-                problem: Some(problem),
-                wake_at,
-            };
+            plan.problem = Some(problem);
+            plan.wake_at = secret.and_then(handover::ends_at).filter(|at| *at > now);
+            return plan;
         }
     };
-    let inputs = Some(wanted.inputs.clone());
+    plan.inputs = Some(wanted.inputs.clone());
     let held = secret
         .and_then(|secret| secret.credential.clone())
         .filter(|held| held.inputs == wanted.inputs);
@@ -164,11 +167,9 @@ fn secret(snapshot: &Snapshot, link: Link, claim: Claim, now: Timestamp) -> Plan
     let answered = secret.and_then(|secret| secret.answered_request.as_ref());
     let is_requested = request.is_some() && request.as_ref() != answered;
     // One attempt by force per request; the attempts after it follow the schedule like any other.
-    let force = is_requested && request != memory.forced_request;
+    let force = is_requested && request != snapshot.memory.forced_request;
 
-    let is_fresh = held
-        .as_ref()
-        .is_some_and(|held| now < held.refresh_at && now < held.expires_at);
+    let is_fresh = held.as_ref().is_some_and(|held| held.is_fresh(now));
     let is_to_reapply = reapply_at.is_some_and(|at| at <= now);
     let rest_until = match &held {
         _ if is_requested || is_to_reapply => None,
@@ -176,48 +177,29 @@ fn secret(snapshot: &Snapshot, link: Link, claim: Claim, now: Timestamp) -> Plan
         held => handover::may_wait(claim, held.as_ref(), secret, now),
     };
     if rest_until.is_some() {
-        return Plan {
-            steps,
-            link,
-            inputs,
-            problem: None,
-            wake_at: rest_until,
-        };
+        plan.wake_at = rest_until;
+        return plan;
     }
-    let failures = memory.failures.as_ref().filter(|run| run.inputs == wanted.inputs);
+    let failures = snapshot.memory.failures.as_ref();
+    let failures = failures.filter(|run| run.inputs == wanted.inputs);
+    plan.problem = failures.map(|run| run.problem.clone());
     match failures {
         Some(run) if now < run.next_at && !force => {
             let peers = secret.and_then(|secret| secret.peers);
             let ends_at = held.map(|held| held.expires_at);
             let ends_at = ends_at.or_else(|| peers.map(|token| token.expires_at));
             let expires_at = ends_at.filter(|at| *at > now);
-            let wake_at = expires_at.map_or(run.next_at, |at| at.min(run.next_at));
-            Plan {
-                steps,
-                link,
-                inputs,
-                problem: Some(run.problem.clone()),
-                wake_at: Some(wake_at),
-            }
+            plan.wake_at = Some(expires_at.map_or(run.next_at, |at| at.min(run.next_at)));
         }
-        Some(_) | None => {
-            let problem = failures.map(|run| run.problem.clone());
-            steps.push(Step::Issue(Box::new(Issue {
-                wanted,
-                // Where the Secret may not be read, nobody knows that it still holds this.
-                held: held.filter(|_held| reapply_at.is_none()),
-                force,
-                request,
-            })));
-            Plan {
-                steps,
-                link,
-                inputs,
-                problem,
-                wake_at: None,
-            }
-        }
+        Some(_) | None => plan.steps.push(Step::Issue(Box::new(Issue {
+            wanted,
+            // Where the Secret may not be read, nobody knows that it still holds this.
+            held: held.filter(|_held| reapply_at.is_none()),
+            force,
+            request,
+        }))),
     }
+    plan
 }
 
 /// Nothing is written and nobody is asked. Such a Secret is not watched, so it is looked at again by the clock.
@@ -237,6 +219,7 @@ fn foreign(binding: &Binding, memory: &BindingMemory, now: Timestamp) -> Plan {
     Plan {
         steps: Vec::new(),
         link: Link::Withheld,
+        may_link: false,
         inputs: None,
         problem: Some(problem),
         wake_at,
@@ -247,6 +230,29 @@ impl Plan {
     /// How long until the next look.
     pub fn wake_after(&self, now: Timestamp) -> Option<std::time::Duration> {
         self.wake_at.map(|at| schedule::elapsed(now, at))
+    }
+
+    /// Where a Secret may not be read, the last write has met somebody else's. Only the next write shows whose it is now,
+    /// and before that it is not linked, nor is the binding wholly ours.
+    fn withhold_links(mut self) -> Self {
+        self.link = Link::Withheld;
+        self.may_link = false;
+        self.steps.retain(|step| *step != Step::Release);
+        self
+    }
+}
+
+impl Step {
+    /// Whether it is not to be done after what became of those before it: a link could not be made, or the Secret is not
+    /// known any more, or could not be taken over.
+    pub fn is_barred(&self, link_failed: bool, secret_failed: bool) -> bool {
+        match self {
+            Self::Link(_) | Self::Adopt(_) => false,
+            // What is not wholly ours yet stays the peer's.
+            Self::Release => link_failed || secret_failed,
+            // What could not be taken over must not be written.
+            Self::Issue(_) => secret_failed,
+        }
     }
 }
 

@@ -94,6 +94,13 @@ pub struct Credential {
     pub refresh_at: Timestamp,
 }
 
+impl Credential {
+    /// Whether it works, and the next one is not due.
+    pub fn is_fresh(&self, now: Timestamp) -> bool {
+        now < self.refresh_at && now < self.expires_at
+    }
+}
+
 impl SecretState {
     /// The credential in it, if it is ours and holds one.
     pub fn credential(&self) -> Option<&Credential> {

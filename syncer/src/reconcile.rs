@@ -7,6 +7,7 @@
 //! A pass holds a worker only while it does Kubernetes work and never while it waits for the broker or for its turn at
 //! a ServiceAccount, see [`crate::context::Limits`].
 
+mod fights;
 mod release;
 mod report;
 mod steps;
@@ -22,7 +23,8 @@ use crate::{
     context::Context,
     plan::{self, Link, Snapshot, Step},
     problem::Problem,
-    pull_secret, snapshot,
+    pull_secret::{self, SecretState},
+    snapshot,
 };
 
 /// After somebody else was faster at the Secret; the same again plus jitter at most. By then the watch shows what they
@@ -32,6 +34,9 @@ const RETRY_OUTPACED: Duration = Duration::from_millis(500);
 const MAX_OUTPACED: u32 = 5;
 /// After a failed read or status write; the same again plus jitter at most.
 const RETRY: Duration = Duration::from_secs(15);
+/// Whatever a plan says, the next pass comes no sooner than this; the same again plus jitter at most. A time that has
+/// passed and a step that is not done must not keep a worker busy.
+const SOONEST: Duration = Duration::from_secs(1);
 /// A broker that has not answered by then is worth a word in the status. Counted from when the question is put: in a
 /// burst of bindings most of the time goes by in the queue before it, and a word for each would double the writes.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -50,11 +55,6 @@ struct Pass<'a> {
     release: Release,
     /// Somebody else was faster at the Secret: this pass knows too little to go on.
     is_outpaced: bool,
-}
-
-/// When to come back for what no schedule knows of.
-fn retry() -> Duration {
-    RETRY.mul_f64(1.0 + rand::random::<f64>())
 }
 
 /// Works on `binding` and says when to look again.
@@ -88,19 +88,18 @@ pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Action {
     }
     let first = plan::plan(&pass.snapshot, pass.now());
     // Told before anything is done: whoever works on the ServiceAccount meanwhile makes the link as well.
-    context
-        .memory
-        .allow_link(&pass.snapshot.binding, first.link != Link::Withheld);
+    context.memory.allow_link(&pass.snapshot.binding, first.may_link);
+    let is_new_conflict = pass.snapshot.secret == SecretState::Foreign && first.wake_at.is_none();
     drop(worker);
     for step in first.steps {
+        let secret_failed = pass.secret_problem.is_some() || pass.is_outpaced;
+        if step.is_barred(pass.link_problem.is_some(), secret_failed) {
+            continue;
+        }
         match step {
             Step::Link(account) => Box::pin(pass.link(&account)).await,
             Step::Adopt(secret) => Box::pin(pass.adopt(&secret)).await,
-            // What is not wholly ours yet stays the peer's.
-            Step::Release if pass.link_problem.is_some() || pass.secret_problem.is_some() => {}
             Step::Release => Box::pin(pass.release()).await,
-            // What could not be taken over must not be written.
-            Step::Issue(_issue) if pass.secret_problem.is_some() || pass.is_outpaced => {}
             Step::Issue(issue) => match Box::pin(pass.ask(&issue)).await {
                 Some(answer) => Box::pin(pass.settle(&issue, answer)).await,
                 None => return Action::await_change(),
@@ -110,7 +109,10 @@ pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Action {
     if pass.is_outpaced {
         return pass.give_way();
     }
-    if first.link == Link::Withheld && first.wake_at.is_none() {
+    if first.link == Link::Withheld {
+        Box::pin(pass.link_after_all()).await;
+    }
+    if is_new_conflict {
         pass.fail(NO_INPUTS, first.problem);
     }
     pass.finish().await

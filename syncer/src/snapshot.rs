@@ -7,18 +7,20 @@ use std::sync::Arc;
 
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, ResourceExt as _, runtime::reflector::ObjectRef};
+use runtime::Moment;
 
 use crate::{
     binding::Binding,
+    contest::Fight,
     context::{Context, Secrets},
     crd::AcrPullBindingStatus,
     finalizer,
     kube_calls::{KubeError, Verb},
     links::{self, Target},
-    memory::{BindingMemory, Echo},
+    memory::{BindingMemory, Echo, Memory},
     plan::Snapshot,
     pull_secret::{self, SecretState},
-    unread_secret,
+    steady, unread_secret,
 };
 
 /// Reads everything about `binding`.
@@ -26,30 +28,46 @@ use crate::{
 /// # Errors
 /// The live read failed.
 pub async fn load(context: &Context, binding: Arc<Binding>) -> Result<Snapshot, KubeError> {
-    let mut snapshot = without_secret(context, binding);
-    let namespace = snapshot.binding.namespace().unwrap_or_default();
-    snapshot.secret = secret(context, &snapshot.binding, &namespace, &mut snapshot.memory).await?;
-    let credential = snapshot.secret.credential();
-    snapshot.memory.steady.saw(credential, context.clock.moment());
-    Ok(snapshot)
+    let mut memory = remembered(&context.memory, &binding, context.clock.moment(), rand::random());
+    let namespace = binding.namespace().unwrap_or_default();
+    let secret = secret(context, &binding, &namespace, &mut memory).await?;
+    memory.steady.saw(secret.credential(), context.clock.moment());
+    Ok(assemble(context, binding, secret, memory))
 }
 
 /// The same without a look at the Secret, as if there were none.
 pub fn without_secret(context: &Context, binding: Arc<Binding>) -> Snapshot {
-    let key = binding.key();
-    let now = context.now();
-    let mut memory = context.memory.of(&key, &binding.uid().unwrap_or_default(), now);
-    memory.handover = finalizer::observe(memory.handover, &binding, now, rand::random());
+    let memory = remembered(&context.memory, &binding, context.clock.moment(), rand::random());
+    assemble(context, binding, SecretState::Absent, memory)
+}
+
+/// What is remembered of `binding`, and what a look at it adds to that.
+fn remembered(memory: &Memory, binding: &Binding, moment: Moment, draw: f64) -> BindingMemory {
+    let uid = binding.uid().unwrap_or_default();
+    let mut known = memory.of(&binding.key(), &uid, steady::time_of_day(moment));
+    let now = known.steady.now(moment);
+    known.handover = finalizer::observe(known.handover, binding, now, draw);
+    known
+}
+
+fn assemble(
+    context: &Context,
+    binding: Arc<Binding>,
+    secret: SecretState,
+    memory: BindingMemory,
+) -> Snapshot {
     let namespace = binding.namespace().unwrap_or_default();
     let reapply_at = match context.secrets {
         Secrets::Watched(_) => None,
         Secrets::Unread(_) => Some(unread_secret::reapply_at(&binding, &memory)),
     };
     let account = |name: &str| context.links.account(&links::account_ref(&namespace, name));
+    let moment = context.clock.moment();
     Snapshot {
-        targets: targets(context, &binding),
+        targets: targets(context, &binding, &memory, moment),
         identity_account: binding.identity_account().and_then(account),
-        secret: SecretState::Absent,
+        secret,
+        secret_fight: secret_fight(&memory, moment),
         memory,
         allowed_servers: context.allowed_servers.clone(),
         reapply_at,
@@ -58,14 +76,28 @@ pub fn without_secret(context: &Context, binding: Arc<Binding>) -> Snapshot {
 }
 
 /// The ServiceAccounts that are to list the Secret of `binding`, as they are now.
-pub(crate) fn targets(context: &Context, binding: &Binding) -> Vec<Target> {
+pub(crate) fn targets(
+    context: &Context,
+    binding: &Binding,
+    memory: &BindingMemory,
+    moment: Moment,
+) -> Vec<Target> {
     let namespace = binding.namespace().unwrap_or_default();
     let secret_name = pull_secret::name_of(binding);
+    let now = memory.steady.now(moment);
     let target = |name: &str| {
         let account = links::account_ref(&namespace, name);
-        context.links.target(&account, &secret_name, context.now())
+        context
+            .links
+            .target(&account, &secret_name, moment.monotonic, now)
     };
     binding.spec.accounts().into_iter().map(target).collect()
+}
+
+/// The fight over the Secret, if there is one.
+pub(crate) fn secret_fight(memory: &BindingMemory, moment: Moment) -> Option<Fight> {
+    let fight = memory.secret_contest.fight(moment.monotonic)?;
+    Some(fight.told_at(moment.monotonic, memory.steady.now(moment)))
 }
 
 async fn secret(
@@ -76,7 +108,10 @@ async fn secret(
 ) -> Result<SecretState, KubeError> {
     let watched = match &context.secrets {
         Secrets::Watched(watched) => watched,
-        Secrets::Unread(_) => return Ok(unread_secret::state(binding, memory, context.now())),
+        Secrets::Unread(_) => {
+            let now = memory.steady.now(context.clock.moment());
+            return Ok(unread_secret::state(binding, memory, now));
+        }
     };
     let name = pull_secret::name_of(binding);
     let key = ObjectRef::new(&name).within(namespace);
@@ -131,8 +166,61 @@ pub fn status(binding: &Binding, memory: &mut BindingMemory) -> AcrPullBindingSt
 mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+    use k8s_openapi::jiff::ToSpan as _;
+    use runtime::{Clock as _, clock::ManualClock};
+
+    use kube::runtime::watcher::Event;
+
     use super::*;
-    use crate::samples::{binding, now, workload_identity_spec};
+    use crate::{
+        binding::Bindings,
+        finalizer::{Claim, Handover, PEERS, claim},
+        samples::{binding, now, workload_identity_spec},
+    };
+
+    #[test]
+    fn snapshot_peer_that_comes_back_after_the_clock_was_set_back_is_asked_again_in_minutes_and_not_at_once()
+    {
+        let mut binding = binding("web", workload_identity_spec());
+        binding.metadata.finalizers = Some(vec![PEERS.to_owned()]);
+        let clock = ManualClock::at(now().into());
+        let (bindings, mut watched) = Bindings::empty();
+        watched
+            .v1beta2
+            .apply_watcher_event(&Event::Apply(binding.clone()));
+        let memory = Memory::new(bindings);
+        let mut known = memory.of(&binding.key(), "uid-of-web", now());
+        known.steady.failed(clock.moment());
+        known.handover = Some(Handover::Removed {
+            over: "before".to_owned(),
+            settled_at: now(),
+            returns: 0,
+        });
+        memory.keep(binding.key(), known);
+
+        clock.set((now() - 1.hour()).into());
+        let seen = remembered(&memory, &binding, clock.moment(), 0.0);
+        let until = Some(now() + 5.minutes());
+        let decided_at = seen.steady.now(clock.moment());
+        let claim = claim(seen.handover.as_ref(), &binding, decided_at);
+        assert_eq!(claim, Claim::Contested { until });
+    }
+
+    #[test]
+    fn snapshot_fight_over_a_secret_lasts_as_long_whatever_becomes_of_the_time_of_day() {
+        let clock = ManualClock::at(now().into());
+        let mut memory = BindingMemory::new("uid-of-web", now());
+        memory.steady.failed(clock.moment());
+        for _write in 0..5 {
+            memory.secret_contest.wrote(clock.monotonic(), 0.0);
+        }
+        for set_to in [now() - 1.hour(), now() + 1.hour()] {
+            clock.set(set_to.into());
+            let fight = secret_fight(&memory, clock.moment()).unwrap();
+            let decided_at = memory.steady.now(clock.moment());
+            assert_eq!(fight.next_at, decided_at + 1.minute(), "{set_to}");
+        }
+    }
 
     #[test]
     fn status_that_an_older_crd_prunes_counts_as_written() {

@@ -106,6 +106,24 @@ pub fn settled(known: Option<&PullSecret>, answered: &Credential, now: Timestamp
     )
 }
 
+/// Whether what the Secret should hold is to stay although the broker answered: it is fresh and lasts longer. Several brokers
+/// each have a credential of their own, and a write must not go back to an older one. The answer to a request is written
+/// whatever it is.
+pub fn is_better(
+    known: Option<&PullSecret>,
+    answered: &Credential,
+    request: Option<&str>,
+    now: Timestamp,
+) -> bool {
+    known.is_some_and(|secret| {
+        let lasts_longer = |known: &Credential| {
+            known.inputs == answered.inputs && known.is_fresh(now) && known.expires_at > answered.expires_at
+        };
+        let is_answered = request.is_none() || secret.answered_request.as_deref() == request;
+        is_answered && secret.credential.as_ref().is_some_and(lasts_longer)
+    })
+}
+
 /// When it is to be written again although nothing has changed. The first time after a start comes earlier, at a moment
 /// of each binding's own: all were seen first at the same time.
 pub fn reapply_at(binding: &Binding, memory: &BindingMemory) -> Timestamp {
@@ -254,6 +272,34 @@ mod tests {
         };
         assert_eq!(settled(Some(&written()), &new, now()), new);
         assert_eq!(settled(None, &new, now()), new);
+    }
+
+    #[test]
+    fn unread_secret_is_not_given_a_credential_that_ends_earlier_while_its_own_is_fresh() {
+        let known = written();
+        let held = known.credential.clone().unwrap();
+        let older = Credential {
+            fingerprint: Fingerprint::of(b"of another broker"),
+            expires_at: held.expires_at - 10.minutes(),
+            ..held.clone()
+        };
+        let stays = |answered: &Credential, request, at| is_better(Some(&known), answered, request, at);
+        assert!(stays(&older, None, now()));
+        assert!(stays(&older, Some("monday"), now()));
+        assert!(!stays(&older, Some("tuesday"), now()), "somebody asked for it");
+        assert!(!stays(&older, None, held.refresh_at), "a refresh is due");
+        assert!(!is_better(None, &older, None, now()));
+        let longer = Credential {
+            expires_at: held.expires_at + 10.minutes(),
+            ..older.clone()
+        };
+        assert!(!stays(&longer, None, now()));
+        assert!(!stays(&held, None, now()), "the same is written again");
+        let for_another_spec = Credential {
+            inputs: "other".to_owned(),
+            ..older
+        };
+        assert!(!stays(&for_another_spec, None, now()));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Writes a Secret that may not be read. Without force at first: the server then refuses to touch what somebody else wrote.
 //! By force only where an admission policy is known to refuse the same for Secrets of others.
 
+use k8s_openapi::jiff::Timestamp;
 use kube::{
     ResourceExt as _,
     api::{Patch, PatchParams},
@@ -18,7 +19,7 @@ use crate::{
     unread_secret,
 };
 
-/// Stores an answer of the broker. Foreign if the Secret is somebody else's; it is unchanged then.
+/// Stores an answer of the broker, at the time of the binding. Foreign if the Secret is somebody else's; it is unchanged then.
 ///
 /// # Errors
 /// Kubernetes refused or failed.
@@ -29,12 +30,13 @@ pub async fn store_unread(
     known: Option<&PullSecret>,
     answer: &Answer,
     request: Option<&str>,
+    now: Timestamp,
 ) -> Result<SecretState, StoreError> {
     let Some(payload) = &answer.payload else {
         let problem = Problem::new(Reason::Internal, "the broker sent nothing to store");
         return Err(StoreError::Refused(problem));
     };
-    let credential = unread_secret::settled(known, &answer.credential, context.now());
+    let credential = unread_secret::settled(known, &answer.credential, now);
     let annotations = pull_secret::annotations(binding, &credential, request);
     let object = Patch::Apply(pull_secret::object(binding, payload, annotations));
     let unforced = PatchParams::apply(pull_secret::FIELD_MANAGER);

@@ -4,9 +4,12 @@
 //! where several are fought over, the first whose pause has passed takes the others along, because one write of ours costs
 //! as much as the next, and as many of somebody else's. A ServiceAccount that was created again starts over.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
 
-use k8s_openapi::{api::core::v1::ServiceAccount, jiff::Timestamp};
+use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::runtime::reflector::ObjectRef;
 
 use crate::contest::{Contest, Fight};
@@ -30,7 +33,12 @@ struct Links {
 
 impl Contests {
     /// The fight over one link, if there is one.
-    pub fn fight(&self, account: &ServiceAccount, secret_name: &str, now: Timestamp) -> Option<Fight> {
+    pub fn fight(
+        &self,
+        account: &ServiceAccount,
+        secret_name: &str,
+        now: Duration,
+    ) -> Option<Fight<Duration>> {
         self.of(account)?.by_name.get(secret_name)?.fight(now)
     }
 
@@ -39,7 +47,7 @@ impl Contests {
         &self,
         account: &ServiceAccount,
         missing: &BTreeSet<String>,
-        now: Timestamp,
+        now: Duration,
     ) -> BTreeSet<String> {
         let fights: BTreeMap<_, _> = missing
             .iter()
@@ -56,7 +64,7 @@ impl Contests {
         &mut self,
         account: &ServiceAccount,
         made: impl IntoIterator<Item = &'a String>,
-        now: Timestamp,
+        now: Duration,
         draw: f64,
     ) {
         for secret_name in made {
@@ -88,7 +96,7 @@ impl Contests {
     }
 
     /// Drops what is past, now and then: each time that twice as many are remembered as were left the last time.
-    fn sweep(&mut self, now: Timestamp) {
+    fn sweep(&mut self, now: Duration) {
         if self.accounts.len() < self.sweep_at.max(SWEEP_AT) {
             return;
         }
@@ -102,10 +110,15 @@ impl Contests {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::jiff::{SignedDuration, ToSpan as _};
-
     use super::*;
-    use crate::samples::{account, now};
+    use crate::samples::account;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// Some moment of a process that runs for a while.
+    fn now() -> Duration {
+        MINUTE * 1_000
+    }
 
     fn of_uid(name: &str, uid: &str) -> ServiceAccount {
         let mut account = account(name);
@@ -151,7 +164,7 @@ mod tests {
             contests.held_back(&web, &missing, now()),
             names(&["acr-pull-one"])
         );
-        assert_eq!(contests.held_back(&web, &missing, now() + 1.minute()), names(&[]));
+        assert_eq!(contests.held_back(&web, &missing, now() + MINUTE), names(&[]));
         let other = of_uid("other", "2");
         assert_eq!(contests.held_back(&other, &missing, now()), names(&[]));
     }
@@ -159,13 +172,13 @@ mod tests {
     #[test]
     fn contests_first_link_whose_pause_has_passed_takes_the_others_along() {
         let (mut contests, web) = fought_over(&["acr-pull-one"]);
-        let later = now() + 30.seconds();
+        let later = now() + MINUTE / 2;
         for _write in 0..5 {
             contests.wrote(&web, &names(&["acr-pull-two"]), later, 0.0);
         }
         let both = names(&["acr-pull-one", "acr-pull-two"]);
         assert_eq!(contests.held_back(&web, &both, later), both);
-        let due = now() + 1.minute();
+        let due = now() + MINUTE;
         assert_eq!(contests.held_back(&web, &both, due), names(&[]));
         // One that is there does not let another one pass.
         let two = names(&["acr-pull-two"]);
@@ -196,9 +209,9 @@ mod tests {
     #[test]
     fn contests_that_are_past_are_forgotten() {
         let mut contests = Contests::default();
-        for number in 0..10_000_i64 {
+        for number in 0..10_000 {
             let account = of_uid(&format!("account-{number}"), "1");
-            let at = now() + SignedDuration::from_secs(number * 10);
+            let at = now() + Duration::from_secs(number * 10);
             contests.wrote(&account, &names(&["acr-pull-one"]), at, 0.0);
             assert!(contests.accounts.len() <= SWEEP_AT);
         }

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use k8s_openapi::{api::core::v1::ServiceAccount, jiff::Timestamp};
@@ -82,12 +83,20 @@ impl LinkKeeper {
         Some(newest)
     }
 
-    /// The same, and whether somebody keeps removing the link to `secret_name` from it.
-    pub fn target(&self, account: &ObjectRef<ServiceAccount>, secret_name: &str, now: Timestamp) -> Target {
+    /// The same, and whether somebody keeps removing the link to `secret_name` from it; told by the time of the binding,
+    /// which is `now` at this moment of the monotonic clock.
+    pub fn target(
+        &self,
+        account: &ObjectRef<ServiceAccount>,
+        secret_name: &str,
+        monotonic: Duration,
+        now: Timestamp,
+    ) -> Target {
         let seen = self.account(account);
         let fight = seen
             .as_ref()
-            .and_then(|seen| self.contests().fight(seen, secret_name, now));
+            .and_then(|seen| self.contests().fight(seen, secret_name, monotonic))
+            .map(|fight| fight.told_at(monotonic, now));
         Target {
             name: account.name.clone(),
             account: seen,
@@ -177,7 +186,8 @@ impl LinkKeeper {
             let (mut wanted, known) = self.wanted(account);
             let mut missing = wanted.clone();
             missing.retain(|name| !has(&current, name));
-            let held_back = self.contests().held_back(&current, &missing, context.now());
+            let now = context.clock.monotonic();
+            let held_back = self.contests().held_back(&current, &missing, now);
             wanted.retain(|name| !held_back.contains(name));
             let suspects: BTreeSet<_> = record(&current).difference(&known).cloned().collect();
             let gone = if suspects.is_empty() {
@@ -206,7 +216,7 @@ impl LinkKeeper {
                     unlinked::tell(&context.events, &self.bindings, &current, &gone);
                     let made = missing.difference(&held_back);
                     let mut contests = self.contests();
-                    contests.wrote(&after, made, context.now(), rand::random());
+                    contests.wrote(&after, made, context.clock.monotonic(), rand::random());
                     contests.removed(&after, &gone);
                     drop(contests);
                     self.remember(account, &current, after);

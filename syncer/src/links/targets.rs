@@ -77,12 +77,18 @@ pub fn due(targets: &[Target], secret_name: &str, now: Timestamp) -> Due {
             continue;
         };
         let is_linked = has(account, secret_name);
-        if let Some(fight) = fight {
+        let fight = fight.filter(|fight| now < fight.over_at);
+        if fight.is_some() {
             contested.push(name.clone());
-            let look_at = if is_linked { fight.over_at } else { fight.next_at };
-            wake_at = wake_at.into_iter().chain([look_at]).min();
         }
-        if !is_linked && fight.is_none_or(|fight| fight.next_at <= now) {
+        // What is to be done now needs no look at the clock: if it cannot be done, a retry follows.
+        let look_at = match fight {
+            Some(fight) if is_linked => Some(fight.over_at),
+            Some(fight) if now < fight.next_at => Some(fight.next_at),
+            Some(_) | None => None,
+        };
+        wake_at = wake_at.into_iter().chain(look_at).min();
+        if !is_linked && look_at.is_none() {
             accounts.push(name.clone());
         }
     }
@@ -207,6 +213,10 @@ mod tests {
         assert_eq!(waiting.wake_at, Some(now() + 1.minute()));
         let repaired = due(&all, "acr-pull-web", now() + 1.minute());
         assert_eq!(repaired.accounts, ["web", "batch"]);
+        assert_eq!(
+            repaired.wake_at, None,
+            "one that cannot be written must not be due again at once"
+        );
 
         let held = due(&[fought_over(linked("web"))], "acr-pull-web", now());
         assert_eq!(held.link, Link::Contested(names(&["web"])));

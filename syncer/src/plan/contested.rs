@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 use proto::Reason;
 
-use super::{Plan, Snapshot, Step};
+use super::{Issue, Plan, Snapshot, Step};
 use crate::{
     problem::Problem,
     pull_secret::{self, SecretState},
@@ -13,7 +13,7 @@ use crate::{
 /// fight goes on the plan says so, also while the last repair holds: a status that followed each round would be one
 /// more thing that is written over and over.
 pub(super) fn hold_back(plan: &mut Plan, snapshot: &Snapshot, now: Timestamp) {
-    let Some(fight) = snapshot.memory.secret_contest.fight(now) else {
+    let Some(fight) = snapshot.secret_fight.filter(|fight| now < fight.over_at) else {
         return;
     };
     let mut look_at = fight.over_at;
@@ -44,7 +44,15 @@ fn repairs(step: &Step, snapshot: &Snapshot) -> bool {
         Step::Release => is_unadopted,
         Step::Issue(issue) => {
             let was_written = snapshot.memory.stored_inputs.as_ref() == Some(&issue.wanted.inputs);
-            !issue.force && (is_unadopted || was_written && issue.held.is_none())
+            (is_unadopted && !issue.force) || (was_written && issue.restores(snapshot))
         }
+    }
+}
+
+impl Issue {
+    /// Whether its payload goes where none of ours is: the first, or once more because somebody overwrote or deleted it. Of a
+    /// Secret that may not be read nobody knows that, so no write of it counts.
+    pub fn restores(&self, snapshot: &Snapshot) -> bool {
+        self.held.is_none() && !self.force && snapshot.reapply_at.is_none()
     }
 }

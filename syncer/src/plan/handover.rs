@@ -35,6 +35,7 @@ pub(super) fn contested(
     Plan {
         steps,
         link,
+        may_link: false,
         inputs,
         problem: Some(finalizer::duplicate()),
         wake_at,

@@ -41,6 +41,7 @@ fn settled_with(binding: Binding) -> Snapshot {
         memory: BindingMemory::new("uid-of-web", now()),
         allowed_servers: AllowedServers::default(),
         reapply_at: None,
+        secret_fight: None,
         binding,
         targets: targets(Some(target)),
         identity_account: Some(identity_account),

@@ -116,6 +116,7 @@ fn assess_one(
         secret: secret.clone().unwrap_or(SecretState::Absent),
         allowed_servers: allowed_servers.clone(),
         reapply_at: None,
+        secret_fight: None,
         memory,
     };
     Assessed {

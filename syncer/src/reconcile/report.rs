@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::{ResourceExt as _, runtime::controller::Action};
 use runtime::telemetry::propagation;
 
-use super::{Pass, RETRY_OUTPACED, release::Release, retry};
+use super::{Pass, RETRY, RETRY_OUTPACED, SOONEST, release::Release};
 use crate::{
     binding::Binding,
     context::Secrets,
@@ -14,7 +14,7 @@ use crate::{
     execute::{self, WrittenStatus},
     memory::Echo,
     metrics::PassResult,
-    plan::{self, Link, Plan, Snapshot, Step},
+    plan::{self, Link, Plan, Snapshot},
     problem::Problem,
     pull_secret, snapshot,
     status::{self, Names, Notice, Observation},
@@ -42,15 +42,10 @@ impl Pass<'_> {
             || self.link_problem.is_some()
             || self.secret_problem.is_some()
             || matches!(self.release, Release::Again);
-        let soon = is_behind.then(retry);
-        let left = rest
-            .steps
-            .iter()
-            .any(|step| matches!(step, Step::Issue(_)))
-            .then(retry);
+        let pause = next_look(&rest, is_behind, now, rand::random());
         let key = self.snapshot.binding.key();
         self.context.memory.keep(key, self.snapshot.memory);
-        [rest.wake_after(now), soon, left].into_iter().flatten().min()
+        pause
     }
 
     /// Ends the pass where somebody else was faster: nothing is said, and what they wrote is looked at soon.
@@ -182,5 +177,70 @@ impl Pass<'_> {
             .reminder
             .remind(after, names, &mut notices, now);
         self.context.events.announce(binding, notices);
+    }
+}
+
+/// When to look again: when the plan says so, and before long if something failed or a step is left. `draw` is a number in
+/// [0, 1).
+fn next_look(rest: &Plan, is_behind: bool, now: Timestamp, draw: f64) -> Option<Duration> {
+    let is_left = is_behind || !rest.steps.is_empty();
+    let soon = is_left.then(|| RETRY.mul_f64(1.0 + draw));
+    let pause = rest.wake_after(now).into_iter().chain(soon).min()?;
+    Some(if pause < SOONEST {
+        SOONEST.mul_f64(1.0 + draw)
+    } else {
+        pause
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::jiff::ToSpan as _;
+
+    use super::*;
+    use crate::{plan::Step, samples::now};
+
+    fn done() -> Plan {
+        Plan {
+            steps: Vec::new(),
+            link: Link::Present,
+            may_link: true,
+            inputs: None,
+            problem: None,
+            wake_at: None,
+        }
+    }
+
+    #[test]
+    fn next_look_is_never_at_once_whatever_the_plan_says() {
+        for wake_at in [now() - 1.hour(), now(), now() + 999.milliseconds()] {
+            let rest = Plan {
+                wake_at: Some(wake_at),
+                steps: vec![Step::Link("web".to_owned())],
+                ..done()
+            };
+            for (draw, pause) in [(0.0, 1_000), (0.5, 1_500)] {
+                let expected = Some(Duration::from_millis(pause));
+                assert_eq!(next_look(&rest, true, now(), draw), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn next_look_at_a_step_that_is_left_is_before_long() {
+        let refresh = Plan {
+            wake_at: Some(now() + 30.minutes()),
+            ..done()
+        };
+        let half_an_hour = Some(Duration::from_secs(30 * 60));
+        assert_eq!(next_look(&refresh, false, now(), 0.0), half_an_hour);
+        // A link that is there and not yet in the store.
+        let left = Plan {
+            steps: vec![Step::Link("web".to_owned())],
+            ..refresh
+        };
+        assert_eq!(next_look(&left, false, now(), 0.0), Some(RETRY));
+        assert_eq!(next_look(&done(), true, now(), 0.0), Some(RETRY));
+        assert_eq!(next_look(&done(), false, now(), 0.0), None);
     }
 }

@@ -7,18 +7,16 @@ use tracing::Instrument as _;
 
 use super::{MAX_OUTPACED, NO_INPUTS, PATIENCE, Pass};
 use crate::{
-    contest::Contest,
     context::Secrets,
     credential,
     execute::{self, StoreError},
     links::{self, Linked},
     memory::Echo,
     metrics::RefreshOutcome,
-    plan::{self, Issue},
+    plan::{self, Issue, Snapshot, Step},
     problem::Problem,
     pull_secret::{self, PullSecret, SecretState},
     schedule::{self, FailureRun},
-    snapshot,
     status::Notice,
     turns::Urgency,
     unread_secret,
@@ -42,7 +40,7 @@ impl Pass<'_> {
             .await
         {
             Ok(Linked::Settled | Linked::NoAccount) => {
-                self.snapshot.targets = snapshot::targets(self.context, binding);
+                self.look_at_fights();
                 self.measure_link(name);
             }
             Err(error) => {
@@ -51,12 +49,24 @@ impl Pass<'_> {
         }
     }
 
+    /// Makes the links that waited for a write to show that the Secret is not somebody else's.
+    pub(super) async fn link_after_all(&mut self) {
+        let rest = plan::plan(&self.snapshot, self.now());
+        let binding = &self.snapshot.binding;
+        self.context.memory.allow_link(binding, rest.may_link);
+        for step in rest.steps {
+            if let Step::Link(account) = step {
+                Box::pin(self.link(&account)).await;
+            }
+        }
+    }
+
     pub(super) async fn adopt(&mut self, secret: &PullSecret) {
         let _worker = self.context.limits.worker().await;
         match execute::adopt(self.context, &self.snapshot.binding, secret).await {
             Ok(adopted) => {
-                let now = self.context.now();
-                self.snapshot.memory.secret_contest.wrote(now, rand::random());
+                self.count_write();
+                self.look_at_fights();
                 let notice = Notice::adopted(&pull_secret::name_of(&self.snapshot.binding));
                 self.context.events.announce(&self.snapshot.binding, vec![notice]);
                 self.wrote(adopted);
@@ -129,13 +139,7 @@ impl Pass<'_> {
             self.snapshot.memory.forced_request.clone_from(&issue.request);
         }
         // Whatever comes of it: one that fails is not to be tried again at once.
-        if self.snapshot.reapply_at.is_some() {
-            self.snapshot.memory.unread.tried_at = Some(self.context.now());
-            self.snapshot.reapply_at = Some(unread_secret::reapply_at(
-                &self.snapshot.binding,
-                &self.snapshot.memory,
-            ));
-        }
+        self.put_off_the_next_write();
         let inputs = &issue.wanted.inputs;
         let answer = match answer {
             Ok(answer) => answer,
@@ -152,9 +156,15 @@ impl Pass<'_> {
             Some(held) if held.fingerprint == answer.credential.fingerprint => RefreshOutcome::not_modified,
             Some(_) | None => RefreshOutcome::issued,
         };
+        let (now, request) = (self.now(), issue.request.as_deref());
+        let is_unread = self.snapshot.reapply_at.is_some();
+        if is_unread && unread_secret::is_better(secret.as_ref(), &answer.credential, request, now) {
+            self.context.metrics.refreshed(RefreshOutcome::not_modified, None);
+            self.snapshot.memory.failures = None;
+            return;
+        }
         let _worker = self.context.limits.worker().await;
         let binding = &self.snapshot.binding;
-        let request = issue.request.as_deref();
         let stored = match &self.context.secrets {
             Secrets::Watched(_) => execute::store(self.context, binding, secret.as_ref(), &answer, request)
                 .await
@@ -167,6 +177,7 @@ impl Pass<'_> {
                     secret.as_ref(),
                     &answer,
                     request,
+                    now,
                 )
                 .await
             }
@@ -180,6 +191,7 @@ impl Pass<'_> {
                     .memory
                     .steady
                     .wrote(written.credential.as_ref(), moment);
+                self.put_off_the_next_write();
                 self.count_repair(issue);
                 self.wrote(written);
                 self.snapshot.memory.failures = None;
@@ -248,15 +260,12 @@ impl Pass<'_> {
         self.fail(NO_INPUTS, problem);
     }
 
-    /// A payload that was written where none of ours was: the first, or once more because somebody overwrote it.
-    fn count_repair(&mut self, issue: &Issue) {
-        let (memory, inputs) = (&mut self.snapshot.memory, &issue.wanted.inputs);
-        if memory.stored_inputs.as_ref() != Some(inputs) {
-            memory.stored_inputs = Some(inputs.clone());
-            memory.secret_contest = Contest::default();
-        }
-        if issue.held.is_none() && !issue.force {
-            memory.secret_contest.wrote(self.context.now(), rand::random());
+    /// A Secret that may not be read was to be written, now.
+    fn put_off_the_next_write(&mut self) {
+        if self.snapshot.reapply_at.is_some() {
+            self.snapshot.memory.unread.tried_at = Some(self.now());
+            let Snapshot { binding, memory, .. } = &self.snapshot;
+            self.snapshot.reapply_at = Some(unread_secret::reapply_at(binding, memory));
         }
     }
 

@@ -1,9 +1,12 @@
 //! The conditions. `Ready` sums up the three parts; it stays True while the Secret holds a valid token, whatever
-//! stands in the way of the next one.
+//! stands in the way of the next one. With one exception: what somebody keeps undoing (`Contested`) is not ready, valid or
+//! not. The Secret, or the link, may be gone at the moment that a Pod starts, and a `Ready` that followed each round would be
+//! written, and told, over and over.
 //!
 //! `Reconciling` and `Stalled` are there for tools that know nothing of this kind (kstatus: Flux, kpt, `kubectl` plug-ins),
 //! and only while they are True. A binding that is not ready has exactly one of them: it is stalled when nothing helps
-//! before somebody changes something, which is what those tools give up on. A ready one has neither, so what happens in
+//! before somebody changes something, which is what those tools give up on. One that is fought over is not: the repairs go
+//! on, and it passes by itself when the other one stops. A ready one has neither, so what happens in
 //! the background of a valid token is no news for them.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -87,7 +90,8 @@ impl Verdict {
 /// rule, and is waited for.
 fn is_final(reason: Reason) -> bool {
     match reason.retry_class() {
-        RetryClass::Permanent => true,
+        // The other one may stop any time, and no attempt was refused.
+        RetryClass::Permanent => reason != Reason::Contested,
         // What is wrong with the syncer's own token is no matter of one binding.
         RetryClass::Caller => reason.owner() == Owner::ApplicationTeam,
         RetryClass::Waiting | RetryClass::Throttled | RetryClass::Transient | RetryClass::Denied => false,
@@ -232,7 +236,7 @@ fn service_account_linked(seen: &Observation<'_>) -> Verdict {
         Link::Withheld => Verdict::no(
             Reason::SecretConflict,
             format!(
-                "Secret {} belongs to somebody else and is not linked",
+                "Secret {} belongs to somebody else: no link to it is made",
                 seen.secret_name
             ),
         ),

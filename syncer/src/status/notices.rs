@@ -186,7 +186,8 @@ fn failures(before: &AcrPullBindingStatus, after: &AcrPullBindingStatus, names: 
     notices
 }
 
-/// What stands in the way of the credential and of the link. One is enough when one reason stops both.
+/// What stands in the way of the credential and of the link. One is enough when one thing stops both; the same reason is not
+/// that: the Secret and the link may be fought over at once.
 fn failing(status: &AcrPullBindingStatus, names: &Names<'_>) -> Vec<Notice> {
     let link = condition_is(status, SERVICE_ACCOUNT_LINKED, FALSE);
     let failure = status.last_failure.as_ref();
@@ -202,9 +203,11 @@ fn failing(status: &AcrPullBindingStatus, names: &Names<'_>) -> Vec<Notice> {
         });
     let link = link
         .filter(|link| {
-            credential
-                .as_ref()
-                .is_none_or(|notice| notice.reason != link.reason)
+            // A Secret of somebody else is not linked either.
+            let is_conflict = link.reason == Reason::SecretConflict.as_str();
+            let is_told =
+                |notice: &Notice| notice.note == link.message || is_conflict && notice.reason == link.reason;
+            !credential.as_ref().is_some_and(is_told)
         })
         .map(|link| {
             Notice::warning(&link.reason, "Link", link.message.as_str())

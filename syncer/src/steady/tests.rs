@@ -57,6 +57,7 @@ impl Scene {
                 secret,
                 allowed_servers: AllowedServers::default(),
                 reapply_at: None,
+                secret_fight: None,
                 memory,
             },
         };

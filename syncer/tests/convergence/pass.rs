@@ -28,6 +28,7 @@ use crate::{
 const MAX_OUTPACED: u32 = 5;
 const RETRY_OUTPACED: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_secs(15);
+const SOONEST: Duration = Duration::from_secs(1);
 const NO_INPUTS: &str = "";
 const MAX_CONFLICTS: usize = 5;
 
@@ -51,8 +52,8 @@ impl World {
         memory.handover = finalizer::observe(memory.handover, binding, now, draw);
         let snapshot = self.snapshot(slot, memory);
         let first = plan(&snapshot, now);
-        self.memory
-            .allow_link(&snapshot.binding, first.link != Link::Withheld);
+        self.memory.allow_link(&snapshot.binding, first.may_link);
+        let is_new_conflict = snapshot.secret == SecretState::Foreign && first.wake_at.is_none();
         let mut pass = Pass {
             world: self,
             slot,
@@ -63,12 +64,14 @@ impl World {
             is_outpaced: false,
         };
         for step in first.steps {
+            let secret_failed = pass.secret_problem.is_some() || pass.is_outpaced;
+            if step.is_barred(pass.link_problem.is_some(), secret_failed) {
+                continue;
+            }
             match step {
                 Step::Link(account) => pass.link(account),
                 Step::Adopt(secret) => pass.adopt(&secret),
-                Step::Release if pass.link_problem.is_some() || pass.secret_problem.is_some() => {}
                 Step::Release => pass.release(),
-                Step::Issue(_issue) if pass.secret_problem.is_some() || pass.is_outpaced => {}
                 Step::Issue(issue) => pass.issue(&issue),
             }
         }
@@ -76,7 +79,7 @@ impl World {
             pass.keep();
             return Some(later(now, RETRY_OUTPACED));
         }
-        if first.link == Link::Withheld && first.wake_at.is_none() {
+        if is_new_conflict {
             pass.fail(NO_INPUTS, first.problem);
         }
         pass.conclude()
@@ -102,7 +105,7 @@ impl World {
             let mut wanted: BTreeSet<_> = bindings.map(pull_secret::name_of).collect();
             let mut missing = wanted.clone();
             missing.retain(|name| !links::has(&account, name));
-            let held_back = self.contests.held_back(&account, &missing, self.now);
+            let held_back = self.contests.held_back(&account, &missing, self.monotonic());
             wanted.retain(|name| !held_back.contains(name));
             let gone = links::record(&account).difference(&known).cloned().collect();
             let Some(change) = links::change(&account, &wanted, &gone) else {
@@ -111,7 +114,7 @@ impl World {
             let patch = change.merge_patch(account.metadata.resource_version.as_deref());
             match self.server.patch_account(key, &patch) {
                 Ok(after) => {
-                    let (now, draw) = (self.now, self.draw());
+                    let (now, draw) = (self.monotonic(), self.draw());
                     self.contests
                         .wrote(&after, missing.difference(&held_back), now, draw);
                     self.contests.removed(&after, &gone);
@@ -146,7 +149,7 @@ impl Pass<'_> {
         let written = self.world.server.patch_secret(&key, &patch);
         match self.judged(written) {
             Ok(adopted) => {
-                let (now, draw) = (self.world.now, self.world.draw());
+                let (now, draw) = (self.world.monotonic(), self.world.draw());
                 self.snapshot.memory.secret_contest.wrote(now, draw);
                 self.wrote(adopted);
             }
@@ -190,13 +193,14 @@ impl Pass<'_> {
         let stored = self.store(&answer, issue.request.as_deref());
         match self.judged(stored) {
             Ok(written) => {
+                let is_repair = issue.restores(&self.snapshot);
                 let memory = &mut self.snapshot.memory;
                 if memory.stored_inputs.as_ref() != Some(inputs) {
                     memory.stored_inputs = Some(inputs.clone());
                     memory.secret_contest = Contest::default();
                 }
-                if issue.held.is_none() && !issue.force {
-                    memory.secret_contest.wrote(now, draw);
+                if is_repair {
+                    memory.secret_contest.wrote(self.world.monotonic(), draw);
                 }
                 memory.failures = None;
                 memory.granted_scope = Some(answer.granted_scope);
@@ -273,6 +277,8 @@ impl Pass<'_> {
 
     fn conclude(mut self) -> Option<Timestamp> {
         let now = self.world.now;
+        self.snapshot.secret_fight = self.world.secret_fight(&self.snapshot.memory);
+        self.snapshot.targets = self.world.targets(&self.snapshot.binding);
         let rest = plan(&self.snapshot, now);
         let problem = self.secret_problem.clone().or_else(|| rest.problem.clone());
         if problem.is_none() {
@@ -283,10 +289,11 @@ impl Pass<'_> {
             || self.link_problem.is_some()
             || self.secret_problem.is_some()
             || self.release_again;
-        let is_left = rest.steps.iter().any(|step| matches!(step, Step::Issue(_)));
+        let is_left = !rest.steps.is_empty();
         self.keep();
         let soon = (is_behind || is_left).then(|| later(now, RETRY));
-        rest.wake_at.into_iter().chain(soon).min()
+        let next = rest.wake_at.into_iter().chain(soon).min()?;
+        Some(next.max(later(now, SOONEST)))
     }
 
     /// True if the status was to be written and was not.

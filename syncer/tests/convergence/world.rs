@@ -12,6 +12,7 @@ use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
 use kube::{ResourceExt as _, runtime::watcher::Event};
 use syncer::{
     binding::{ApiVersion, Binding, Bindings, PerApi},
+    contest::Fight,
     indexed::IndexedWriter,
     links::{self, Target, contests::Contests},
     memory::{BindingMemory, Memory},
@@ -82,6 +83,11 @@ impl World {
         self.contests = Contests::default();
     }
 
+    /// The clock that nobody sets; here it goes with the other one.
+    pub(crate) fn monotonic(&self) -> Duration {
+        Duration::from_secs(self.now.as_second().unsigned_abs())
+    }
+
     /// Shows the process which bindings there are.
     pub(crate) fn watch(&mut self) {
         let all = self.server.objects.bindings.values();
@@ -114,6 +120,7 @@ impl World {
         };
         Snapshot {
             targets: self.targets(&binding),
+            secret_fight: self.secret_fight(&memory),
             identity_account: binding.identity_account().and_then(account),
             secret: self.secret(&binding),
             memory,
@@ -121,6 +128,11 @@ impl World {
             reapply_at: None,
             binding,
         }
+    }
+
+    pub(crate) fn secret_fight(&self, memory: &BindingMemory) -> Option<Fight> {
+        let fight = memory.secret_contest.fight(self.monotonic())?;
+        Some(fight.told_at(self.monotonic(), self.now))
     }
 
     pub(crate) fn remembered(&self, slot: usize) -> BindingMemory {
@@ -145,7 +157,8 @@ impl World {
                 name: name.to_owned(),
                 fight: account
                     .as_ref()
-                    .and_then(|account| self.contests.fight(account, &secret_name, self.now)),
+                    .and_then(|account| self.contests.fight(account, &secret_name, self.monotonic()))
+                    .map(|fight| fight.told_at(self.monotonic(), self.now)),
                 account: account.map(Arc::new),
             }
         };

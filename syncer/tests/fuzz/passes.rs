@@ -53,6 +53,7 @@ fn fuzz_pass_over_any_objects_keeps_the_rules() {
             secret: state,
             allowed_servers: AllowedServers::default(),
             reapply_at: None,
+            secret_fight: None,
             binding: Arc::clone(&binding),
         };
         let first = plan(&snapshot, now);

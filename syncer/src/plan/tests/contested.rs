@@ -7,9 +7,10 @@ fn fought_over() -> Snapshot {
     let mut snapshot = settled();
     let inputs = plan(&snapshot, now()).inputs;
     snapshot.memory.stored_inputs = inputs;
-    for _write in 0..5 {
-        snapshot.memory.secret_contest.wrote(now(), 0.0);
-    }
+    snapshot.secret_fight = Some(Fight {
+        next_at: now() + 1.minute(),
+        over_at: now() + 10.minutes(),
+    });
     snapshot
 }
 

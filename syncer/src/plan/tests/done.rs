@@ -52,3 +52,20 @@ proptest! {
         prop_assert_eq!(plan(&snapshot, now()).steps, []);
     }
 }
+
+#[test]
+fn step_after_one_that_failed_is_done_only_if_it_does_not_need_it() {
+    let mut snapshot = settled();
+    secret(&mut snapshot).credential = None;
+    let issue = plan(&snapshot, now()).steps.remove(0);
+    for (step, without_link, without_secret) in [
+        (Step::Link("web".to_owned()), false, false),
+        // Somebody who was faster at the Secret may be the peer.
+        (Step::Release, true, true),
+        (issue, false, true),
+    ] {
+        assert_eq!(step.is_barred(true, false), without_link, "{step:?}");
+        assert_eq!(step.is_barred(false, true), without_secret, "{step:?}");
+        assert!(!step.is_barred(false, false), "{step:?}");
+    }
+}

@@ -58,6 +58,7 @@ fn plan_binding_that_the_peer_left_is_linked_and_adopted_before_its_finalizer_go
             plan.steps
         );
         assert_eq!(plan.problem, None);
+        assert!(plan.may_link);
     }
 }
 
@@ -161,6 +162,7 @@ fn plan_contested_binding_writes_nothing_whatever_the_secret_is() {
         change(&mut snapshot);
         let plan = plan(&snapshot, now());
         assert_eq!(plan.steps, []);
+        assert!(!plan.may_link, "nor is it linked along with others");
         assert_eq!(plan.problem.unwrap().reason, Reason::DuplicateController);
         assert_eq!(plan.wake_at, Some(now() + 5.minutes()));
     }
@@ -180,7 +182,10 @@ fn plan_contested_binding_says_when_its_token_ends() {
 fn plan_contested_binding_asks_again_after_a_while_and_at_once_when_somebody_wants_something() {
     let mut requested = contested();
     request_refresh(&mut requested, "now");
-    for (snapshot, at) in [(contested(), now() + 5.minutes()), (requested, now())] {
+    let mut foreign = contested();
+    foreign.memory.unread.is_foreign = true;
+    let later = now() + 5.minutes();
+    for (snapshot, at) in [(contested(), later), (requested, now()), (foreign, later)] {
         let plan = plan(&snapshot, at);
         assert_eq!(plan.steps, [Step::Release], "the finalizer alone asks");
         assert_eq!(

@@ -49,3 +49,45 @@ fn unread_secret_past_its_refresh_is_asked_for_whole() {
     let due = plan(&unread(), now() + 31.minutes());
     assert_eq!(issue(&due).held, None);
 }
+
+#[test]
+fn unread_secret_that_is_written_again_is_no_repair() {
+    let mut snapshot = unread();
+    snapshot.memory.stored_inputs = plan(&snapshot, now()).inputs;
+    // Of before, when Secrets might be read.
+    snapshot.secret_fight = Some(Fight {
+        next_at: now() + 50.minutes(),
+        over_at: now() + 60.minutes(),
+    });
+    let refresh = plan(&snapshot, now() + 31.minutes());
+    assert!(
+        !issue(&refresh).restores(&snapshot),
+        "a refresh counts for no fight and waits for none"
+    );
+    let watched = Snapshot {
+        reapply_at: None,
+        ..snapshot
+    };
+    assert!(issue(&refresh).restores(&watched));
+}
+
+#[test]
+fn b6_unread_secret_that_was_somebody_elses_is_linked_only_after_a_write() {
+    let mut snapshot = unread();
+    snapshot.targets = targets(Some(account("web")));
+    snapshot.secret = SecretState::Absent;
+    let first = plan(&snapshot, now());
+    assert!(matches!(first.steps.as_slice(), [Step::Link(_), Step::Issue(_)]));
+    assert!(first.may_link);
+
+    snapshot.memory.unread.is_foreign = true;
+    let binding = Arc::make_mut(&mut snapshot.binding);
+    binding.metadata.finalizers = Some(vec![finalizer::PEERS.to_owned()]);
+    let again = plan(&snapshot, now());
+    assert!(
+        matches!(again.steps.as_slice(), [Step::Issue(_)]),
+        "{:?}",
+        again.steps
+    );
+    assert_eq!((again.link, again.may_link), (Link::Withheld, false));
+}

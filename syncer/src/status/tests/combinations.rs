@@ -183,6 +183,8 @@ fn status_is_stalled_only_by_what_somebody_must_change() {
         (Reason::TenantNotFound, "Stalled"),
         (Reason::IdentityAnnotationMissing, "Stalled"),
         (Reason::SecretConflict, "Stalled"),
+        // The repairs go on.
+        (Reason::Contested, "Reconciling"),
         // A grant comes late.
         (Reason::PolicyDenied, "Reconciling"),
         (Reason::RegistryNotAllowed, "Reconciling"),

@@ -106,3 +106,44 @@ fn status_secret_that_is_fought_over_is_told_once_and_not_at_every_round() {
         status = after;
     }
 }
+
+#[test]
+fn status_secret_and_link_that_are_fought_over_at_once_are_both_told() {
+    let (held, problem) = (credential(), Problem::new(Reason::Contested, "fought over"));
+    let contested = Link::Contested(names(&["web"]));
+    let seen = Observation {
+        credential: Some(&held),
+        link: &contested,
+        ..nothing()
+    };
+    let of_the_link = status(&seen);
+    let of_both = next(
+        &of_the_link,
+        &Observation {
+            problem: Some(&problem),
+            ..seen
+        },
+    );
+    let told = notices::told(&of_the_link, &of_both);
+    assert!(
+        matches!(told.as_slice(), [notice] if notice.note == "fought over"),
+        "{told:?}"
+    );
+    let told = notices::told(&AcrPullBindingStatus::default(), &of_both);
+    let warnings = told.iter().filter(|notice| notice.warning);
+    let actions: Vec<_> = warnings.map(|notice| notice.action).collect();
+    assert_eq!(actions, ["Issue", "Link"]);
+}
+
+#[test]
+fn status_of_a_link_that_is_withheld_does_not_say_that_there_is_none() {
+    // It may have been made before a write showed whose the Secret is.
+    let withheld = status(&Observation {
+        link: &Link::Withheld,
+        ..nothing()
+    });
+    assert_eq!(
+        message(&withheld, "ServiceAccountLinked"),
+        "Secret acr-pull-web belongs to somebody else: no link to it is made"
+    );
+}

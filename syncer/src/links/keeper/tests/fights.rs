@@ -1,6 +1,6 @@
 //! Links that somebody takes away.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::future::join_all;
 use kube::runtime::watcher::Event;
@@ -11,8 +11,9 @@ use super::{
 };
 use crate::{
     binding::ApiVersion,
-    links::account_ref,
+    links::{Target, account_ref},
     samples::{binding, key, workload_identity_spec},
+    schedule::elapsed,
 };
 
 /// Somebody takes the links away as soon as they are there; the keeper is asked every second.
@@ -26,13 +27,19 @@ async fn fight(world: &mut World, secrets: &[&str], seconds: u64) -> usize {
     world.writes()
 }
 
+fn target(world: &World) -> Target {
+    let context = &world.context;
+    let web = account_ref("shop", "web");
+    context
+        .links
+        .target(&web, ONE, context.clock.monotonic(), context.now())
+}
+
 #[tokio::test]
 async fn keeper_link_that_is_removed_again_and_again_is_restored_ever_less_often() {
     let mut world = World::with_one();
     assert_eq!(fight(&mut world, &[ONE], 50).await, 5);
-    let web = account_ref("shop", "web");
-    let target = world.context.links.target(&web, ONE, world.context.now());
-    assert!(target.fight.is_some());
+    assert!(target(&world).fight.is_some());
     // A minute, two, four, ...
     let writes = fight(&mut world, &[ONE], 60 * 60).await;
     assert!((6..=7).contains(&writes), "{writes}");
@@ -43,8 +50,23 @@ async fn keeper_link_that_is_removed_again_and_again_is_restored_ever_less_often
     world.see();
     assert_eq!(world.listed(), [ONE]);
     world.clock.advance(Duration::from_secs(30 * 60));
-    let target = world.context.links.target(&web, ONE, world.context.now());
-    assert_eq!(target.fight, None);
+    assert_eq!(target(&world).fight, None);
+}
+
+#[tokio::test]
+async fn keeper_fight_over_a_link_goes_on_whatever_becomes_of_the_time_of_day() {
+    let hour = Duration::from_secs(60 * 60);
+    let noon = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    for set_to in [noon - hour, noon + hour] {
+        let mut world = World::with_one();
+        assert_eq!(fight(&mut world, &[ONE], 50).await, 5);
+        world.clock.set(set_to);
+        let told = target(&world).fight.unwrap();
+        let waits = elapsed(world.context.now(), told.next_at);
+        assert!(waits <= Duration::from_secs(60), "{waits:?}");
+        let writes = fight(&mut world, &[ONE], 60).await;
+        assert_eq!(writes, 1, "the repair after the first pause, and no other");
+    }
 }
 
 #[tokio::test]
