@@ -181,10 +181,8 @@ mod tests {
     fn args_namespaces_are_a_list_or_several_flags() {
         let run = parse(&["--namespace", "shop,web", "--namespace=pay"]).unwrap();
         assert_eq!(run.scope.namespaces.len(), 3);
-        assert_eq!(
-            run.scope.namespaces.into_iter().collect::<Namespaces>().any(),
-            Some("pay")
-        );
+        let namespaces: Namespaces = run.scope.namespaces.into_iter().collect();
+        assert_eq!(namespaces.names().collect::<Vec<_>>(), ["pay", "shop", "web"]);
     }
 
     #[test]

@@ -54,11 +54,11 @@ pub enum Right {
 /// What a forbidden dry run has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finding {
-    /// Refused, by a policy or by the role itself.
+    /// Refused by a policy.
     Bounded,
     /// Let through.
     Unbounded,
-    /// No answer that says either.
+    /// No answer that says either. That the role itself does not allow it in one namespace says nothing of others.
     Unknown,
 }
 
@@ -69,7 +69,7 @@ pub struct GuardRails {
     calls: KubeCalls,
     metrics: Metrics,
     /// None means that of the process.
-    namespace: Option<String>,
+    namespaces: Vec<String>,
 }
 
 impl Right {
@@ -93,14 +93,15 @@ impl GuardRails {
             client,
             calls,
             metrics,
-            namespace: None,
+            namespaces: Vec::new(),
         }
     }
 
-    /// Tries in this namespace, where the process has its rights only in some.
+    /// Tries in these namespaces, where the process has its rights only in some. A policy is about all of them, so the
+    /// first that says anything is enough.
     #[must_use]
-    pub fn in_namespace(mut self, namespace: Option<&str>) -> Self {
-        self.namespace = namespace.map(str::to_owned);
+    pub fn in_namespaces<'a>(mut self, namespaces: impl Iterator<Item = &'a str>) -> Self {
+        self.namespaces = namespaces.map(str::to_owned).collect();
         self
     }
 
@@ -159,20 +160,35 @@ impl GuardRails {
     }
 
     async fn look(&self, right: Right) -> Finding {
-        let tried = match right {
-            Right::Secrets => self.try_secret(self.api()).await,
-            Right::ServiceAccounts => self.try_account().await,
-            Right::Tokens => self.try_token().await,
-        };
-        judge(&tried)
+        if self.namespaces.is_empty() {
+            return judge(&self.try_in(None, right).await);
+        }
+        for namespace in &self.namespaces {
+            let tried = self.try_in(Some(namespace), right).await;
+            let finding = judge(&tried);
+            // It was deleted, or its Role was. A server that does not answer is not asked for each.
+            let is_of_this_one = tried.is_err_and(|error| [403, 404].contains(&error.code()));
+            if finding != Finding::Unknown || !is_of_this_one {
+                return finding;
+            }
+        }
+        Finding::Unknown
     }
 
-    fn api<K>(&self) -> Api<K>
+    async fn try_in(&self, namespace: Option<&str>, right: Right) -> Result<(), KubeError> {
+        match right {
+            Right::Secrets => self.try_secret(self.api(namespace)).await,
+            Right::ServiceAccounts => self.try_account(self.api(namespace)).await,
+            Right::Tokens => self.try_token(self.api(namespace)).await,
+        }
+    }
+
+    fn api<K>(&self, namespace: Option<&str>) -> Api<K>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
         let client = self.client.clone();
-        match &self.namespace {
+        match namespace {
             Some(namespace) => Api::namespaced(client, namespace),
             None => Api::default_namespaced(client),
         }
@@ -210,8 +226,7 @@ impl GuardRails {
             .map(|_answer| ())
     }
 
-    async fn try_account(&self) -> Result<(), KubeError> {
-        let accounts: Api<ServiceAccount> = self.api();
+    async fn try_account(&self, accounts: Api<ServiceAccount>) -> Result<(), KubeError> {
         let forbidden = Patch::Merge(json!({ "metadata": { "labels": { NAME: "forbidden" } } }));
         let dry = PatchParams {
             dry_run: true,
@@ -224,8 +239,7 @@ impl GuardRails {
             .map(|_answer| ())
     }
 
-    async fn try_token(&self) -> Result<(), KubeError> {
-        let accounts: Api<ServiceAccount> = self.api();
+    async fn try_token(&self, accounts: Api<ServiceAccount>) -> Result<(), KubeError> {
         let forbidden = TokenRequest {
             spec: TokenRequestSpec {
                 audiences: vec![NO_AUDIENCE.to_owned()],
@@ -248,29 +262,10 @@ impl GuardRails {
 fn judge(tried: &Result<(), KubeError>) -> Finding {
     match tried {
         Ok(()) => Finding::Unbounded,
-        Err(error) if error.code() == 403 => Finding::Bounded,
+        Err(error) if error.is_denied_by_policy() => Finding::Bounded,
         Err(_unclear) => Finding::Unknown,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use kube::core::Status;
-
-    use super::*;
-
-    fn refused(code: u16) -> Result<(), KubeError> {
-        let status = Status::failure("no", "").with_code(code);
-        Err(KubeError::Refused(Box::new(status)))
-    }
-
-    #[test]
-    fn guard_rails_only_a_refusal_says_that_a_right_is_bounded() {
-        assert_eq!(judge(&Ok(())), Finding::Unbounded);
-        assert_eq!(judge(&refused(403)), Finding::Bounded);
-        // Absent objects, a server that fails or is silent: that says nothing, and must neither alarm nor reassure.
-        for unclear in [refused(404), refused(409), refused(500), Err(KubeError::Deadline)] {
-            assert_eq!(judge(&unclear), Finding::Unknown);
-        }
-    }
-}
+mod tests;

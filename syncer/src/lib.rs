@@ -163,7 +163,7 @@ async fn synchronize(args: RunArgs) -> Result<(), Failure> {
     probe::probe(&client, &calls, &namespaces, &label_selector).await?;
 
     let guard_rails =
-        GuardRails::new(client.clone(), calls.clone(), metrics.clone()).in_namespace(namespaces.any());
+        GuardRails::new(client.clone(), calls.clone(), metrics.clone()).in_namespaces(namespaces.names());
     let (stores, writers) = watches::stores(secrets_access);
     let memory = Arc::new(Memory::new(stores.bindings.clone()));
     let (events, publisher) = events::channel(client.clone(), calls.clone(), Arc::clone(&clock));

@@ -33,9 +33,9 @@ pub struct Part<K> {
 }
 
 impl Namespaces {
-    /// One of those that were named, if any was.
-    pub fn any(&self) -> Option<&str> {
-        self.0.first().map(|Namespace(name)| name.as_str())
+    /// Those that were named; none means all.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|Namespace(name)| name.as_str())
     }
 
     /// How to reach the objects of a kind: all at once, or namespace by namespace.
@@ -114,7 +114,6 @@ mod tests {
     fn namespaces_named_twice_count_once() {
         let names = ["b", "a", "b"].map(|name| name.parse::<Namespace>().unwrap());
         let namespaces: Namespaces = names.into_iter().collect();
-        assert_eq!(namespaces.0.len(), 2);
-        assert_eq!(namespaces.any(), Some("a"));
+        assert_eq!(namespaces.names().collect::<Vec<_>>(), ["a", "b"]);
     }
 }

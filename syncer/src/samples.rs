@@ -1,5 +1,7 @@
 //! Objects for unit tests. Every field has a value of its own, so that a test sees when two are mixed up.
 
+mod context;
+
 use k8s_openapi::{
     api::core::v1::ServiceAccount,
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
@@ -14,6 +16,8 @@ use crate::{
     },
     wanted::CLIENT_ID_ANNOTATION,
 };
+
+pub(crate) use context::context;
 
 /// The time at which tests happen.
 pub(crate) fn now() -> Timestamp {

@@ -128,7 +128,7 @@ say it any narrower, the admission policies of this chart do.
 */}}
 {{- define "acrpull-syncer.rules" -}}
 rules:
-# patch is for the hand-over from Azure/msi-acrpull: only its finalizer, see policy-binding; not used by this version yet
+# patch is for the hand-over from Azure/msi-acrpull: only its finalizer, see policy-binding
 - apiGroups: [acrpull.microsoft.com, msi-acrpull.microsoft.com]
   resources: [acrpullbindings]
   verbs: [list, watch, patch]
@@ -151,8 +151,7 @@ rules:
 - apiGroups: [""]
   resources: [serviceaccounts/token]
   verbs: [create]
-# patch counts repeated events
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [create]
 {{- end -}}

@@ -23,7 +23,7 @@ use runtime::error_chain::ErrorChain;
 use super::is_on;
 use crate::{
     binding::{ApiVersion, Binding},
-    context::Context,
+    context::{Context, Secrets},
     execute,
     kube_calls::{KubeError, Verb},
     pull_secret,
@@ -192,8 +192,13 @@ async fn let_go(context: &Context, leaver: &Leaver) -> Result<(), KubeError> {
     Ok(())
 }
 
-/// Whether links to the Secret are the binding's to remove: not if the name belongs to a Secret of somebody else.
+/// Whether links to the Secret are the binding's to remove: not if the name belongs to a Secret of somebody else. A syncer
+/// that may not read Secrets does not ask: the links in its record go all the same, those that only the peer had made stay.
 async fn may_unlink(context: &Context, leaver: &Leaver, secret_name: &str) -> Result<bool, KubeError> {
+    match context.secrets {
+        Secrets::Unread(_) => return Ok(false),
+        Secrets::Watched(_) => {}
+    }
     let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &leaver.namespace);
     let call = secrets.get_metadata_opt(secret_name);
     let _worker = context.limits.first_worker().await;
@@ -204,7 +209,7 @@ async fn may_unlink(context: &Context, leaver: &Leaver, secret_name: &str) -> Re
             leaver.api,
             &leaver.name,
         )),
-        // A syncer that may not read Secrets does not know. The links in its record go all the same.
+        // Its role lacks what it should have in this namespace: then it does not know either.
         Err(error) if error.code() == 403 => Ok(false),
         Err(error) => Err(error),
     }
@@ -224,79 +229,4 @@ async fn live(context: &Context, leaver: &Leaver) -> Result<Option<Leaver>, Kube
 }
 
 #[cfg(test)]
-mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-
-    use futures::stream;
-    use kube::core::DeserializeGuard;
-    use serde_json::json;
-
-    use super::*;
-    use crate::{
-        crd::AcrPullBinding,
-        finalizer::{PEERS, tests::seen},
-        samples::{manifest, now, workload_identity_spec},
-    };
-
-    #[test]
-    fn leaver_is_being_deleted_and_carries_the_peers_finalizer() {
-        let of = |is_there, is_leaving: bool| {
-            let mut metadata = seen("100", is_there).metadata;
-            metadata.deletion_timestamp = is_leaving.then(|| Time(now()));
-            Leaver::of(ApiVersion::V1Beta2, &metadata)
-        };
-        assert!(of(true, false).is_none());
-        assert!(of(false, true).is_none());
-        let leaver = of(true, true).unwrap();
-        assert_eq!((leaver.namespace.as_str(), leaver.name.as_str()), ("shop", "web"));
-        assert_eq!(leaver.uid(), "uid-of-web");
-        assert_eq!(leaver.metadata.resource_version.as_deref(), Some("100"));
-    }
-
-    #[tokio::test]
-    async fn leavers_of_a_first_list_are_taken_while_it_is_read() {
-        let mut metadata = seen("100", true).metadata;
-        metadata.deletion_timestamp = Some(Time(now()));
-        let (mut tx, mut rx) = mpsc::channel(1);
-        let first_list = async {
-            // Each changes once while it is waited for.
-            for number in (0..100).chain(0..100) {
-                metadata.uid = Some(number.to_string());
-                let leaver = Leaver::of(ApiVersion::V1Beta2, &metadata).unwrap();
-                tx.send(leaver).await.unwrap();
-            }
-        };
-        let ((), taken) = gather(&mut rx, first_list).await;
-        // The last one may still be on its way.
-        let uids: HashSet<_> = taken.iter().map(Leaver::uid).collect();
-        assert!((99..=100).contains(&taken.len()) && uids.len() == taken.len());
-    }
-
-    #[tokio::test]
-    async fn leaver_that_does_not_decode_is_noticed_in_a_list_and_in_a_change() {
-        let object = |name: &str, environment: &str| {
-            let mut object = serde_json::to_value(manifest(name, workload_identity_spec())).unwrap();
-            object["metadata"]["finalizers"] = json!([PEERS]);
-            object["metadata"]["deletionTimestamp"] = json!("2026-11-21T12:00:00Z");
-            object["spec"]["acr"]["environment"] = json!(environment);
-            serde_json::from_value::<DeserializeGuard<AcrPullBinding>>(object).unwrap()
-        };
-        let stays = manifest("stays", workload_identity_spec());
-        let events = vec![
-            Ok(Event::Init),
-            Ok(Event::InitApply(object("listed", "MoonCloud"))),
-            Ok(Event::InitDone),
-            Ok(Event::Apply(object("changed", "MoonCloud"))),
-            Ok(Event::Apply(object("decodes", "PublicCloud"))),
-            Ok(Event::Apply(DeserializeGuard(Ok(stays)))),
-            Ok(Event::Delete(object("gone", "PublicCloud"))),
-        ];
-        let (count, (tx, rx)) = (events.len(), mpsc::channel(8));
-        let passed: Vec<_> = noticed(stream::iter(events), ApiVersion::V1Beta2, tx)
-            .collect()
-            .await;
-        assert_eq!(passed.len(), count, "every event goes on");
-        let names: Vec<_> = rx.map(|leaver| leaver.name).collect().await;
-        assert_eq!(names, ["listed", "changed", "decodes"]);
-    }
-}
+mod tests;

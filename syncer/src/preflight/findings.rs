@@ -54,6 +54,8 @@ pub(super) enum Code {
     CloudNotDeclared,
     /// No grant can allow a scope like that.
     ScopeNotGrantable,
+    /// A scope asks for more than pull, which the chart's policy refuses.
+    ScopeMoreThanPull,
     /// A deleted binding does not go.
     DeletionHangs,
     /// The ServiceAccount to link is missing.

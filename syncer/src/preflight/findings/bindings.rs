@@ -37,6 +37,7 @@ pub(super) fn of(assessed: &Assessed, args: &PreflightArgs) -> Vec<Finding> {
         Ok(wanted) => {
             findings.extend(cloud(&object, wanted));
             findings.extend(scopes(&object, wanted));
+            findings.extend(more_than_pull(&object, wanted));
         }
     }
     for target in assessed.targets.iter().filter(|target| target.account.is_none()) {
@@ -201,6 +202,23 @@ fn scopes(object: &Object, wanted: &Wanted) -> Option<Finding> {
     ))
 }
 
+/// The chart's policy on specs judges each that is written; the namespace's label is not looked at.
+fn more_than_pull(object: &Object, wanted: &Wanted) -> Option<Finding> {
+    let pulls = |action: &str| ["pull", "metadata_read", "metadataRead"].contains(&action);
+    let mut scopes = wanted.scopes.iter();
+    let scope = scopes.find(|scope| !scope.actions.iter().all(|action| pulls(action)))?;
+    Some(Finding::new(
+        Severity::Attention,
+        Code::ScopeMoreThanPull,
+        object.clone(),
+        printable(&format!(
+            "scope {scope} asks for more than pull: what is there goes on working, but the chart's admission policy refuses \
+             such a spec when it is written again"
+        )),
+        "ask for pull only, or label its namespace acrpull/allow-push=true",
+    ))
+}
+
 fn hangs(object: Object, finalizers: &[String]) -> Option<Finding> {
     if finalizers.is_empty() {
         return None;
@@ -208,7 +226,8 @@ fn hangs(object: Object, finalizers: &[String]) -> Option<Finding> {
     let (severity, remedy) = if finalizers.iter().all(|name| name == finalizer::PEERS) {
         (
             Severity::Info,
-            "nothing: the syncer removes that finalizer, and every link to the binding's Secret",
+            "nothing: the syncer removes that finalizer, and every link to the binding's Secret, unless --label-selector \
+             leaves this binding out",
         )
     } else {
         (

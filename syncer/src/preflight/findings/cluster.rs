@@ -138,11 +138,13 @@ fn policies(policies: &Look<Option<Vec<String>>>) -> Option<Finding> {
         return None;
     }
     Some(Finding::new(
-        Severity::Info,
+        Severity::Attention,
         Code::PeerPolicies,
         Object::of_cluster("ValidatingAdmissionPolicy", &left.join(", ")),
-        "policies of Azure/msi-acrpull are installed; they are about its own ServiceAccount only",
-        "delete them, and their bindings, once it is gone",
+        "policies of Azure/msi-acrpull are installed; they fail closed and read a ConfigMap in its namespace: as charts before \
+         v0.1.9 bind them, nobody in the cluster can write a Secret once that is gone",
+        "delete their bindings (each policy's name with -binding) first, then the policies, and only then the ConfigMap and \
+         its namespace, in the order of docs/migration.md",
     ))
 }
 

@@ -238,7 +238,10 @@ fn finding_of_a_scope_that_no_grant_allows_is_in_the_way_of_identities_of_the_br
     };
     assert_eq!(
         changed("", catalog),
-        ["Attention ScopeNotGrantable AcrPullBinding.v1beta2 shop/web"]
+        [
+            "Attention ScopeNotGrantable AcrPullBinding.v1beta2 shop/web",
+            "Attention ScopeMoreThanPull AcrPullBinding.v1beta2 shop/web"
+        ]
     );
     let owned = |world: &mut World| {
         catalog(world);
@@ -248,9 +251,50 @@ fn finding_of_a_scope_that_no_grant_allows_is_in_the_way_of_identities_of_the_br
         changed("", owned),
         [
             "Blocker ScopeNotGrantable AcrPullBinding.v1beta2 shop/web",
+            "Attention ScopeMoreThanPull AcrPullBinding.v1beta2 shop/web",
             "Attention BrokerOwnedIdentity ManagedIdentity 33333333-3333-3333-3333-000000000009"
         ]
     );
+}
+
+#[test]
+fn finding_of_a_scope_that_pushes_is_made_for_each_action_but_those_that_pull() {
+    for (scope, more) in [
+        ("repository:team/web:pull", false),
+        ("repository:team/web:metadata_read,pull", false),
+        ("repository:team/web:pull,push", true),
+        ("repository:team/api:pull repository:team/web:delete", true),
+    ] {
+        let news = changed("", |world| {
+            world.edit("web", |web| scope.clone_into(&mut web.spec.acr.scope));
+        });
+        let is_found = news == ["Attention ScopeMoreThanPull AcrPullBinding.v1beta2 shop/web"];
+        assert_eq!(is_found, more, "{scope}: {news:?}");
+    }
+}
+
+#[test]
+fn finding_of_the_peers_policies_says_what_has_to_go_first() {
+    let mut world = good();
+    world.policies = Look::Seen(Some(vec!["controller-secret-mutation-policy".to_owned()]));
+    let finding = found(&world, "").remove(0);
+    assert_eq!(
+        (finding.severity, finding.code),
+        (Severity::Attention, Code::PeerPolicies)
+    );
+    assert!(
+        finding
+            .message
+            .contains("nobody in the cluster can write a Secret")
+    );
+    let order = [
+        "their bindings",
+        "then the policies",
+        "only then the ConfigMap",
+        "its namespace",
+    ];
+    let places = order.map(|what| finding.remedy.find(what).expect(what));
+    assert!(places.is_sorted(), "{}", finding.remedy);
 }
 
 #[test]

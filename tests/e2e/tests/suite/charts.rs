@@ -1,5 +1,7 @@
 //! The charts as packages. That they work is what every other test shows.
 
+use std::collections::BTreeSet;
+
 use controlplane::{Helm, Release, Supervisor, Tools};
 use e2e::chart;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -93,6 +95,81 @@ async fn chart_of_several_syncers_without_leader_election_is_refused() -> anyhow
         )
         .await?;
     assert!(one.contains("type: Recreate") && !one.contains("leases"), "{one}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn chart_of_a_syncer_that_works_in_its_own_namespace_too_names_every_object_once() -> anyhow::Result<()>
+{
+    const VALUES: &str = "broker: {address: 'https://x'}\nnamespaces: [some, web]\n";
+    let rendered = helm()
+        .await?
+        .template(&release("acrpull-syncer", VALUES), &KUBE_VERSION)
+        .await?;
+    let mut seen = BTreeSet::new();
+    for document in rendered.split("\n---") {
+        let line = |start: &str| document.lines().find(|line| line.starts_with(start));
+        // The first of them are those of the object itself.
+        let (Some(kind), Some(name)) = (line("kind: "), line("  name: ")) else {
+            continue;
+        };
+        let object = (kind, name, line("  namespace: "));
+        assert!(seen.insert(object), "{object:?} is there twice");
+    }
+    let roles = seen.iter().filter(|(kind, ..)| *kind == "kind: Role").count();
+    assert_eq!(roles, 3, "one in each namespace, and one for the Lease");
+    Ok(())
+}
+
+#[tokio::test]
+async fn chart_values_of_a_syncer_that_contradict_each_other_are_refused_by_name() -> anyhow::Result<()> {
+    const LEASE: &str = "leaderElection.leaseDuration=10s";
+    const RETRY: &str = "leaderElection.retryPeriod=9s";
+    const DEFAULT: &str = "v1beta1Defaults.acrServer=a.other.example";
+    let helm = helm().await?;
+    for (values, named) in [
+        ("extraArgs: [--workers=3]", "set workers instead"),
+        (
+            "extraArgs: ['--metrics-bind-address=:9090']",
+            "--metrics-bind-address",
+        ),
+        ("leaderElection: {leaseDuration: 10s}", LEASE),
+        (
+            "leaderElection: {leaseDuration: 15500ms}",
+            "/leaderElection/leaseDuration",
+        ),
+        ("leaderElection: {retryPeriod: 9s}", RETRY),
+        ("v1beta1Defaults: {acrServer: a.other.example}", DEFAULT),
+        (
+            "podDisruptionBudget: {maxUnavailable: 0%}",
+            "/podDisruptionBudget/maxUnavailable",
+        ),
+    ] {
+        let all = format!("broker: {{address: 'https://x'}}\n{values}\n");
+        let refused = helm
+            .template(&release("acrpull-syncer", &all), &KUBE_VERSION)
+            .await;
+        let refused = format!("{:#}", refused.expect_err(values));
+        assert!(refused.contains(named), "{values}: {refused}");
+    }
+    let taken = "broker: {address: 'https://x'}\nextraArgs: [--ttl-rotation-fraction=0.5]\n\
+                 v1beta1Defaults: {acrServer: prod.azurecr.io}\n";
+    let rendered = helm
+        .template(&release("acrpull-syncer", taken), &KUBE_VERSION)
+        .await?;
+    assert!(rendered.contains("--ttl-rotation-fraction=0.5"), "{rendered}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn chart_role_of_a_syncer_may_create_events_and_not_change_them() -> anyhow::Result<()> {
+    const VALUES: &str = "broker: {address: 'https://x'}\n";
+    let rendered = helm()
+        .await?
+        .template(&release("acrpull-syncer", VALUES), &KUBE_VERSION)
+        .await?;
+    let rule = "- apiGroups: [events.k8s.io]\n  resources: [events]\n  verbs: [create]\n";
+    assert!(rendered.contains(rule), "{rendered}");
     Ok(())
 }
 

@@ -32,7 +32,7 @@ fn finding_of_the_cluster_is_made_once() {
     assert_eq!(
         changed("", |world| world.policies =
             Look::Seen(Some(policies.map(str::to_owned).into()))),
-        ["Info PeerPolicies ValidatingAdmissionPolicy controller-secret-mutation-policy"]
+        ["Attention PeerPolicies ValidatingAdmissionPolicy controller-secret-mutation-policy"]
     );
 }
 
