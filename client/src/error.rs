@@ -80,10 +80,13 @@ impl BrokerError {
         }
         // Not an answer of the broker: the transport's own text names addresses and changes from try to try. A stream that
         // breaks has a source, and may call itself cancelled: a replica that dies resets its streams so.
-        let reason = match status.code() {
-            Code::Unauthenticated => Reason::CallerUnauthenticated,
-            Code::DeadlineExceeded | Code::Cancelled if status.source().is_none() => Reason::DeadlineExceeded,
-            _ => Reason::BrokerUnreachable,
+        let is_answer = status.source().is_none();
+        let reason = if status.code() == Code::Unauthenticated {
+            Reason::CallerUnauthenticated
+        } else if is_answer && matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled) {
+            Reason::DeadlineExceeded
+        } else {
+            Reason::BrokerUnreachable
         };
         Self {
             reason,

@@ -72,6 +72,13 @@ pub enum Secrets {
     Unread(Box<GuardRails>),
 }
 
+impl Secrets {
+    /// Those of the watch, or none where there is no watch of them.
+    pub fn of(watched: Option<Store<PartialObjectMeta<Secret>>>, guard_rails: &GuardRails) -> Self {
+        watched.map_or_else(|| Self::Unread(Box::new(guard_rails.clone())), Self::Watched)
+    }
+}
+
 /// Limits that never wait for each other in a circle: a question takes a worker for a moment while it is open, a
 /// worker never waits for a question.
 ///

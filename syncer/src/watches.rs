@@ -11,6 +11,7 @@
 //! holds the content of a Secret that it did not write.
 
 mod absent;
+mod bindings;
 mod clock_steps;
 mod namespaces;
 mod persistent;
@@ -21,13 +22,10 @@ mod watch;
 use std::{fmt::Debug, sync::Arc};
 
 use futures::{Stream, TryStreamExt as _, channel::mpsc};
-use k8s_openapi::{
-    NamespaceResourceScope,
-    api::core::v1::{Secret, ServiceAccount},
-};
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::{
     Api, Resource,
-    core::{DeserializeGuard, PartialObjectMeta},
+    core::PartialObjectMeta,
     runtime::{
         WatchStreamExt as _,
         reflector::{self, ObjectRef, Store},
@@ -38,17 +36,17 @@ use runtime::{Tasks, admin::Readiness};
 use serde::de::DeserializeOwned;
 
 use self::{
+    bindings::BindingWatches,
     persistent::persistent,
     router::{Change, Router},
-    unreadable::{Delivery, Sieve, teller},
+    unreadable::Delivery,
     watch::{AtStart, Watch},
 };
 use crate::{
     args::SecretsAccess,
-    binding::{self, AccountRef, ApiVersion, Binding, BindingRef, Bindings, Defaults, PerApi},
+    binding::{AccountRef, Binding, BindingRef, Bindings, Defaults, PerApi},
     context::Context,
-    crd,
-    finalizer::leaving::{self, Leaver},
+    finalizer::leaving::Leaver,
     indexed::{self, Indexed, IndexedWriter},
     links,
     namespaces::Namespaces,
@@ -116,7 +114,7 @@ pub fn stores(secrets_access: SecretsAccess) -> (Stores, Writers) {
         Writers {
             bindings: binding_writers,
             accounts: accounts_writer,
-            secrets: secrets_writer.into(),
+            secrets: secrets_writer,
         },
     )
 }
@@ -147,14 +145,7 @@ pub fn spawn(
         accounts,
         secrets,
     } = writers;
-    let Scope {
-        namespaces,
-        selector,
-        account_ref,
-        defaults,
-    } = scope;
-    let client = &context.client;
-    let defaults = Arc::new(defaults);
+    let (namespaces, client) = (scope.namespaces, &context.client);
     let shutdown = || context.shutdown.clone();
     let (current_tx, current_rx) = mpsc::channel(WAKES);
     let (older_tx, older_rx) = mpsc::channel(WAKES);
@@ -172,51 +163,22 @@ pub fn spawn(
         stores.bindings.clone(),
         stores.accounts.clone(),
     ));
-    let selected = selector.map_or_else(paged, |selector| paged().labels(selector));
-
     // What is known of ServiceAccounts and Secrets lasts as long as a binding beside them.
-    let nothing_needs = |_namespace: &str| false;
     let needed = {
         let bindings = stores.bindings.clone();
         move |namespace: &str| bindings.any_in(namespace)
     };
 
-    let (unreadable, teller) = teller::channel(Arc::clone(context));
-    tasks.spawn("unreadable bindings", teller.run());
-    let binding_watch = |api: ApiVersion, gate: &'static str, writer: IndexedWriter<Binding>| Watch {
-        kind: api,
-        writer,
-        gate: readiness.gate(gate),
-        at_start: AtStart::Bindings,
-        route: {
-            let router = Arc::clone(&router);
-            move |change: &Change<'_, _>| router.binding(api, change)
-        },
+    BindingWatches {
+        tasks,
+        readiness,
+        context,
+        stores,
+        router: Arc::clone(&router),
         queues: queues.clone(),
-        authority: context.authority.clone(),
-        shutdown: shutdown(),
-    };
-    let watch = binding_watch(ApiVersion::V1Beta2, "watch of v1beta2 bindings", bindings.v1beta2);
-    let sieve = |api| Sieve::new(api, unreadable.clone());
-    let store = stores.bindings.of(ApiVersion::V1Beta2).clone();
-    let deliveries = namespaces::as_one(namespaces.parts(client), store, nothing_needs, |api| {
-        let sieve = sieve(ApiVersion::V1Beta2);
-        let understand = move |binding: crd::AcrPullBinding| Binding {
-            account_ref,
-            ..Binding::from(binding)
-        };
-        read(sieve, api, selected.clone(), leavers_tx.clone(), understand)
-    });
-    tasks.spawn("watch v1beta2 bindings", watch.run(deliveries));
-    let watch = binding_watch(ApiVersion::V1Beta1, "watch of v1beta1 bindings", bindings.v1beta1);
-    let store = stores.bindings.of(ApiVersion::V1Beta1).clone();
-    let deliveries = namespaces::as_one(namespaces.parts(client), store, nothing_needs, |api| {
-        let sieve = sieve(ApiVersion::V1Beta1);
-        let defaults = Arc::clone(&defaults);
-        let understand = move |binding| defaults.complete(binding);
-        read(sieve, api, selected.clone(), leavers_tx.clone(), understand)
-    });
-    tasks.spawn("watch v1beta1 bindings", watch.run(deliveries));
+        leavers: leavers_tx,
+    }
+    .spawn(bindings, &scope);
 
     let watch = Watch {
         kind: (),
@@ -281,33 +243,6 @@ fn secrets_of(
     let labelled = paged().labels(pull_secret::BINDING_LABEL);
     slimmed(api, labelled, |secret: &mut PartialObjectMeta<Secret>| {
         pull_secret::slim(&mut secret.metadata);
-    })
-}
-
-/// The bindings of one API, as `understand` reads them. Those that go and carry the peer's finalizer are handed to
-/// `leavers` before they are read.
-fn read<K>(
-    mut sieve: Sieve,
-    api: Api<DeserializeGuard<K>>,
-    config: watcher::Config,
-    leavers: mpsc::Sender<Leaver>,
-    understand: impl Fn(K) -> Binding + Send + 'static,
-) -> impl Stream<Item = watcher::Result<Delivery<Binding>>> + Send
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + DeserializeOwned
-        + Debug
-        + Send
-        + 'static,
-{
-    let events = slimmed(api, config, |binding: &mut DeserializeGuard<K>| {
-        binding::slim(binding.meta_mut());
-    });
-    let events = leaving::noticed(events, sieve.api(), leavers);
-    absent::as_empty(events, sieve.api().as_str()).try_filter_map(move |event| {
-        let delivery = sieve.sift(event).map(|delivery| delivery.map(&understand));
-        std::future::ready(Ok(delivery))
     })
 }
 

@@ -1,0 +1,54 @@
+//! The two connections of the syncer, each with an error that says what to do when it cannot be had.
+
+use std::time::Duration;
+
+use client::{BrokerClient, ClientError, ClientOptions};
+use kube::Client;
+use runtime::Failure;
+
+/// For so long may the API server say nothing on a connection that waits for it: a list has no deadline of its own, and a
+/// watch, in which nothing may happen for as long as it lasts, is begun anew before this.
+const SILENCE: Duration = Duration::from_secs(75);
+
+/// To the broker.
+pub(super) fn broker(options: &ClientOptions) -> Result<BrokerClient, Failure> {
+    // Read when it is needed; looked at here so that a wrong path is told at once.
+    if let Err(error) = std::fs::metadata(&options.token_file) {
+        let what = format!(
+            "cannot read the token file {} (--broker-token-file)",
+            options.token_file.display()
+        );
+        return Err(Failure::runtime(what)
+            .remedy("mount a ServiceAccount token for the broker's audience")
+            .source(error));
+    }
+    BrokerClient::new(options).map_err(|error| match &error {
+        ClientError::Address { .. } | ClientError::NotHttps { .. } | ClientError::Host { .. } => {
+            Failure::usage("--broker-address").source(error)
+        }
+        ClientError::Ca(_) | ClientError::NoSystemRoots => Failure::runtime("--broker-ca-file")
+            .remedy("give a file with the certificate of the authority that signed the broker's certificate")
+            .source(error),
+        ClientError::Certificate(_) => Failure::runtime("--broker-client-cert-file")
+            .remedy("give a PEM certificate chain, and in --broker-client-key-file its key")
+            .source(error),
+        ClientError::Tls(_) => Failure::runtime("cannot set up the broker's client").source(error),
+    })
+}
+
+/// To the API server.
+pub(super) async fn kubernetes() -> Result<Client, Failure> {
+    const REMEDY: &str = "run in a Pod with a ServiceAccount, or let KUBECONFIG name a file";
+    let mut config = kube::Config::infer().await.map_err(|error| {
+        Failure::runtime("cannot find the configuration for Kubernetes")
+            .remedy(REMEDY)
+            .source(error)
+    })?;
+    config.read_timeout = Some(SILENCE);
+    config.reset_reader_on_write = true;
+    Client::try_from(config).map_err(|error| {
+        Failure::runtime("cannot use the configuration for Kubernetes")
+            .remedy(REMEDY)
+            .source(error)
+    })
+}
