@@ -1,9 +1,10 @@
 //! Writes to Kubernetes: one function per write, each idempotent and safe by itself. Decides nothing.
 //!
-//! A write of an existing Secret names the version that it was decided on. So one that hung somewhere while another
-//! process took over cannot put an older token over a newer one. A status does not: the peer, people and our own last
-//! write change the binding all the time, and a word that is out of date is put right by the next pass.
+//! A write of a Secret names the version that it was decided on, or that there was none. So one that hung somewhere while
+//! another process took over cannot put an older token over a newer one. A status does not: the peer, people and our own
+//! last write change the binding all the time, and a word that is out of date is put right by the next pass.
 
+mod fence;
 mod unread;
 
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -90,13 +91,9 @@ pub async fn store(
             judged(binding, written)
         }
         (Some(payload), secret) => {
-            let mut object = pull_secret::object(binding, payload, annotations);
-            // The version alone would not do: an apply to an object that is gone would make it anew.
-            object.metadata.uid = secret.map(|secret| secret.uid.clone());
-            object.metadata.resource_version = secret.map(|secret| secret.resource_version.clone());
+            let object = fence::over(pull_secret::object(binding, payload, annotations), secret);
             let params = PatchParams::apply(pull_secret::FIELD_MANAGER);
-            // Ours may be forced. What was absent a moment ago may by now be somebody else's: without force the
-            // server refuses to take it over.
+            // Ours may be forced. Where there was nothing to take over there is nothing to force.
             let params = if secret.is_some() { params.force() } else { params };
             let written =
                 patch_secret(context, binding, &params, &Patch::Apply(object), "apply Secret").await;

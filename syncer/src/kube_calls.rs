@@ -131,6 +131,16 @@ impl KubeError {
         self.status().map_or(0, |status| status.code)
     }
 
+    /// When to try again, if the server throttles and said so in its answer. A filter before it says so in a header
+    /// alone, which the client does not hand on.
+    fn retry_after(&self) -> Option<Duration> {
+        let throttled = self.status().filter(|status| status.code == 429);
+        let details = throttled.and_then(|status| status.details.as_ref());
+        let seconds = details.map(|details| details.retry_after_seconds);
+        let seconds = seconds.filter(|seconds| *seconds > 0);
+        seconds.map(|seconds| Duration::from_secs(seconds.into()))
+    }
+
     /// The object, or its kind, does not exist.
     pub fn is_not_found(&self) -> bool {
         self.code() == 404

@@ -173,7 +173,10 @@ fn secret(snapshot: &Snapshot, link: Link, claim: Claim, now: Timestamp) -> Plan
     let is_to_reapply = reapply_at.is_some_and(|at| at <= now);
     let rest_until = match &held {
         _ if is_requested || is_to_reapply => None,
-        Some(held) if is_fresh => Some(reapply_at.map_or(held.refresh_at, |at| at.min(held.refresh_at))),
+        Some(held) if is_fresh => [held.refresh_at, held.expires_at]
+            .into_iter()
+            .chain(reapply_at)
+            .min(),
         held => handover::may_wait(claim, held.as_ref(), secret, now),
     };
     if rest_until.is_some() {

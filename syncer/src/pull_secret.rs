@@ -6,14 +6,15 @@
 mod name;
 mod peers;
 mod slim;
+mod written;
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
     ByteString,
     api::core::v1::Secret,
-    apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, OwnerReference},
-    jiff::Timestamp,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+    jiff::{SignedDuration, Timestamp},
 };
 use kube::{Resource as _, ResourceExt as _};
 use proto::Fingerprint;
@@ -22,7 +23,7 @@ pub use name::{api_of_name, name_for, name_of};
 pub use peers::PeersToken;
 pub use slim::{is_ours, slim};
 
-use self::name::label_for;
+use self::{name::label_for, written::Writer};
 use crate::{
     binding::{ApiVersion, Binding, BindingRef},
     inputs,
@@ -47,6 +48,8 @@ pub const REFRESH_REQUESTED: &str = "acrpull.microsoft.com/refresh-requested";
 /// The field manager of everything in the Secret that is ours.
 pub const FIELD_MANAGER: &str = "acrpull-syncer";
 
+/// A token that lives longer than this was never given out: the broker believes none.
+const LONGEST_LIFE: SignedDuration = SignedDuration::from_hours(24);
 const SECRET_TYPE: &str = "kubernetes.io/dockerconfigjson";
 const PAYLOAD_KEY: &str = ".dockerconfigjson";
 
@@ -71,7 +74,7 @@ pub struct PullSecret {
     pub resource_version: String,
     /// The one owner is this very binding, and the label is right.
     pub adopted: bool,
-    /// What our last write says about the payload; none if the payload is not the one that we wrote.
+    /// What our last write says about the payload; none if either is not as we wrote it.
     pub credential: Option<Credential>,
     /// The token that the peer wrote, if the payload is the peer's.
     pub peers: Option<PeersToken>,
@@ -109,6 +112,31 @@ impl SecretState {
             Self::Absent | Self::Foreign => None,
         }
     }
+}
+
+impl Credential {
+    /// Whether the times can all be true.
+    pub fn is_consistent(&self) -> bool {
+        is_life(self.refreshed_at, self.expires_at) && self.refresh_at <= self.expires_at
+    }
+
+    /// The same with times that can all be true. They are not where the clock of this machine is far behind: the expiry is
+    /// by the clocks of Azure.
+    fn made_consistent(self) -> Self {
+        let earliest = self.expires_at.saturating_sub(LONGEST_LIFE);
+        let earliest = earliest.unwrap_or(Timestamp::MIN);
+        Self {
+            refreshed_at: self.refreshed_at.clamp(earliest, self.expires_at),
+            refresh_at: self.refresh_at.min(self.expires_at),
+            ..self
+        }
+    }
+}
+
+/// Whether a token can have been fetched and expire then.
+fn is_life(refreshed_at: Timestamp, expires_at: Timestamp) -> bool {
+    let life = expires_at.duration_since(refreshed_at);
+    !life.is_negative() && life <= LONGEST_LIFE
 }
 
 /// The binding that a Secret belongs to, by its owner or, for one that was orphaned, by its label and name.
@@ -154,9 +182,7 @@ pub fn judge(metadata: &ObjectMeta, binding: &Binding) -> SecretState {
         uid: uid.clone(),
         resource_version: resource_version.clone(),
         adopted: this_owner && label_fits,
-        credential: annotations
-            .filter(|_annotations| payload_is(metadata, is_our_apply))
-            .and_then(read_credential),
+        credential: read_credential(metadata),
         peers: peers::read(metadata, binding),
         answered_request: annotations
             .and_then(|annotations| annotations.get(REFRESH_REQUESTED))
@@ -177,39 +203,27 @@ pub fn belongs_to(metadata: &ObjectMeta, api: ApiVersion, name: &str) -> bool {
     }
 }
 
-/// Whether the payload is still the one that was written like this: a write of somebody else takes the field from its
-/// owner.
-fn payload_is(metadata: &ObjectMeta, written: fn(&ManagedFieldsEntry) -> bool) -> bool {
-    metadata
-        .managed_fields
-        .iter()
-        .flatten()
-        .any(|entry| written(entry) && owns_payload(entry))
-}
-
-fn owns_payload(entry: &ManagedFieldsEntry) -> bool {
-    let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
-    let data = fields.and_then(|fields| fields.get("f:data"));
-    data.and_then(|data| data.get("f:.dockerconfigjson")).is_some()
-}
-
-fn is_our_apply(entry: &ManagedFieldsEntry) -> bool {
-    entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply")
-}
-
 fn api_of(owner: &OwnerReference) -> Option<ApiVersion> {
     ApiVersion::of_reference(&owner.api_version, &owner.kind)
 }
 
-fn read_credential(annotations: &BTreeMap<String, String>) -> Option<Credential> {
+/// What our last write says, if all of it is still ours. A time that somebody edited would keep a token in place that
+/// the registry refuses, with a status that says that all is well.
+fn read_credential(metadata: &ObjectMeta) -> Option<Credential> {
+    let ours = [Writer::Applied, Writer::Updated];
+    let is_ours = written::payload_is_by(metadata, Writer::Applied)
+        && written::annotations_are_by(metadata, &written::ABOUT_THE_PAYLOAD, &ours);
+    is_ours.then_some(())?;
+    let annotations = metadata.annotations.as_ref()?;
     let time = |key: &str| annotations.get(key)?.parse::<Timestamp>().ok();
-    Some(Credential {
+    let credential = Credential {
         inputs: annotations.get(INPUTS)?.clone(),
         fingerprint: Fingerprint::try_from(inputs::unhex(annotations.get(FINGERPRINT)?)?.as_slice()).ok()?,
         refreshed_at: time(REFRESH)?,
         expires_at: time(EXPIRY)?,
         refresh_at: time(REFRESH_AT)?,
-    })
+    };
+    credential.is_consistent().then_some(credential)
 }
 
 /// The annotations that say all about a credential.
@@ -224,7 +238,7 @@ pub fn annotations(
         refreshed_at,
         expires_at,
         refresh_at,
-    } = credential;
+    } = &credential.clone().made_consistent();
     let mut annotations = BTreeMap::from([
         (EXPIRY.to_owned(), seconds(*expires_at)),
         (REFRESH.to_owned(), seconds(*refreshed_at)),

@@ -35,6 +35,15 @@ pub struct UnreadSecret {
     pub tried_at: Option<Timestamp>,
 }
 
+impl UnreadSecret {
+    /// The Secret is not as our last write left it, and nobody knows how it is. The write that showed it is still due:
+    /// `tried_at` is when one was due before it.
+    pub fn forget(&mut self, tried_at: Option<Timestamp>) {
+        self.written = None;
+        self.tried_at = tried_at;
+    }
+}
+
 /// What is known of the Secret. One of somebody else counts as such until it is time to try again.
 pub fn state(binding: &Binding, memory: &BindingMemory, now: Timestamp) -> SecretState {
     let UnreadSecret {
@@ -59,17 +68,18 @@ fn told(binding: &Binding) -> Option<PullSecret> {
         && status.pull_secret_name.as_ref() == Some(&pull_secret::name_of(binding));
     let record = status.credential.as_ref().filter(|_record| speaks_of_this)?;
     let fingerprint = inputs::unhex(&record.fingerprint)?;
+    let credential = Credential {
+        inputs: record.inputs.clone(),
+        fingerprint: Fingerprint::try_from(fingerprint.as_slice()).ok()?,
+        refreshed_at: status.last_token_refresh_time.as_ref()?.0,
+        expires_at: status.token_expiration_time.as_ref()?.0,
+        refresh_at: status.next_refresh_time.as_ref()?.0,
+    };
     Some(PullSecret {
         uid: String::new(),
         resource_version: String::new(),
         adopted: true,
-        credential: Some(Credential {
-            inputs: record.inputs.clone(),
-            fingerprint: Fingerprint::try_from(fingerprint.as_slice()).ok()?,
-            refreshed_at: status.last_token_refresh_time.as_ref()?.0,
-            expires_at: status.token_expiration_time.as_ref()?.0,
-            refresh_at: status.next_refresh_time.as_ref()?.0,
-        }),
+        credential: Some(credential).filter(Credential::is_consistent),
         answered_request: record.refresh_request.clone(),
         peers: None,
     })
@@ -250,6 +260,31 @@ mod tests {
         memory.failures = Some(run.clone());
         assert_eq!(state(&binding, &memory, now()), SecretState::Foreign);
         assert_eq!(state(&binding, &memory, run.next_at), SecretState::Absent);
+    }
+
+    #[test]
+    fn unread_secret_that_is_not_as_it_was_left_is_not_foreign_and_is_due_again() {
+        let (binding, mut memory) = restarted();
+        let due_at = now() + 10.minutes();
+        memory.unread = UnreadSecret {
+            written: Some(written()),
+            is_foreign: false,
+            tried_at: Some(due_at),
+        };
+        memory.unread.forget(Some(now()));
+        assert_eq!(reapply_at(&binding, &memory), due_at);
+        let SecretState::Ours(told) = state(&binding, &memory, due_at) else {
+            panic!("the status tells of it")
+        };
+        assert_eq!(told.uid, "", "the next write is made whatever is there");
+    }
+
+    #[test]
+    fn b14_unread_secret_whose_status_tells_times_that_cannot_be_true_is_written_again() {
+        let (mut binding, memory) = restarted();
+        let expiry = Time("2099-01-01T00:00:00Z".parse().unwrap());
+        binding.status.as_mut().unwrap().token_expiration_time = Some(expiry);
+        assert_eq!(state(&binding, &memory, now()).credential(), None);
     }
 
     #[test]

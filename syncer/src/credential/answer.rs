@@ -44,8 +44,10 @@ pub fn read(
     let expires_at = time(expire_time)?;
     let refresh_at = schedule::refresh_at(time(refresh_time)?, expires_at, now, draw);
     let granted_scope = granted_scopes.join(" ");
-    let keep = |held: &Credential| Answer {
+    // The same payload has the expiry that the broker says it has; another one that of the Secret.
+    let keep = |held: &Credential, expires_at: Timestamp| Answer {
         credential: Credential {
+            expires_at,
             refresh_at,
             ..held.clone()
         },
@@ -62,7 +64,7 @@ pub fn read(
         return issue
             .held
             .as_ref()
-            .map(keep)
+            .map(|held| keep(held, expires_at))
             .ok_or_else(|| broken("refers to a credential that nobody holds"));
     }
     if payload.is_empty() {
@@ -79,8 +81,9 @@ pub fn read(
         return Err(broken("does not match its fingerprint"));
     }
     match &issue.held {
+        Some(held) if held.fingerprint == credential.fingerprint => Ok(keep(held, expires_at)),
         // A replica that holds an older token must not take time away from the Secret.
-        Some(held) if expires_at <= held.expires_at => Ok(keep(held)),
+        Some(held) if expires_at <= held.expires_at => Ok(keep(held, held.expires_at)),
         Some(_) | None => Ok(Answer {
             credential,
             payload: Some(payload.to_vec()),

@@ -8,7 +8,7 @@ use kube::{
 };
 use proto::Reason;
 
-use super::{StoreError, judged, patch_secret};
+use super::{StoreError, fence, judged, patch_secret};
 use crate::{
     binding::Binding,
     context::Context,
@@ -20,6 +20,7 @@ use crate::{
 };
 
 /// Stores an answer of the broker, at the time of the binding. Foreign if the Secret is somebody else's; it is unchanged then.
+/// Outpaced if it is not as it is known: deleted, made anew, or changed by anybody.
 ///
 /// # Errors
 /// Kubernetes refused or failed.
@@ -38,7 +39,8 @@ pub async fn store_unread(
     };
     let credential = unread_secret::settled(known, &answer.credential, now);
     let annotations = pull_secret::annotations(binding, &credential, request);
-    let object = Patch::Apply(pull_secret::object(binding, payload, annotations));
+    let object = pull_secret::object(binding, payload, annotations);
+    let object = Patch::Apply(fence::over_unread(object, known));
     let unforced = PatchParams::apply(pull_secret::FIELD_MANAGER);
     let what = "apply Secret";
     let mut written = patch_secret(context, binding, &unforced, &object, what).await;

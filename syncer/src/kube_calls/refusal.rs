@@ -27,7 +27,10 @@ impl KubeError {
             },
             |status| self.judge(status),
         );
-        Problem::new(reason, format!("cannot {what}: {why}"))
+        Problem {
+            retry_after: self.retry_after(),
+            ..Problem::new(reason, format!("cannot {what}: {why}"))
+        }
     }
 
     fn judge(&self, status: &Status) -> (Reason, String) {
@@ -72,6 +75,7 @@ impl KubeError {
             ),
             404 => (Reason::KubernetesUnreachable, "it, or its namespace, is gone"),
             409 => (Reason::KubernetesUnreachable, "it was changed at the same time"),
+            429 => (Reason::KubernetesUnreachable, "the API server asks to wait"),
             500 if text.contains("failed calling webhook") => (
                 Reason::KubernetesUnreachable,
                 "an admission webhook of the cluster did not answer",
@@ -116,11 +120,18 @@ fn named<'a>(text: &'a str, before: &str, after: char) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use kube::core::response::{StatusCause, StatusDetails};
 
     use super::*;
 
     fn problem(code: u16, message: &str, cause: &str) -> Problem {
+        hinted(code, message, cause, 0)
+    }
+
+    /// The same from a server that names a time.
+    fn hinted(code: u16, message: &str, cause: &str, retry_after_seconds: u32) -> Problem {
         let cause = StatusCause {
             reason: String::new(),
             message: cause.to_owned(),
@@ -132,14 +143,14 @@ mod tests {
             kind: String::new(),
             uid: String::new(),
             causes: vec![cause],
-            retry_after_seconds: 0,
+            retry_after_seconds,
         };
         let status = Status::failure(message, "").with_code(code).with_details(details);
         KubeError::Refused(Box::new(status)).into_problem("write Secret acr-pull-web")
     }
 
     /// What the server says, and what is told of it.
-    const REFUSALS: [(u16, &str, Reason, &str); 13] = [
+    const REFUSALS: [(u16, &str, Reason, &str); 14] = [
         (
             403,
             "secrets \"x\" is forbidden: exceeded quota: few-secrets, requested: secrets=7, used: secrets=7",
@@ -213,6 +224,12 @@ mod tests {
             "it was changed at the same time",
         ),
         (
+            429,
+            "Too many requests, please try again later (7)",
+            Reason::KubernetesUnreachable,
+            "the API server asks to wait",
+        ),
+        (
             500,
             "etcdserver: request 4711 timed out",
             Reason::KubernetesUnreachable,
@@ -238,6 +255,14 @@ mod tests {
             silent.message.ends_with("the API server did not answer"),
             "{silent}"
         );
+    }
+
+    #[test]
+    fn refusal_of_a_server_that_throttles_says_when_to_try_again() {
+        let after = |code, seconds| hinted(code, "storage is (re)initializing", "", seconds).retry_after;
+        assert_eq!(after(429, 7), Some(Duration::from_secs(7)));
+        assert_eq!(after(429, 0), None, "our own schedule");
+        assert_eq!(after(403, 7), None, "waiting does not help");
     }
 
     #[test]

@@ -106,6 +106,14 @@ fn plan_settled_binding_does_nothing_until_the_refresh() {
 }
 
 #[test]
+fn b14_plan_never_sleeps_past_the_end_of_the_credential() {
+    let mut snapshot = settled();
+    let credential = secret(&mut snapshot).credential.as_mut().unwrap();
+    credential.refresh_at = now() + 90.minutes();
+    assert_eq!(plan(&snapshot, now()).wake_at, Some(now() + 60.minutes()));
+}
+
+#[test]
 fn b15_plan_new_binding_links_before_it_asks() {
     for api in ApiVersion::ALL {
         let mut snapshot = settled_with(binding_of(api, "web"));

@@ -145,7 +145,13 @@ pub(super) fn peers_secret(binding: &Binding) -> ObjectMeta {
         managed_fields: Some(vec![ManagedFieldsEntry {
             manager: Some("manager".to_owned()),
             operation: Some("Update".to_owned()),
-            fields_v1: Some(FieldsV1(json!({"f:data": {"f:.dockerconfigjson": {}}}))),
+            fields_v1: Some(FieldsV1(json!({
+                "f:data": {"f:.dockerconfigjson": {}},
+                "f:metadata": {"f:annotations": {
+                    "f:acr.microsoft.com/token.expiry": {},
+                    "f:acr.microsoft.com/token.refresh": {},
+                }},
+            }))),
             ..ManagedFieldsEntry::default()
         }]),
         owner_references: Some(vec![owner(binding)]),

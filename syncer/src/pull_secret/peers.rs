@@ -3,17 +3,13 @@
 //! work, and is replaced as soon as that is over. That also shows at once, and not hours later, whether the broker lets
 //! the binding have a token.
 
-use k8s_openapi::{
-    apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta},
-    jiff::Timestamp,
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
+
+use super::{
+    EXPIRY, PEER_INPUTS, REFRESH, is_life,
+    written::{Writer, annotations_are_by, payload_is_by},
 };
-
-use super::{EXPIRY, PEER_INPUTS, REFRESH, is_our_apply, payload_is};
 use crate::{binding::Binding, inputs};
-
-/// The peer's field manager, which is the name of its program. A person's `kubectl` has another one: what somebody wrote
-/// by hand is not taken for the peer's.
-const MANAGER: &str = "manager";
 
 /// A token that the peer wrote for what the binding says now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,30 +20,29 @@ pub struct PeersToken {
     pub expires_at: Timestamp,
 }
 
-/// The token, if the payload is the peer's and its hash is that of the binding.
+/// The token, if the payload is the peer's, its hash is that of the binding, and nobody edited its times. One of them may
+/// be ours: a field belongs to whoever changed it last, and the peer may find there what it would write.
 pub(super) fn read(metadata: &ObjectMeta, binding: &Binding) -> Option<PeersToken> {
     let annotations = metadata.annotations.as_ref()?;
     let time = |key: &str| annotations.get(key)?.parse::<Timestamp>().ok();
-    let is_peers = payload_is(metadata, is_update)
-        && !payload_is(metadata, is_our_apply)
+    let either = [Writer::Peer, Writer::Applied, Writer::Updated];
+    let is_peers = payload_is_by(metadata, Writer::Peer)
+        && !payload_is_by(metadata, Writer::Applied)
+        && annotations_are_by(metadata, &[EXPIRY, REFRESH], &either)
         && annotations.get(PEER_INPUTS)? == &inputs::peer(binding);
     is_peers.then_some(())?;
-    Some(PeersToken {
+    let token = PeersToken {
         refreshed_at: time(REFRESH)?,
         expires_at: time(EXPIRY)?,
-    })
-}
-
-/// Whether the peer made these changes.
-pub(super) fn is_update(entry: &ManagedFieldsEntry) -> bool {
-    entry.manager.as_deref() == Some(MANAGER) && entry.operation.as_deref() == Some("Update")
+    };
+    is_life(token.refreshed_at, token.expires_at).then_some(token)
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::FieldsV1;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
     use serde_json::json;
 
     use super::*;
@@ -57,6 +52,7 @@ mod tests {
         samples::{binding_of, workload_identity_spec},
     };
 
+    const MANAGER: &str = "manager";
     const REFRESHED: &str = "2026-11-21T11:50:00Z";
     const EXPIRES: &str = "2026-11-21T13:05:00Z";
 
@@ -76,7 +72,10 @@ mod tests {
             managed_fields: Some(vec![ManagedFieldsEntry {
                 manager: Some(manager.to_owned()),
                 operation: Some(operation.to_owned()),
-                fields_v1: Some(FieldsV1(json!({"f:data": {"f:.dockerconfigjson": {}}}))),
+                fields_v1: Some(FieldsV1(json!({
+                    "f:data": {".": {}, "f:.dockerconfigjson": {}},
+                    "f:metadata": {"f:annotations": {".": {}, format!("f:{EXPIRY}"): {}, format!("f:{REFRESH}"): {}}},
+                }))),
                 ..ManagedFieldsEntry::default()
             }]),
             ..adoption(binding)
@@ -132,6 +131,35 @@ mod tests {
                 .get_or_insert_default()
                 .insert(annotation.to_owned(), "soon".to_owned());
             assert_eq!(found(&broken, &binding), None, "{annotation}");
+        }
+    }
+
+    #[test]
+    fn b14_peers_token_whose_times_somebody_edited_or_that_cannot_be_true_is_none() {
+        let binding = binding_of(ApiVersion::V1Beta2, "web");
+        let complete = left(&binding, MANAGER, "Update");
+        for key in [EXPIRY, REFRESH] {
+            let mut edited = complete.clone();
+            let entry = &mut edited.managed_fields.as_mut().unwrap()[0];
+            let owned = &mut entry.fields_v1.as_mut().unwrap().0["f:metadata"]["f:annotations"];
+            owned.as_object_mut().unwrap().remove(&format!("f:{key}"));
+            assert_eq!(found(&edited, &binding), None, "{key}");
+            // It is the same as what we wrote before.
+            edited.managed_fields.as_mut().unwrap().push(ManagedFieldsEntry {
+                manager: Some(FIELD_MANAGER.to_owned()),
+                operation: Some("Update".to_owned()),
+                fields_v1: Some(FieldsV1(
+                    json!({"f:metadata": {"f:annotations": {format!("f:{key}"): {}}}}),
+                )),
+                ..ManagedFieldsEntry::default()
+            });
+            assert!(found(&edited, &binding).is_some(), "{key}");
+        }
+        for expiry in ["2099-01-01T00:00:00Z", "2026-11-21T11:49:59Z"] {
+            let mut absurd = complete.clone();
+            let annotations = absurd.annotations.as_mut().unwrap();
+            annotations.insert(EXPIRY.to_owned(), expiry.to_owned());
+            assert_eq!(found(&absurd, &binding), None, "{expiry}");
         }
     }
 }

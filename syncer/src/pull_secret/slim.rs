@@ -1,10 +1,9 @@
 //! What is kept of a watched Secret's metadata: what [`super::judge`] and [`super::binding_of`] read. There are
 //! thousands of them, and most of each is the list of fields that somebody manages. Pure.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta};
-use serde_json::json;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{BINDING_LABEL, is_our_apply, owns_payload, peers};
+use super::{BINDING_LABEL, written};
 
 /// The domains of the annotations that the peer and this syncer write.
 const OUR_DOMAINS: [&str; 2] = ["acrpull.microsoft.com/", "acr.microsoft.com/"];
@@ -12,15 +11,7 @@ const OUR_DOMAINS: [&str; 2] = ["acrpull.microsoft.com/", "acr.microsoft.com/"];
 /// Drops what is never read.
 pub fn slim(metadata: &mut ObjectMeta) {
     if let Some(entries) = &mut metadata.managed_fields {
-        entries.retain(|entry| owns_payload(entry) && (is_our_apply(entry) || peers::is_update(entry)));
-        for entry in entries.iter_mut() {
-            *entry = ManagedFieldsEntry {
-                manager: entry.manager.take(),
-                operation: entry.operation.take(),
-                fields_v1: Some(FieldsV1(json!({"f:data": {"f:.dockerconfigjson": {}}}))),
-                ..ManagedFieldsEntry::default()
-            };
-        }
+        *entries = entries.iter_mut().filter_map(written::slim).collect();
         entries.shrink_to_fit();
     }
     if let Some(labels) = &mut metadata.labels {

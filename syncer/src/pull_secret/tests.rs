@@ -1,16 +1,56 @@
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::FieldsV1;
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry},
+    jiff::ToSpan as _,
+};
 use serde_json::json;
 
 use super::*;
 use crate::samples::{binding, binding_of as sample_of, key, now, owner, workload_identity_spec};
 
 fn applied() -> ManagedFieldsEntry {
+    entry(FIELD_MANAGER, "Apply", true, &written::ABOUT_THE_PAYLOAD)
+}
+
+/// What the API server says of a writer.
+fn entry(manager: &str, operation: &str, has_payload: bool, annotations: &[&str]) -> ManagedFieldsEntry {
+    let mut owned = json!({".": {}, "f:acrpull.microsoft.com/refresh-requested": {}});
+    for key in annotations {
+        owned[format!("f:{key}")] = json!({});
+    }
+    let mut fields = json!({"f:type": {}, "f:metadata": {"f:annotations": owned, "f:labels": {".": {}}}});
+    if has_payload {
+        fields["f:data"] = json!({".": {}, "f:.dockerconfigjson": {}});
+    }
     ManagedFieldsEntry {
-        manager: Some(FIELD_MANAGER.to_owned()),
-        operation: Some("Apply".to_owned()),
-        fields_v1: Some(FieldsV1(json!({"f:data": {"f:.dockerconfigjson": {}}}))),
+        manager: Some(manager.to_owned()),
+        operation: Some(operation.to_owned()),
+        fields_v1: Some(FieldsV1(fields)),
         ..ManagedFieldsEntry::default()
     }
+}
+
+/// The same after `manager` has changed this annotation: nobody else owns it any more.
+fn annotated(mut metadata: ObjectMeta, [manager, key, value]: [&str; 3]) -> ObjectMeta {
+    let entries = metadata.managed_fields.as_mut().unwrap();
+    for entry in entries.iter_mut() {
+        let owned = &mut entry.fields_v1.as_mut().unwrap().0["f:metadata"]["f:annotations"];
+        owned
+            .as_object_mut()
+            .map(|owned| owned.remove(&format!("f:{key}")));
+    }
+    entries.push(entry(manager, "Update", false, &[key]));
+    let annotations = metadata.annotations.as_mut().unwrap();
+    annotations.insert(key.to_owned(), value.to_owned());
+    metadata
+}
+
+/// What counts of it, also when it was slimmed.
+fn read(metadata: &ObjectMeta, binding: &Binding) -> Option<Credential> {
+    let mut slimmed = metadata.clone();
+    slim(&mut slimmed);
+    let state = judge(metadata, binding);
+    assert_eq!(judge(&slimmed, binding), state);
+    state.credential().cloned()
 }
 
 fn credential() -> Credential {
@@ -161,6 +201,83 @@ fn secret_payload_written_by_somebody_else_is_no_credential() {
 }
 
 #[test]
+fn b14_secret_whose_annotations_somebody_edited_holds_no_credential() {
+    let binding = binding("web", workload_identity_spec());
+    let whole = written(&binding);
+    let forged = [
+        (EXPIRY, "2026-11-21T13:16:00Z"),
+        (REFRESH, "2026-11-21T12:00:01Z"),
+        (REFRESH_AT, "2026-11-21T13:14:00Z"),
+        (INPUTS, "of another spec"),
+        (FINGERPRINT, "00112233445566778899aabbccddeeff"),
+    ];
+    for (key, value) in forged {
+        let edited = annotated(whole.clone(), ["kubectl-annotate", key, value]);
+        assert_eq!(read(&edited, &binding), None, "{key}");
+    }
+    // The payload goes with its times: what the syncer wrote as a patch of its own is not a payload.
+    let mut patched = whole.clone();
+    let update = entry(FIELD_MANAGER, "Update", true, &written::ABOUT_THE_PAYLOAD);
+    patched.managed_fields = Some(vec![update]);
+    assert_eq!(read(&patched, &binding), None);
+}
+
+#[test]
+fn b14_secret_with_annotations_of_others_keeps_its_credential() {
+    let binding = binding("web", workload_identity_spec());
+    for key in ["example.com/team", "acr.microsoft.com/note", PEER_INPUTS] {
+        let noted = annotated(written(&binding), ["kubectl-annotate", key, "web"]);
+        assert_eq!(read(&noted, &binding), Some(credential()), "{key}");
+    }
+}
+
+#[test]
+fn secret_whose_times_we_moved_ourselves_keeps_its_credential() {
+    let binding = binding("web", workload_identity_spec());
+    let moved = annotated(
+        written(&binding),
+        [FIELD_MANAGER, REFRESH_AT, "2026-11-21T12:50:00Z"],
+    );
+    let expected = Credential {
+        refresh_at: "2026-11-21T12:50:00Z".parse().unwrap(),
+        ..credential()
+    };
+    assert_eq!(read(&moved, &binding), Some(expected));
+}
+
+#[test]
+fn b14_secret_whose_times_cannot_all_be_true_holds_no_credential() {
+    let binding = binding("web", workload_identity_spec());
+    for (key, value) in [
+        (EXPIRY, "2099-01-01T00:00:00Z"),
+        (EXPIRY, "2026-11-21T11:59:59Z"),
+        (EXPIRY, "2026-11-21T12:39:59Z"),
+        (REFRESH, "2026-11-20T13:14:59Z"),
+        (REFRESH, "2026-11-21T13:15:01Z"),
+        (REFRESH_AT, "2026-11-21T13:15:01Z"),
+    ] {
+        let absurd = annotated(written(&binding), [FIELD_MANAGER, key, value]);
+        assert_eq!(read(&absurd, &binding), None, "{key} {value}");
+    }
+}
+
+#[test]
+fn secret_that_was_written_by_a_clock_far_behind_reads_back() {
+    let binding = binding("web", workload_identity_spec());
+    let behind = Credential {
+        refreshed_at: now() - 72.hours(),
+        refresh_at: now() + 72.hours(),
+        ..credential()
+    };
+    let mut metadata = written(&binding);
+    metadata.annotations = Some(annotations(&binding, &behind, None));
+    let read = read(&metadata, &binding).unwrap();
+    assert_eq!(read.expires_at, behind.expires_at);
+    assert_eq!(read.refreshed_at, behind.expires_at - 24.hours());
+    assert_eq!(read.refresh_at, behind.expires_at);
+}
+
+#[test]
 fn secret_slimmed_metadata_is_judged_the_same() {
     let binding = binding("web", workload_identity_spec());
     let mut metadata = written(&binding);
@@ -174,7 +291,15 @@ fn secret_slimmed_metadata_is_judged_the_same() {
         });
     let whole = judge(&metadata, &binding);
     slim(&mut metadata);
-    assert_eq!(metadata.managed_fields.as_ref().unwrap().len(), 1);
+    let [kept] = metadata.managed_fields.as_deref().unwrap() else {
+        panic!("{metadata:?}")
+    };
+    let fields = &kept.fields_v1.as_ref().unwrap().0;
+    assert_eq!(fields.get("f:type"), None);
+    let annotations = fields["f:metadata"]["f:annotations"]
+        .as_object()
+        .map(serde_json::Map::len);
+    assert_eq!(annotations, Some(written::ABOUT_THE_PAYLOAD.len()));
     assert_eq!(judge(&metadata, &binding), whole);
 }
 

@@ -138,6 +138,7 @@ impl Pass<'_> {
         if issue.force {
             self.snapshot.memory.forced_request.clone_from(&issue.request);
         }
+        let tried_at = self.snapshot.memory.unread.tried_at;
         // Whatever comes of it: one that fails is not to be tried again at once.
         self.put_off_the_next_write();
         let inputs = &issue.wanted.inputs;
@@ -200,6 +201,9 @@ impl Pass<'_> {
             }
             Ok(SecretState::Foreign | SecretState::Absent) => self.met_a_foreign_secret(),
             Err(error) => {
+                if matches!(error, StoreError::Outpaced(_)) {
+                    self.snapshot.memory.unread.forget(tried_at);
+                }
                 if let Some(problem) = self.unless_outpaced(error) {
                     self.context
                         .metrics

@@ -80,6 +80,8 @@ pub(crate) enum Disturbance {
     Nothing,
     DeleteSecret(usize),
     EditSecret(usize),
+    /// Somebody sets its times far ahead.
+    EditTimes(usize),
     Unlabel(usize),
     Orphan(usize),
     Steal(usize),
@@ -249,6 +251,7 @@ fn disturbance(slots: Vec<usize>) -> impl Strategy<Value = Disturbance> {
     let of_secrets = prop_oneof![
         slot().prop_map(Disturbance::DeleteSecret),
         slot().prop_map(Disturbance::EditSecret),
+        slot().prop_map(Disturbance::EditTimes),
         slot().prop_map(Disturbance::Unlabel),
         slot().prop_map(Disturbance::Orphan),
         slot().prop_map(Disturbance::Steal),

@@ -11,7 +11,7 @@ use crate::{
     cases::{Disturbance, Shape, Spec, place},
     found::{SCOPES, create_account, create_binding, overwrite, put_secret, somebody, written},
     right,
-    server::{Key, secret_key},
+    server::{Key, secret_key, times_taken},
     world::World,
 };
 
@@ -23,6 +23,16 @@ impl World {
             Disturbance::EditSecret(slot) => {
                 self.edit_secret(*slot, |secret| overwrite(secret, "kubectl-edit"));
             }
+            Disturbance::EditTimes(slot) => self.edit_secret(*slot, |secret| {
+                if !right::is_written_by_us(secret) {
+                    return;
+                }
+                let far = "2099-01-01T00:00:00Z".to_owned();
+                let annotations = secret.metadata.annotations.get_or_insert_default();
+                annotations.insert("acr.microsoft.com/token.expiry".to_owned(), far.clone());
+                annotations.insert("acrpull.microsoft.com/refresh-at".to_owned(), far);
+                secret.metadata.managed_fields = Some(times_taken("kubectl-annotate"));
+            }),
             Disturbance::Unlabel(slot) => self.edit_secret(*slot, |secret| secret.metadata.labels = None),
             Disturbance::Orphan(slot) => {
                 self.edit_secret(*slot, |secret| secret.metadata.owner_references = None);

@@ -25,7 +25,7 @@ use crate::{
     broker::meaning,
     cases::{ACCOUNTS, Account, Case, Found, Shape, Spec, account_key, place},
     right,
-    server::{Key, secret_key, wrote_payload},
+    server::{Key, payload_taken, secret_key, wrote_all},
     world::World,
 };
 
@@ -176,7 +176,7 @@ pub(crate) fn put_secret(world: &mut World, slot: usize, shape: Shape) {
         Shape::StaleOwner => owner.unwrap().uid = "of an earlier one".to_owned(),
         Shape::Orphaned => metadata.owner_references = None,
         Shape::Peers { .. } => {
-            metadata.managed_fields = Some(vec![wrote_payload("manager", "Update")]);
+            metadata.managed_fields = Some(vec![wrote_all("manager", "Update")]);
             let annotations = metadata.annotations.as_mut().unwrap();
             annotations.retain(|key, _value| key.starts_with("acr.microsoft.com/"));
         }
@@ -229,7 +229,7 @@ fn ours(world: &mut World, slot: usize, shape: Shape) -> Secret {
     let metadata = &mut secret.metadata;
     metadata.uid = Some(world.server.objects.next());
     metadata.resource_version = Some(world.server.objects.next());
-    metadata.managed_fields = Some(vec![wrote_payload(pull_secret::FIELD_MANAGER, "Apply")]);
+    metadata.managed_fields = Some(vec![wrote_all(pull_secret::FIELD_MANAGER, "Apply")]);
     secret
 }
 
@@ -237,7 +237,7 @@ fn ours(world: &mut World, slot: usize, shape: Shape) -> Secret {
 pub(crate) fn overwrite(secret: &mut Secret, manager: &str) {
     let payload = ByteString(b"of somebody else".to_vec());
     secret.data = Some(BTreeMap::from([(".dockerconfigjson".to_owned(), payload)]));
-    secret.metadata.managed_fields = Some(vec![wrote_payload(manager, "Update")]);
+    secret.metadata.managed_fields = Some(payload_taken(manager));
 }
 
 /// An owner that is no binding.

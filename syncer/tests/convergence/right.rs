@@ -17,7 +17,7 @@ use syncer::{
 use crate::{
     broker::meaning,
     pass::status_after,
-    server::{listed, secret_key, wrote_payload},
+    server::{listed, secret_key, wrote_all},
     world::World,
 };
 
@@ -51,7 +51,7 @@ pub(crate) fn is_foreign(secret: &Secret, binding: &Binding) -> bool {
 
 /// Whether the payload is the one that the syncer wrote.
 pub(crate) fn is_written_by_us(secret: &Secret) -> bool {
-    let ours = wrote_payload(pull_secret::FIELD_MANAGER, "Apply");
+    let ours = wrote_all(pull_secret::FIELD_MANAGER, "Apply");
     secret
         .metadata
         .managed_fields

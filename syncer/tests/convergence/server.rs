@@ -62,13 +62,59 @@ pub(crate) fn secret_key(binding: &Binding) -> Key {
     )
 }
 
-/// The entry of somebody who wrote the payload.
-pub(crate) fn wrote_payload(manager: &str, operation: &str) -> ManagedFieldsEntry {
+/// The annotations that say how long a payload is good, and what it is.
+const TIMES: [&str; 2] = [
+    "acr.microsoft.com/token.expiry",
+    "acrpull.microsoft.com/refresh-at",
+];
+const OTHERS: [&str; 3] = [
+    "acr.microsoft.com/token.refresh",
+    "acrpull.microsoft.com/inputs",
+    "acrpull.microsoft.com/fingerprint",
+];
+
+/// The entry of somebody who wrote the payload and all that is said about it.
+pub(crate) fn wrote_all(manager: &str, operation: &str) -> ManagedFieldsEntry {
+    let annotations = TIMES.iter().chain(&OTHERS);
+    let payload = json!({"f:.dockerconfigjson": {}});
+    wrote(manager, operation, payload, annotations)
+}
+
+/// The entries after somebody wrote the payload of a Secret of ours.
+pub(crate) fn payload_taken(manager: &str) -> Vec<ManagedFieldsEntry> {
+    let payload = json!({"f:.dockerconfigjson": {}});
+    vec![
+        wrote(manager, "Update", payload, [].iter()),
+        wrote(
+            pull_secret::FIELD_MANAGER,
+            "Apply",
+            json!({}),
+            TIMES.iter().chain(&OTHERS),
+        ),
+    ]
+}
+
+/// The entries after somebody wrote the times of a Secret of ours.
+pub(crate) fn times_taken(manager: &str) -> Vec<ManagedFieldsEntry> {
+    let payload = json!({"f:.dockerconfigjson": {}});
+    vec![
+        wrote(manager, "Update", json!({}), TIMES.iter()),
+        wrote(pull_secret::FIELD_MANAGER, "Apply", payload, OTHERS.iter()),
+    ]
+}
+
+fn wrote<'a>(
+    manager: &str,
+    operation: &str,
+    data: Value,
+    annotations: impl Iterator<Item = &'a &'a str>,
+) -> ManagedFieldsEntry {
+    let annotations: serde_json::Map<_, _> = annotations.map(|key| (format!("f:{key}"), json!({}))).collect();
     ManagedFieldsEntry {
         manager: Some(manager.to_owned()),
         operation: Some(operation.to_owned()),
         fields_v1: Some(FieldsV1(
-            json!({"f:data": {"f:.dockerconfigjson": {}}, "f:type": {}}),
+            json!({"f:data": data, "f:metadata": {"f:annotations": annotations}, "f:type": {}}),
         )),
         ..ManagedFieldsEntry::default()
     }
@@ -133,7 +179,7 @@ impl Server {
     pub(crate) fn apply_secret(&mut self, object: &Secret, is_forced: bool) -> Result<ObjectMeta, Refusal> {
         let is_lost = self.admit()?;
         let key = key(&object.metadata);
-        let applied = vec![wrote_payload(pull_secret::FIELD_MANAGER, "Apply")];
+        let applied = vec![wrote_all(pull_secret::FIELD_MANAGER, "Apply")];
         let mut after = match self.objects.secrets.get(&key) {
             None if object.metadata.uid.is_some() => return Err(Refusal(409)),
             None => {

@@ -37,14 +37,28 @@ const OLDER_BINDINGS: [&str; 2] = [
         "spec":{"acrServer":"","scope":"repository:a:pull",
             "managedIdentityResourceID":"/subscriptions/s/resourceGroups/../resourceGroups/rg//providers/Microsoft.ManagedIdentity/userAssignedIdentities/puller"}}"#,
 ];
-/// Metadata of pull Secrets: ours, the peer's, somebody else's.
-const SECRETS: [&str; 4] = [
+/// Metadata of pull Secrets: ours, ours with the syncer's own times that lie far ahead, the peer's, somebody else's.
+const SECRETS: [&str; 6] = [
     r#"{"name":"acr-pull-web","namespace":"shop","uid":"s1","resourceVersion":"7","labels":{"acr.microsoft.com/binding":"web"},
         "ownerReferences":[{"apiVersion":"acrpull.microsoft.com/v1beta2","kind":"AcrPullBinding","name":"web","uid":"u1","controller":true}],
         "annotations":{"acr.microsoft.com/token.expiry":"2026-11-21T13:00:00Z","acr.microsoft.com/token.refresh":"2026-11-21T11:50:00Z",
             "acr.microsoft.com/token.inputs":"x","acrpull.microsoft.com/refresh-at":"2026-11-21T12:30:00Z","acrpull.microsoft.com/inputs":"x",
             "acrpull.microsoft.com/fingerprint":"00112233445566778899aabbccddeeff","acrpull.microsoft.com/refresh-requested":"zero"},
-        "managedFields":[{"manager":"acrpull-syncer","operation":"Apply","apiVersion":"v1","fieldsType":"FieldsV1","fieldsV1":{"f:data":{"f:.dockerconfigjson":{}}}}]}"#,
+        "managedFields":[{"manager":"acrpull-syncer","operation":"Apply","apiVersion":"v1","fieldsType":"FieldsV1","fieldsV1":{"f:data":{"f:.dockerconfigjson":{}},
+            "f:metadata":{"f:annotations":{"f:acr.microsoft.com/token.expiry":{},"f:acr.microsoft.com/token.refresh":{},
+                "f:acrpull.microsoft.com/refresh-at":{},"f:acrpull.microsoft.com/inputs":{},"f:acrpull.microsoft.com/fingerprint":{}}}}}]}"#,
+    r#"{"name":"acr-pull-web","namespace":"shop","uid":"s1","resourceVersion":"7","labels":{"acr.microsoft.com/binding":"web"},
+        "annotations":{"acr.microsoft.com/token.expiry":"2026-11-22T12:00:00Z","acr.microsoft.com/token.refresh":"2026-11-21T12:00:00Z",
+            "acrpull.microsoft.com/refresh-at":"2026-11-22T12:00:00Z","acrpull.microsoft.com/inputs":"x",
+            "acrpull.microsoft.com/fingerprint":"00112233445566778899aabbccddeeff"},
+        "managedFields":[{"manager":"acrpull-syncer","operation":"Apply","apiVersion":"v1","fieldsType":"FieldsV1","fieldsV1":{"f:data":{"f:.dockerconfigjson":{}},
+            "f:metadata":{"f:annotations":{"f:acr.microsoft.com/token.expiry":{},"f:acr.microsoft.com/token.refresh":{},
+                "f:acrpull.microsoft.com/refresh-at":{},"f:acrpull.microsoft.com/inputs":{},"f:acrpull.microsoft.com/fingerprint":{}}}}}]}"#,
+    r#"{"name":"acr-pull-web","namespace":"shop","uid":"s1","resourceVersion":"7","labels":{"acr.microsoft.com/binding":"web"},
+        "annotations":{"acr.microsoft.com/token.expiry":"2026-11-21T13:00:00Z","acr.microsoft.com/token.refresh":"2026-11-21T11:50:00Z",
+            "acr.microsoft.com/token.inputs":"x"},
+        "managedFields":[{"manager":"manager","operation":"Update","apiVersion":"v1","fieldsType":"FieldsV1","fieldsV1":{"f:data":{"f:.dockerconfigjson":{}},
+            "f:metadata":{"f:annotations":{"f:acr.microsoft.com/token.expiry":{},"f:acr.microsoft.com/token.refresh":{}}}}}]}"#,
     r#"{"name":"acr-pull-web","namespace":"shop","uid":"s1","resourceVersion":"7","labels":{"acr.microsoft.com/binding":"web"},
         "annotations":{"acr.microsoft.com/token.expiry":"2026-11-21T13:00:00Z","acr.microsoft.com/token.refresh":"2026-11-21T11:50:00Z"}}"#,
     r#"{"name":"acr-pull-web","namespace":"shop","uid":"s1","resourceVersion":"7",

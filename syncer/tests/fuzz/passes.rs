@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hostile::fuzz;
+use k8s_openapi::jiff::SignedDuration;
 use kube::ResourceExt as _;
 use proptest::option;
 use proto::Reason;
@@ -39,8 +40,11 @@ fn fuzz_pass_over_any_objects_keeps_the_rules() {
     );
     fuzz(input, |(binding, secret, target, identity)| {
         let (binding, now) = (Arc::new(binding), now());
-        let state = secret.map_or(SecretState::Absent, |secret| {
-            pull_secret::judge(&secret, &binding)
+        let state = secret.map_or(SecretState::Absent, |mut secret| {
+            let whole = pull_secret::judge(&secret, &binding);
+            pull_secret::slim(&mut secret);
+            assert_eq!(pull_secret::judge(&secret, &binding), whole, "as it is watched");
+            whole
         });
         let mut snapshot = Snapshot {
             memory: BindingMemory::new(&binding.uid().unwrap_or_default(), now),
@@ -69,6 +73,12 @@ fn fuzz_pass_over_any_objects_keeps_the_rules() {
             SecretState::Ours(secret) => (secret.credential.as_ref(), secret.peers.as_ref()),
             SecretState::Absent | SecretState::Foreign => (None, None),
         };
+        if let Some(held) = credential {
+            // Whatever the annotations say.
+            let life = held.expires_at.duration_since(held.refreshed_at);
+            assert!((SignedDuration::ZERO..=SignedDuration::from_hours(24)).contains(&life));
+            assert!(held.refresh_at <= held.expires_at);
+        }
         if let Some(issue) = issue(&first) {
             // What goes to the broker parses there too.
             assert!(issue.wanted.registry.as_str().parse().as_ref() == Ok(&issue.wanted.registry));
@@ -81,6 +91,7 @@ fn fuzz_pass_over_any_objects_keeps_the_rules() {
             (credential, &first.problem, &snapshot.secret)
         {
             assert!(held.expires_at > now, "an expired credential is not left alone");
+            assert!(first.wake_at.is_some_and(|at| at <= held.expires_at));
         }
 
         let before = binding.status.clone().unwrap_or_default();

@@ -86,6 +86,26 @@ fn s8_answer_that_expires_earlier_than_the_secret_is_left() {
 }
 
 #[test]
+fn b14_answer_with_the_payload_that_is_held_says_when_that_expires() {
+    let held = Credential {
+        fingerprint: Fingerprint::of(b"held"),
+        expires_at: now() + 600.minutes(),
+        ..held()
+    };
+    let not_modified = GetDockerConfigResponse {
+        not_modified: true,
+        docker_config_json: b"".as_slice().into(),
+        ..response(b"held", 25)
+    };
+    for response in [not_modified, response(b"held", 25)] {
+        let answer = read(response, &issue(Some(held.clone())), now(), 0.0).unwrap();
+        assert!(answer.payload.is_none(), "it is there already");
+        assert_eq!(answer.credential.expires_at, now() + 25.minutes());
+        assert_eq!(answer.credential.fingerprint, held.fingerprint);
+    }
+}
+
+#[test]
 fn answer_that_breaks_the_contract_is_refused() {
     let breaks: [fn(&mut GetDockerConfigResponse); 5] = [
         |response| response.expire_time = None,

@@ -241,6 +241,39 @@ fn secret_that_changes_while_its_token_is_fetched_is_looked_at_again_and_nothing
     })
 }
 
+/// Both leaders have the same field manager, so without the version the server would let the older one write.
+#[test]
+fn secret_that_an_old_leader_creates_too_late_is_refused() -> anyhow::Result<()> {
+    beside_others(async |stack| {
+        let team = stack.team("too-late").await?;
+        let secrets = team.api::<Secret>();
+        let applied = async |version: Option<&str>, password: &str| {
+            let object = json!({
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": "acr-pull-web", "resourceVersion": version},
+                "stringData": {"password": password},
+            });
+            let params = PatchParams::apply("acrpull-syncer");
+            secrets
+                .patch("acr-pull-web", &params, &Patch::Apply(&object))
+                .await
+        };
+        let created = applied(Some("1"), "of the successor").await?;
+        let refused = applied(Some("1"), "of the old leader").await;
+        assert!(
+            matches!(&refused, Err(kube::Error::Api(status)) if status.code == 409),
+            "{refused:?}"
+        );
+        assert_eq!(secrets.get("acr-pull-web").await?, created);
+        assert!(
+            applied(None, "of the old leader").await.is_ok(),
+            "the version is what refuses"
+        );
+        Ok(())
+    })
+}
+
 /// Writes of Secrets that the API server refused because somebody else was faster.
 async fn refused_for_their_version(syncer: &Pod) -> anyhow::Result<u64> {
     const LINE: &str =

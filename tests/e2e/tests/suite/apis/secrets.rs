@@ -216,6 +216,47 @@ fn b14_secret_whose_times_somebody_set_far_ahead_is_repaired() -> anyhow::Result
     })
 }
 
+/// By them the token would stay for years, and the status would say that all is well.
+#[test]
+fn b14_secret_with_forged_times_gets_its_own_back() -> anyhow::Result<()> {
+    const TIMES: [&str; 2] = [
+        "acr.microsoft.com/token.expiry",
+        "acrpull.microsoft.com/refresh-at",
+    ];
+    const FAR: &str = "2099-01-01T00:00:00Z";
+    in_both_apis(async |_stack, side| {
+        let (secrets, name) = ready(side).await?;
+        let before = side.secret("one").await?;
+        for time in TIMES {
+            edit(
+                &secrets,
+                &name,
+                &json!({"metadata": {"annotations": {time: FAR}}}),
+            )
+            .await?;
+            let repaired = side
+                .wait_secret("one", "has its own times", |secret| {
+                    secret.annotation(time).is_some_and(|value| value != FAR)
+                })
+                .await?;
+            assert_eq!(
+                repaired.annotation(TIMES[0]),
+                before.annotation(TIMES[0]),
+                "another token was fetched"
+            );
+            assert_eq!(repaired.docker_config, before.docker_config);
+        }
+
+        // What is not about the token is nobody's business.
+        let note = json!({"metadata": {"annotations": {"example.com/team": "web"}}});
+        edit(&secrets, &name, &note).await?;
+        let noted = side.secret("one").await?.version();
+        side.ready("one").await?;
+        assert_eq!(side.secret("one").await?.version(), noted, "it was written again");
+        Ok(())
+    })
+}
+
 #[test]
 fn b6_secret_with_the_label_of_another_binding_gets_its_own_back() -> anyhow::Result<()> {
     in_both_apis(async |_stack, side| {
