@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use client::{ClientCertificate, ClientOptions};
+use client::ClientOptions;
 use kube::Client;
 use prometheus_client::registry::Registry;
 use runtime::{Clock, Failure, Shutdown, SystemClock, Tasks, admin::Readiness, telemetry};
@@ -61,13 +61,10 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), Failure> {
     } = scope;
     let namespaces: Namespaces = namespaces.into_iter().collect();
     let shutdown = Shutdown::on_signal()?;
-    let client_certificate = broker_client_cert_file
-        .zip(broker_client_key_file)
-        .map(|(cert_file, key_file)| ClientCertificate { cert_file, key_file });
     let broker = connections::broker(&ClientOptions {
         address: broker_address,
         ca_file: broker_ca_file,
-        client_certificate,
+        client_certificate: connections::certificate(broker_client_cert_file, broker_client_key_file),
         token_file: broker_token_file,
     })?;
     let listeners = admin_listeners::bind(&listeners)?;
@@ -123,7 +120,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), Failure> {
         &context,
         &stores,
         writers,
-        watches::Scope {
+        &watches::Scope {
             namespaces: &namespaces,
             selector: label_selector.as_query(),
             account_ref: service_account_ref.into(),

@@ -138,7 +138,7 @@ pub fn spawn(
     context: &Arc<Context>,
     stores: &Stores,
     writers: Writers,
-    scope: Scope<'_>,
+    scope: &Scope<'_>,
 ) -> Wakes {
     let Writers {
         bindings,
@@ -178,7 +178,7 @@ pub fn spawn(
         queues: queues.clone(),
         leavers: leavers_tx,
     }
-    .spawn(bindings, &scope);
+    .spawn(bindings, scope);
 
     let watch = Watch {
         kind: (),

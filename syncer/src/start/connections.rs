@@ -1,14 +1,23 @@
 //! The two connections of the syncer, each with an error that says what to do when it cannot be had.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
-use client::{BrokerClient, ClientError, ClientOptions};
+use client::{BrokerClient, ClientCertificate, ClientError, ClientOptions};
 use kube::Client;
 use runtime::Failure;
 
 /// For so long may the API server say nothing on a connection that waits for it: a list has no deadline of its own, and a
 /// watch, in which nothing may happen for as long as it lasts, is begun anew before this.
 const SILENCE: Duration = Duration::from_secs(75);
+
+/// By which the syncer proves itself to a broker that asks for one. The command line takes both files or none.
+pub(super) fn certificate(
+    cert_file: Option<PathBuf>,
+    key_file: Option<PathBuf>,
+) -> Option<ClientCertificate> {
+    let both = cert_file.zip(key_file);
+    both.map(|(cert_file, key_file)| ClientCertificate { cert_file, key_file })
+}
 
 /// To the broker.
 pub(super) fn broker(options: &ClientOptions) -> Result<BrokerClient, Failure> {

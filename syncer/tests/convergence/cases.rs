@@ -139,8 +139,8 @@ pub(crate) fn case() -> impl Strategy<Value = Case> {
             option::weighted(0.8, account()),
             ACCOUNTS.len() * NAMESPACES.len(),
         );
-        let slots = bindings.iter().map(|found| found.slot).collect();
-        (Just(bindings), accounts, mood(), events(slots), any::<u64>()).prop_map(
+        let slots: Vec<_> = bindings.iter().map(|found| found.slot).collect();
+        (Just(bindings), accounts, mood(), events(&slots), any::<u64>()).prop_map(
             |(bindings, accounts, mood, events, dice)| Case {
                 bindings,
                 accounts,
@@ -153,7 +153,7 @@ pub(crate) fn case() -> impl Strategy<Value = Case> {
 }
 
 /// Most of them befall the bindings that are there.
-fn events(slots: Vec<usize>) -> impl Strategy<Value = Vec<(Duration, Disturbance, usize)>> {
+fn events(slots: &[usize]) -> impl Strategy<Value = Vec<(Duration, Disturbance, usize)>> + use<> {
     let gap = prop_oneof![
         Just(Duration::ZERO),
         (1..60_u64).prop_map(Duration::from_secs),
@@ -239,8 +239,8 @@ fn mood() -> impl Strategy<Value = Mood> {
     ]
 }
 
-fn disturbance(slots: Vec<usize>) -> impl Strategy<Value = Disturbance> {
-    let slot = || prop_oneof![3 => sample::select(slots.clone()), 1 => 0..SLOTS];
+fn disturbance(slots: &[usize]) -> impl Strategy<Value = Disturbance> + use<> {
+    let slot = || prop_oneof![3 => sample::select(slots.to_vec()), 1 => 0..SLOTS];
     let key = || (0..ACCOUNTS.len() * NAMESPACES.len()).prop_map(account_key);
     let codes = sample::select(vec![403, 409, 409, 500]);
     let fault = prop_oneof![

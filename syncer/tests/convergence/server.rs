@@ -77,18 +77,18 @@ const OTHERS: [&str; 3] = [
 pub(crate) fn wrote_all(manager: &str, operation: &str) -> ManagedFieldsEntry {
     let annotations = TIMES.iter().chain(&OTHERS);
     let payload = json!({"f:.dockerconfigjson": {}});
-    wrote(manager, operation, payload, annotations)
+    wrote(manager, operation, &payload, annotations)
 }
 
 /// The entries after somebody wrote the payload of a Secret of ours.
 pub(crate) fn payload_taken(manager: &str) -> Vec<ManagedFieldsEntry> {
     let payload = json!({"f:.dockerconfigjson": {}});
     vec![
-        wrote(manager, "Update", payload, [].iter()),
+        wrote(manager, "Update", &payload, [].iter()),
         wrote(
             pull_secret::FIELD_MANAGER,
             "Apply",
-            json!({}),
+            &json!({}),
             TIMES.iter().chain(&OTHERS),
         ),
     ]
@@ -98,15 +98,15 @@ pub(crate) fn payload_taken(manager: &str) -> Vec<ManagedFieldsEntry> {
 pub(crate) fn times_taken(manager: &str) -> Vec<ManagedFieldsEntry> {
     let payload = json!({"f:.dockerconfigjson": {}});
     vec![
-        wrote(manager, "Update", json!({}), TIMES.iter()),
-        wrote(pull_secret::FIELD_MANAGER, "Apply", payload, OTHERS.iter()),
+        wrote(manager, "Update", &json!({}), TIMES.iter()),
+        wrote(pull_secret::FIELD_MANAGER, "Apply", &payload, OTHERS.iter()),
     ]
 }
 
 fn wrote<'a>(
     manager: &str,
     operation: &str,
-    data: Value,
+    data: &Value,
     annotations: impl Iterator<Item = &'a &'a str>,
 ) -> ManagedFieldsEntry {
     let annotations: serde_json::Map<_, _> = annotations.map(|key| (format!("f:{key}"), json!({}))).collect();
