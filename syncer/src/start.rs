@@ -151,23 +151,10 @@ fn elected(
         metrics.leads(true);
         return (None, Authority::endless(Arc::clone(clock)));
     }
-    let election = election(args, timing, client, clock, metrics, shutdown);
-    let authority = election.authority();
-    (Some(election), authority)
-}
-
-fn election(
-    args: LeadershipArgs,
-    timing: Timing,
-    client: &Client,
-    clock: &Arc<dyn Clock>,
-    metrics: &Metrics,
-    shutdown: &Shutdown,
-) -> Election {
     let namespace = args
         .leader_election_namespace
         .unwrap_or_else(|| client.default_namespace().to_owned());
-    Election::new(Candidacy {
+    let election = Election::new(Candidacy {
         client: client.clone(),
         lease: LeaseName {
             namespace,
@@ -178,5 +165,7 @@ fn election(
         clock: Arc::clone(clock),
         metrics: metrics.clone(),
         shutdown: shutdown.clone(),
-    })
+    });
+    let authority = election.authority();
+    (Some(election), authority)
 }

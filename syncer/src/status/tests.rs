@@ -7,6 +7,8 @@ use crate::samples::now;
 mod combinations;
 mod contested;
 mod notices;
+mod peers;
+mod shortfall;
 
 fn credential() -> Credential {
     Credential {
@@ -356,92 +358,4 @@ fn status_token_for_a_whole_registry_grants_no_scope() {
         ..nothing()
     };
     assert_eq!(next(&scoped, &seen).granted_scope, None);
-}
-
-#[test]
-fn b20_status_of_a_token_for_less_than_was_asked_for_says_what_is_missing_and_warns_once() {
-    let held = credential();
-    let seen = Observation {
-        credential: Some(&held),
-        asked_scope: "repository:a:pull repository:b:pull",
-        granted_scope: Some("repository:a:pull"),
-        ..nothing()
-    };
-    let before = status(&Observation {
-        credential: None,
-        ..seen.clone()
-    });
-    let partly = next(&before, &seen);
-    // What was granted can be pulled.
-    assert_eq!(verdict(&partly, "Ready"), ("True", "PartlyGranted"));
-    assert_eq!(verdict(&partly, "CredentialIssued"), ("True", "PartlyGranted"));
-    let ready = partly
-        .conditions
-        .iter()
-        .find(|condition| condition.type_ == "Ready");
-    assert_eq!(
-        ready.map(|ready| ready.message.as_str()),
-        Some("the registry did not grant repository:b:pull")
-    );
-    let warnings = |before, after| {
-        let notices = notices::told(before, after);
-        notices.into_iter().filter(|notice| notice.warning).count()
-    };
-    assert_eq!(warnings(&before, &partly), 1);
-
-    // A process that has just started knows it from the status.
-    let again = next(
-        &partly,
-        &Observation {
-            granted_scope: None,
-            ..seen.clone()
-        },
-    );
-    assert_eq!(again, partly);
-    assert_eq!(warnings(&partly, &again), 0);
-    let whole = next(
-        &partly,
-        &Observation {
-            granted_scope: Some("repository:a:pull repository:b:pull"),
-            ..seen
-        },
-    );
-    assert_eq!(verdict(&whole, "Ready"), ("True", "CredentialCurrent"));
-}
-
-#[test]
-fn status_token_of_the_peer_makes_a_binding_ready_as_long_as_it_lasts() {
-    let token = PeersToken {
-        refreshed_at: now() - 10.minutes(),
-        expires_at: now() + 60.minutes(),
-    };
-    let duplicate = crate::finalizer::duplicate();
-    let seen = Observation {
-        peers: Some(&token),
-        problem: Some(&duplicate),
-        ..nothing()
-    };
-    let valid = status(&seen);
-    assert_eq!(verdict(&valid, "Ready"), ("True", "CredentialCurrent"));
-    assert_eq!(
-        verdict(&valid, "RefreshDegraded"),
-        ("True", "DuplicateController")
-    );
-    assert_eq!(valid.token_expiration_time, Some(Time(token.expires_at)));
-    assert_eq!(valid.next_refresh_time, None, "nobody here renews it");
-    let told = notices::told(&AcrPullBindingStatus::default(), &valid);
-    assert!(
-        told.iter()
-            .any(|notice| notice.warning && notice.reason == "DuplicateController"),
-        "{told:?}"
-    );
-    assert_eq!(notices::told(&valid, &next(&valid, &seen)), [], "it is told once");
-    let expired = next(
-        &valid,
-        &Observation {
-            now: token.expires_at,
-            ..seen
-        },
-    );
-    assert_eq!(verdict(&expired, "Ready"), ("False", "DuplicateController"));
 }
