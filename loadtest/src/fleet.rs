@@ -41,8 +41,8 @@ const AFTERMATH: Duration = Duration::from_secs(10);
 /// Objects per page.
 const PAGE: u32 = 500;
 
-/// What is promised: a look whether the Secret is somebody else's, the link (shared), the Secret, the status, two events.
-const CALLS_PER_BINDING: f64 = 6.0;
+/// What is promised: a look whether the Secret is somebody else's, the link (shared), the Secret, the status, one event.
+const CALLS_PER_BINDING: f64 = 5.0;
 
 /// What a syncer did, from its start on or from when something was begun.
 struct Did {
