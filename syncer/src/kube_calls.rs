@@ -83,7 +83,7 @@ impl KubeCalls {
         };
         let result = match answer {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(kube::Error::Api(status))) => Err(KubeError::Refused(status)),
+            Ok(Err(kube::Error::Api(status))) => Err(KubeError::Refused(refusal::unquoted(status))),
             Ok(Err(error)) => Err(KubeError::Call(error)),
             Err(_elapsed) => Err(KubeError::Deadline),
         };

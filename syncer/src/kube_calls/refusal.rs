@@ -1,5 +1,5 @@
 //! What a refusal of the API server means for a binding: a reason of the catalogue and a sentence that stays the same
-//! while the situation does. Pure, but for a line in the log with the server's own words.
+//! while the situation does. Pure, but for a line in the log with the server's own words, less what may quote a Secret.
 //!
 //! Of the server's text only names are kept: of the quota, of the policy, of the webhook. The rest holds counts and
 //! ids that change from try to try, and what a policy's author lets it say may quote the object, which is a Secret.
@@ -13,6 +13,11 @@ use crate::problem::Problem;
 
 /// The longest name of an object in Kubernetes.
 const LONGEST_NAME: usize = 253;
+/// How the API server begins to say who refused, and what comes right before what that one says.
+const POLICY: &str = "ValidatingAdmissionPolicy '";
+const WEBHOOK: &str = "admission webhook \"";
+const DENIED_BY_POLICY: &str = "denied request";
+const DENIED_BY_WEBHOOK: &str = "denied the request";
 
 impl KubeError {
     /// The problem for the status of a binding. `what` says what was tried: "write Secret acr-pull-web".
@@ -86,19 +91,31 @@ impl KubeError {
     }
 }
 
+/// The refusal without what the author of a policy or a webhook lets it say: that may quote the object, which may be a
+/// Secret, and errors get into logs and traces.
+pub(super) fn unquoted(mut status: Box<Status>) -> Box<Status> {
+    let text = &status.message;
+    if text.contains(POLICY) || text.contains(WEBHOOK) {
+        let ends = [DENIED_BY_POLICY, DENIED_BY_WEBHOOK].map(|end| Some(text.find(end)? + end.len()));
+        let end = ends.into_iter().flatten().min().unwrap_or_default();
+        let kept = text.get(..end).filter(|kept| !kept.is_empty());
+        status.message = kept.unwrap_or("an admission plugin refused or failed").to_owned();
+        status.details = None;
+    }
+    status
+}
+
 /// Who refused, if it was an admission plugin of the cluster's own choice. The code does not tell: a policy answers 422
 /// unless it names a reason, and a webhook whatever it likes.
 fn admission(text: &str) -> Option<String> {
-    const POLICY: &str = "ValidatingAdmissionPolicy '";
-    const WEBHOOK: &str = "admission webhook \"";
-    if text.contains(POLICY) && text.contains("denied request") {
+    if text.contains(POLICY) && text.contains(DENIED_BY_POLICY) {
         let name = named(text, POLICY, '\'');
         return Some(name.map_or_else(
             || "a ValidatingAdmissionPolicy refuses it".to_owned(),
             |name| format!("ValidatingAdmissionPolicy {name} refuses it"),
         ));
     }
-    if text.contains(WEBHOOK) && text.contains("denied the request") {
+    if text.contains(WEBHOOK) && text.contains(DENIED_BY_WEBHOOK) {
         let name = named(text, WEBHOOK, '"');
         return Some(name.map_or_else(
             || "an admission webhook refuses it".to_owned(),
@@ -236,6 +253,31 @@ mod tests {
             "the API server failed",
         ),
     ];
+
+    #[test]
+    fn l1_refusal_keeps_nothing_of_what_a_policy_or_webhook_says() {
+        for (text, kept) in [
+            (
+                "secrets \"x\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: holds eyJhdXRo",
+                "secrets \"x\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request",
+            ),
+            (
+                "admission webhook \"w.example\" denied the request: eyJhdXRo",
+                "admission webhook \"w.example\" denied the request",
+            ),
+            (
+                "ValidatingAdmissionPolicy 'p' failed with eyJhdXRo",
+                "an admission plugin refused or failed",
+            ),
+            (
+                "User \"u\" cannot patch resource",
+                "User \"u\" cannot patch resource",
+            ),
+        ] {
+            let status = unquoted(Box::new(Status::failure(text, "").with_code(403)));
+            assert_eq!(status.message, kept);
+        }
+    }
 
     #[test]
     fn b18_refusal_says_who_refused_without_the_servers_changing_text() {

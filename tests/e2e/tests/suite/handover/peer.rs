@@ -167,14 +167,19 @@ impl<'a> Bound<'a> {
 
     /// Puts the finalizer on the binding. Writing a binding of `v1beta1` back leaves empty strings in its spec.
     pub(super) async fn claim(&self) -> anyhow::Result<()> {
-        let mut binding = self.bindings.get(self.name).await?;
-        binding.finalizers_mut().push(FINALIZER.to_owned());
-        if self.api == ApiVersion::V1Beta1 {
-            write(&mut binding.data, "/spec", "managedIdentityResourceID", json!(""))?;
+        loop {
+            let mut binding = self.bindings.get(self.name).await?;
+            binding.finalizers_mut().push(FINALIZER.to_owned());
+            if self.api == ApiVersion::V1Beta1 {
+                write(&mut binding.data, "/spec", "managedIdentityResourceID", json!(""))?;
+            }
+            match self.bindings.replace(self.name, &by_the_peer(), &binding).await {
+                Ok(_claimed) => return Ok(()),
+                // The syncer wrote the status meanwhile: the peer tries again, as any controller does.
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => return Err(error).context("failed to write the finalizer"),
+            }
         }
-        let claimed = self.bindings.replace(self.name, &by_the_peer(), &binding).await;
-        claimed.context("failed to write the finalizer")?;
-        Ok(())
     }
 
     /// Writes the whole Secret, and drops whatever else is in it.

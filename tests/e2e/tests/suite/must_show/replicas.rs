@@ -149,7 +149,8 @@ fn judge(name: &str, writes: &[Written]) {
     let most = 1 + window().as_secs() / PERIOD_S.0;
     let count = writes.len() as u64;
     assert!(count <= most, "{name} was written {count} times: {tokens:?}");
-    assert!(count > PERIODS, "{name} was renewed too seldom: {tokens:?}");
+    // On a busy machine the last renewal may come after the window.
+    assert!(count >= PERIODS, "{name} was renewed too seldom: {tokens:?}");
 }
 
 /// How many requests a replica has answered.
