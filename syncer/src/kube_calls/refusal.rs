@@ -99,7 +99,8 @@ pub(super) fn unquoted(mut status: Box<Status>) -> Box<Status> {
         let ends = [DENIED_BY_POLICY, DENIED_BY_WEBHOOK].map(|end| Some(text.find(end)? + end.len()));
         let end = ends.into_iter().flatten().min().unwrap_or_default();
         let kept = text.get(..end).filter(|kept| !kept.is_empty());
-        status.message = kept.unwrap_or("an admission plugin refused or failed").to_owned();
+        let kept = String::from(kept.unwrap_or("an admission plugin refused or failed"));
+        status.message = kept;
         status.details = None;
     }
     status
