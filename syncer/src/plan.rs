@@ -155,7 +155,8 @@ fn secret(snapshot: &Snapshot, link: Link, claim: Claim, now: Timestamp) -> Plan
         // Only a change of the binding or of a ServiceAccount helps, and both are watched.
         Err(problem) => {
             plan.problem = Some(problem);
-            plan.wake_at = secret.and_then(handover::ends_at).filter(|at| *at > now);
+            let held = secret.and_then(|secret| secret.credential.as_ref());
+            plan.wake_at = handover::ends_at(held, secret).filter(|at| *at > now);
             return plan;
         }
     };
@@ -188,10 +189,7 @@ fn secret(snapshot: &Snapshot, link: Link, claim: Claim, now: Timestamp) -> Plan
     plan.problem = failures.map(|run| run.problem.clone());
     match failures {
         Some(run) if now < run.next_at && !force => {
-            let peers = secret.and_then(|secret| secret.peers);
-            let ends_at = held.map(|held| held.expires_at);
-            let ends_at = ends_at.or_else(|| peers.map(|token| token.expires_at));
-            let expires_at = ends_at.filter(|at| *at > now);
+            let expires_at = handover::ends_at(held.as_ref(), secret).filter(|at| *at > now);
             plan.wake_at = Some(expires_at.map_or(run.next_at, |at| at.min(run.next_at)));
         }
         Some(_) | None => plan.steps.push(Step::Issue(Box::new(Issue {

@@ -26,7 +26,8 @@ pub(super) fn contested(
     until: Option<Timestamp>,
     now: Timestamp,
 ) -> Plan {
-    let ends_at = secret.and_then(ends_at).filter(|at| *at > now);
+    let held = secret.and_then(|secret| secret.credential.as_ref());
+    let ends_at = ends_at(held, secret).filter(|at| *at > now);
     let (steps, wake_at) = match until {
         None => (vec![Step::Release], None),
         // The status says it when a token ends.
@@ -42,10 +43,10 @@ pub(super) fn contested(
     }
 }
 
-/// When the token in a Secret ends, whoever wrote it: the status is to say so then.
-pub(super) fn ends_at(secret: &PullSecret) -> Option<Timestamp> {
-    let ours = secret.credential.as_ref().map(|held| held.expires_at);
-    ours.or_else(|| secret.peers.map(|token| token.expires_at))
+/// When what is held ends, or else the token of the peer's in the Secret: the status is to say so then.
+pub(super) fn ends_at(held: Option<&Credential>, secret: Option<&PullSecret>) -> Option<Timestamp> {
+    let ours = held.map(|held| held.expires_at);
+    ours.or_else(|| Some(secret?.peers?.expires_at))
 }
 
 /// Until when the broker need not be asked, because it is not known yet whether the peer is gone, and the token in the
@@ -61,9 +62,6 @@ pub(super) fn may_wait(
         Claim::Settling { until } => Some(until),
         Claim::Ours | Claim::Contested { .. } => return None,
     };
-    let ours = held.map(|held| held.expires_at);
-    let peers = secret.and_then(|secret| secret.peers);
-    let ends_at = ours.or_else(|| peers.map(|token| token.expires_at))?;
-    let too_late = ends_at.saturating_sub(LEAST_LEFT).ok()?;
+    let too_late = ends_at(held, secret)?.saturating_sub(LEAST_LEFT).ok()?;
     (now < too_late).then(|| until.map_or(too_late, |until| until.min(too_late)))
 }

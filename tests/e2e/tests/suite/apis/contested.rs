@@ -51,6 +51,18 @@ async fn fight(
     anyhow::bail!("{MANY} writes were undone and the syncer goes on")
 }
 
+/// Waits until the fight is told, and sees that one event does it.
+async fn told_once(side: &Side<'_>) -> anyhow::Result<()> {
+    wait_for(
+        "the fight is told",
+        PATIENCE,
+        async || Ok(events(side).await? > 0),
+    )
+    .await?;
+    assert_eq!(events(side).await?, 1);
+    Ok(())
+}
+
 /// The events of the binding with this reason, however often each was told.
 async fn events(side: &Side<'_>) -> anyhow::Result<i32> {
     let events = side.team.api::<Event>().list(&ListParams::default()).await?;
@@ -91,13 +103,7 @@ fn link_that_is_removed_again_and_again_is_contested_and_no_longer_restored_at_o
         assert_eq!(left.resource_version(), removed.resource_version());
         let (after, _status) = side.get("one").await?;
         assert_eq!(after.resource_version(), before.resource_version());
-        wait_for(
-            "the fight is told",
-            PATIENCE,
-            async || Ok(events(side).await? > 0),
-        )
-        .await?;
-        assert_eq!(events(side).await?, 1);
+        told_once(side).await?;
 
         // Another ServiceAccount of that name is nobody's fight.
         accounts
@@ -131,13 +137,7 @@ fn secret_that_is_overwritten_again_and_again_is_contested_until_a_person_asks()
         let version = secrets.get(&name).await?.resource_version();
         tokio::time::sleep(WHILE).await;
         assert_eq!(secrets.get(&name).await?.resource_version(), version);
-        wait_for(
-            "the fight is told",
-            PATIENCE,
-            async || Ok(events(side).await? > 0),
-        )
-        .await?;
-        assert_eq!(events(side).await?, 1);
+        told_once(side).await?;
 
         side.request_refresh("one", "now").await?;
         side.wait_secret("one", "is ours", |secret| {
