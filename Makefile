@@ -22,7 +22,7 @@ test: fmt-check lint programs tools ## Everything that must hold: format, lints,
 
 .PHONY: fuzz
 fuzz: ## Foreign bytes for every parser, FUZZ_SECONDS for each of the targets (60)
-	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),60) $(CARGO) test -p proto -p broker -p syncer --lib --test fuzz --no-fail-fast -- fuzz_
+	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),60) $(CARGO) test -p proto -p runtime -p broker -p syncer --lib --test fuzz --no-fail-fast -- fuzz_
 
 .PHONY: guarantees
 guarantees: ## Write the column of tests in docs/guarantees.md, and say what the page claims without a test

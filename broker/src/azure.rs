@@ -17,7 +17,6 @@ mod imds_update;
 mod projected_token;
 mod refusal;
 mod registry;
-mod retry_after;
 mod sdk_transport;
 mod skew;
 mod token_text;

@@ -15,6 +15,7 @@ pub mod listen;
 pub mod never_shown;
 pub mod open_files;
 mod panics;
+pub mod retry_after;
 pub mod secret;
 pub mod shutdown;
 pub mod tasks;

@@ -3,9 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
+use runtime::retry_after::retry_after;
 use serde_json::Value;
 
-use super::{retry_after::retry_after, transport::Endpoint};
+use super::transport::Endpoint;
 
 /// The answer, reduced to what decides.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

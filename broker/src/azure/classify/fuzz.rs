@@ -5,9 +5,10 @@ use std::time::UNIX_EPOCH;
 use hostile::{document, fuzz, text};
 use http::{HeaderMap, HeaderName};
 use proto::types::RegistryHost;
+use runtime::retry_after::LONGEST;
 
 use super::{tests::presented, *};
-use crate::azure::{retry_after::LONGEST, transport::Endpoint};
+use crate::azure::transport::Endpoint;
 
 /// Prose of an upstream server.
 const CANARY: &str = "canary";

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-pub(super) use crate::azure::retry_after::LONGEST as LONGEST_PAUSE;
+pub(super) use runtime::retry_after::LONGEST as LONGEST_PAUSE;
+
 use crate::azure::transport::Endpoint;
 
 /// Calls in flight to all hosts together (guarantee U4).

@@ -1,4 +1,5 @@
-//! Retry-After in either form (RFC 9110 section 10.2.3).
+//! Retry-After in either form (RFC 9110 section 10.2.3): how long a server asks to be left alone. What is made of it is up
+//! to whoever asked.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,11 +9,11 @@ use http::{
 };
 
 /// A longer one is a mistake or an attack (guarantee U1).
-pub(super) const LONGEST: Duration = Duration::from_secs(3600);
+pub const LONGEST: Duration = Duration::from_secs(3600);
 
 /// How long to wait, if the headers say so. A date is read against the answer's own `Date`, so that a clock that is
 /// off, theirs or ours, does not matter; only without that against `now`.
-pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |name: HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
     let date = |name: HeaderName| httpdate::parse_http_date(text(name)?).ok();
     let value = text(RETRY_AFTER)?;
