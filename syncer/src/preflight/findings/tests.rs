@@ -1,7 +1,8 @@
-//! Every finding: what brings it about, and how much it matters. Beside it, nothing new is found. Those of the cluster and of
-//! all bindings together are in `cluster`.
+//! Every finding: what brings it about, and how much it matters. Beside it, nothing new is found. Here those of
+//! one binding.
 
 mod cluster;
+mod secrets;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -274,30 +275,6 @@ fn finding_of_a_scope_that_pushes_is_made_for_each_action_but_those_that_pull() 
 }
 
 #[test]
-fn finding_of_the_peers_policies_says_what_has_to_go_first() {
-    let mut world = good();
-    world.policies = Look::Seen(Some(vec!["controller-secret-mutation-policy".to_owned()]));
-    let finding = found(&world, "").remove(0);
-    assert_eq!(
-        (finding.severity, finding.code),
-        (Severity::Attention, Code::PeerPolicies)
-    );
-    assert!(
-        finding
-            .message
-            .contains("nobody in the cluster can write a Secret")
-    );
-    let order = [
-        "their bindings",
-        "then the policies",
-        "only then the ConfigMap",
-        "its namespace",
-    ];
-    let places = order.map(|what| finding.remedy.find(what).expect(what));
-    assert!(places.is_sorted(), "{}", finding.remedy);
-}
-
-#[test]
 fn finding_of_a_deletion_that_hangs_is_the_only_one_of_that_binding_but_for_the_peers_finalizer() {
     const OBJECT: &str = "DeletionHangs AcrPullBinding.v1beta2 shop/web";
     let hangs = |finalizers: &[&str]| {
@@ -317,64 +294,4 @@ fn finding_of_a_deletion_that_hangs_is_the_only_one_of_that_binding_but_for_the_
     );
     // The syncer removes it.
     assert_eq!(hangs(&[PEERS]), [format!("Info {OBJECT}"), carried]);
-}
-
-#[test]
-fn b5_finding_of_one_name_in_both_apis_needs_nothing() {
-    let mut before = good();
-    before.add(older("old", "puller", |_spec| {}));
-    let mut world = good();
-    world.add(older("web", "puller", |_spec| {}));
-    let news = news(&world, &before, "");
-    assert!(
-        news.contains(&"Info SameNameInBothApis AcrPullBinding shop/web".to_owned()),
-        "{news:?}"
-    );
-}
-
-#[test]
-fn b6_finding_of_secrets_tells_foreign_ones_from_unmarked_ones() {
-    let secret = |change: fn(&mut ObjectMeta)| {
-        changed("", |world| {
-            let web = Arc::clone(world.bindings.first().unwrap());
-            let mut secret = peers_secret(&web);
-            change(&mut secret);
-            world.add_secret(secret);
-        })
-    };
-    assert_eq!(secret(|_secret| {}), [""; 0]);
-    let info = ["Info SecretUnmarked Secret shop/acr-pull-web"];
-    assert_eq!(secret(|secret| secret.labels = None), info);
-    assert_eq!(secret(|secret| secret.owner_references = None), info);
-    let earlier = secret(|secret| {
-        let owners = secret.owner_references.iter_mut().flatten();
-        owners.for_each(|owner| "earlier".clone_into(&mut owner.uid));
-    });
-    assert_eq!(earlier, info);
-    let foreign = secret(|secret| {
-        secret.labels = None;
-        secret.owner_references = None;
-    });
-    assert_eq!(foreign, ["Blocker ForeignSecret Secret shop/acr-pull-web"]);
-}
-
-#[test]
-fn b12_finding_of_what_has_no_binding_is_made_only_where_all_bindings_are_known() {
-    let left = |is_whole: bool| {
-        changed("", |world| {
-            world.is_whole = is_whole;
-            world.add_secret(peers_secret(&binding("gone", managed_identity_spec())));
-            world.link("puller", "acr-pull-gone");
-            world.link("puller", "acr-pull-long-gone");
-            world.link("puller", "registry-login");
-        })
-    };
-    assert_eq!(
-        left(true),
-        [
-            "Info SecretWithoutBinding Secret shop/acr-pull-gone",
-            "Info LinkWithoutBinding ServiceAccount shop/puller"
-        ]
-    );
-    assert_eq!(left(false), [""; 0]);
 }

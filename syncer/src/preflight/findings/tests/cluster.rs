@@ -88,3 +88,40 @@ fn finding_of_identities_and_whole_registries_says_what_the_broker_must_allow() 
         ]
     );
 }
+
+#[test]
+fn finding_of_the_peers_policies_says_what_has_to_go_first() {
+    let mut world = good();
+    world.policies = Look::Seen(Some(vec!["controller-secret-mutation-policy".to_owned()]));
+    let finding = found(&world, "").remove(0);
+    assert_eq!(
+        (finding.severity, finding.code),
+        (Severity::Attention, Code::PeerPolicies)
+    );
+    assert!(
+        finding
+            .message
+            .contains("nobody in the cluster can write a Secret")
+    );
+    let order = [
+        "their bindings",
+        "then the policies",
+        "only then the ConfigMap",
+        "its namespace",
+    ];
+    let places = order.map(|what| finding.remedy.find(what).expect(what));
+    assert!(places.is_sorted(), "{}", finding.remedy);
+}
+
+#[test]
+fn b5_finding_of_one_name_in_both_apis_needs_nothing() {
+    let mut before = good();
+    before.add(older("old", "puller", |_spec| {}));
+    let mut world = good();
+    world.add(older("web", "puller", |_spec| {}));
+    let news = news(&world, &before, "");
+    assert!(
+        news.contains(&"Info SameNameInBothApis AcrPullBinding shop/web".to_owned()),
+        "{news:?}"
+    );
+}
