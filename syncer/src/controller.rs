@@ -5,17 +5,16 @@
 //! The number of passes is not bounded here, on purpose: a pass that waits costs a task and no worker (see
 //! [`crate::context::Limits`]), while a bound would let a few hundred bindings of a silent registry use it up.
 
-use std::{convert::Infallible, fmt::Debug, hash::Hash, sync::Arc, time::Duration};
+mod agenda;
+mod passes;
 
-use futures::{Stream, StreamExt as _, channel::mpsc, stream};
+use std::{hash::Hash, sync::Arc, time::Duration};
+
+use futures::{StreamExt as _, channel::mpsc, stream};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{
     ResourceExt as _,
-    runtime::{
-        applier,
-        controller::{self, Action},
-        reflector::{ObjectRef, Store},
-    },
+    runtime::reflector::{ObjectRef, Store},
 };
 use runtime::{error_chain::ErrorChain, tasks};
 use tokio::task::{JoinError, JoinHandle};
@@ -30,8 +29,6 @@ use crate::{
     watches::{Stores, Wakes},
 };
 
-/// Changes that come within this time are looked at together: our own writes come back as changes.
-const DEBOUNCE: Duration = Duration::from_millis(20);
 /// After a pass that panicked; the same again plus jitter at most. A fault of the syncer must not become a loop.
 const AFTER_PANIC: Duration = Duration::from_secs(60);
 /// After links could not be written; the same again plus jitter at most.
@@ -105,29 +102,30 @@ async fn drive<K>(
     context: &Arc<Context>,
     store: Store<K>,
     wakes: mpsc::Receiver<ObjectRef<K>>,
-    start: impl FnMut(Arc<K>, Arc<Context>) -> JoinHandle<Action>,
+    start: impl Fn(Arc<K>, Arc<Context>) -> JoinHandle<Option<Duration>>,
 ) where
     K: kube::Resource + Clone + 'static,
-    K::DynamicType: Debug + Clone + Eq + Hash + Unpin,
+    K::DynamicType: Clone + Eq + Hash,
 {
-    let passes = applier(
-        start,
-        |object, error, context| panicked(object.as_ref(), error, &context),
-        Arc::clone(context),
-        store,
-        queue(wakes, context),
-        controller::Config::default().debounce(DEBOUNCE),
-    );
-    // What a pass comes to is in the status, the metrics and the trace; here only the stream is driven.
-    passes.for_each(|_pass| std::future::ready(())).await;
+    let begin = |object: &ObjectRef<K>| {
+        let pass = start(store.get(object)?, Arc::clone(context));
+        let (object, context) = (object.clone(), Arc::clone(context));
+        // What a pass comes to is in the status, the metrics and the trace.
+        Some(async move {
+            pass.await
+                .unwrap_or_else(|error| Some(panicked(&object, &error, &context)))
+        })
+    };
+    let wakes = wakes.take_until(context.shutdown.started());
+    passes::run(wakes, begin).await;
 }
 
-async fn settle(context: Arc<Context>, account: ObjectRef<ServiceAccount>) -> Action {
+async fn settle(context: Arc<Context>, account: ObjectRef<ServiceAccount>) -> Option<Duration> {
     match context.links.settle(&context, &account, None).await {
-        Ok(_settled) => Action::await_change(),
+        Ok(_settled) => None,
         Err(error) => {
             tracing::warn!(error = %ErrorChain(&error), "the links of a ServiceAccount could not be settled");
-            Action::requeue(LINK_RETRY.mul_f64(1.0 + rand::random::<f64>()))
+            Some(LINK_RETRY.mul_f64(1.0 + rand::random::<f64>()))
         }
     }
 }
@@ -168,22 +166,9 @@ async fn led(context: &Context) -> bool {
     }
 }
 
-fn queue<K>(
-    wakes: mpsc::Receiver<ObjectRef<K>>,
-    context: &Arc<Context>,
-) -> impl Stream<Item = Result<ObjectRef<K>, Infallible>>
-where
-    K: kube::runtime::reflector::Lookup,
-{
-    let context = Arc::clone(context);
-    wakes
-        .map(Ok)
-        .take_until(async move { context.shutdown.started().await })
-}
-
-fn panicked(object: &impl kube::Resource, error: &JoinError, context: &Context) -> Action {
-    let (namespace, name) = (object.namespace(), object.name_any());
+fn panicked<K: kube::Resource>(object: &ObjectRef<K>, error: &JoinError, context: &Context) -> Duration {
+    let (namespace, name) = (&object.namespace, &object.name);
     tracing::error!(namespace, name, %error, "a pass panicked");
     context.metrics.reconciled(PassResult::panic);
-    Action::requeue(AFTER_PANIC.mul_f64(1.0 + rand::random::<f64>()))
+    AFTER_PANIC.mul_f64(1.0 + rand::random::<f64>())
 }

@@ -15,7 +15,6 @@ mod steps;
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
-use kube::runtime::controller::Action;
 
 use self::release::Release;
 use crate::{
@@ -57,12 +56,12 @@ struct Pass<'a> {
     is_outpaced: bool,
 }
 
-/// Works on `binding` and says when to look again.
-pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Action {
+/// Works on `binding` and says after which pause to look again, if nothing changes before.
+pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Option<Duration> {
     // A binding that is being deleted is done for: its Secret goes by owner reference, its link by the keeper, and the
     // peer's finalizer, if it has that, by `finalizer::leaving`.
     if binding.metadata.deletion_timestamp.is_some() {
-        return Action::await_change();
+        return None;
     }
     let worker = context.limits.first_worker().await;
     let (snapshot, secret_problem) = match Box::pin(snapshot::load(&context, Arc::clone(&binding))).await {
@@ -102,12 +101,12 @@ pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Action {
             Step::Release => Box::pin(pass.release()).await,
             Step::Issue(issue) => match Box::pin(pass.ask(&issue)).await {
                 Some(answer) => Box::pin(pass.settle(&issue, answer)).await,
-                None => return Action::await_change(),
+                None => return None,
             },
         }
     }
     if pass.is_outpaced {
-        return pass.give_way();
+        return Some(pass.give_way());
     }
     if first.link == Link::Withheld {
         Box::pin(pass.link_after_all()).await;
@@ -125,10 +124,8 @@ impl Pass<'_> {
     }
 
     /// Says how things stand, and when to look again.
-    async fn finish(self) -> Action {
-        Box::pin(self.conclude())
-            .await
-            .map_or_else(Action::await_change, Action::requeue)
+    async fn finish(self) -> Option<Duration> {
+        Box::pin(self.conclude()).await
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
-use kube::{ResourceExt as _, runtime::controller::Action};
+use kube::ResourceExt as _;
 use runtime::telemetry::propagation;
 
 use super::{Pass, RETRY, RETRY_OUTPACED, SOONEST, release::Release};
@@ -49,11 +49,11 @@ impl Pass<'_> {
     }
 
     /// Ends the pass where somebody else was faster: nothing is said, and what they wrote is looked at soon.
-    pub(super) fn give_way(self) -> Action {
+    pub(super) fn give_way(self) -> Duration {
         tracing::Span::current().record("acrpull.outcome", "outpaced");
         let key = self.snapshot.binding.key();
         self.context.memory.keep(key, self.snapshot.memory);
-        Action::requeue(RETRY_OUTPACED.mul_f64(1.0 + rand::random::<f64>()))
+        RETRY_OUTPACED.mul_f64(1.0 + rand::random::<f64>())
     }
 
     /// How the link stands, and what stands in the way.
