@@ -1,88 +1,67 @@
-//! Events on bindings. They are news, not state: published one after the other, apart from the passes, and dropped
-//! when they come faster than the API server takes them.
+//! Events on bindings. They are news, not state: published apart from the passes, warnings first, and dropped when they
+//! come faster than the API server takes them.
 //!
 //! Each change is an event of its own; what goes on is told by the status. So nothing is counted up, and nothing has to
-//! be remembered of events that were published.
+//! be remembered of events that were published. An event has its time from when it is announced: whichever of two
+//! arrives first, readers see them in the order in which they happened.
 
+mod announcer;
 mod object;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
-use k8s_openapi::{
-    api::{core::v1::ObjectReference, events::v1::Event},
-    jiff::{SignedDuration, Timestamp},
-};
-use kube::{Api, Client, Resource as _, api::PostParams, runtime::events::Reporter};
+use futures::{Stream, StreamExt as _, stream};
+use k8s_openapi::api::events::v1::Event;
+use kube::{Api, Client, api::PostParams, runtime::events::Reporter};
 use runtime::{Clock, Shutdown, error_chain::ErrorChain};
 use tokio::sync::mpsc;
 
+pub use self::announcer::Announcer;
+use self::announcer::News;
 use crate::{
-    binding::Binding,
     kube_calls::{KubeCalls, Verb},
+    metrics::Metrics,
     seldom::Seldom,
-    status::Notice,
+    steady,
 };
 
 /// `reportingController` of our events.
 const SOURCE: &str = "acrpull.microsoft.com/syncer";
-/// Events that wait: one for each of two thousand bindings that appear at once, a few hundred bytes each.
-const WAITING: usize = 2048;
-/// The least time between two events, of which each has its time in its name.
-const A_MOMENT: SignedDuration = SignedDuration::from_nanos(1);
-
-/// The end that passes hold.
-#[derive(Debug, Clone)]
-pub struct Announcer {
-    queue: mpsc::Sender<(ObjectReference, Notice)>,
-    dropped: Arc<AtomicU64>,
-}
+/// Events of what went well that wait: one for each of two thousand bindings that appear at once, less than 1 KiB each.
+const WAITING: usize = 2_048;
+/// Warnings that wait: one for each binding of a large cluster. That something is wrong with theirs is what people are to
+/// hear, and a registry that fails is wrong with all of them at once.
+const WARNINGS_WAITING: usize = 10_000;
+/// Events that are being published: a burst is over in time, and the passes still have most of what the server gives us.
+const AT_ONCE: usize = 4;
 
 /// The end that publishes.
 pub struct Publisher {
     client: Client,
     calls: KubeCalls,
     clock: Arc<dyn Clock>,
-    waiting: mpsc::Receiver<(ObjectReference, Notice)>,
-    dropped: Arc<AtomicU64>,
+    warnings: mpsc::Receiver<News>,
+    others: mpsc::Receiver<News>,
 }
 
 /// Both ends.
-pub fn channel(client: Client, calls: KubeCalls, clock: Arc<dyn Clock>) -> (Announcer, Publisher) {
-    let (queue, waiting) = mpsc::channel(WAITING);
-    let dropped = Arc::<AtomicU64>::default();
-    let announcer = Announcer {
-        queue,
-        dropped: Arc::clone(&dropped),
-    };
+pub fn channel(
+    client: Client,
+    calls: KubeCalls,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+) -> (Announcer, Publisher) {
+    let (warnings_tx, warnings) = mpsc::channel(WARNINGS_WAITING);
+    let (others_tx, others) = mpsc::channel(WAITING);
+    let announcer = Announcer::new(warnings_tx, others_tx, Arc::clone(&clock), metrics);
     let publisher = Publisher {
         client,
         calls,
         clock,
-        waiting,
-        dropped,
+        warnings,
+        others,
     };
     (announcer, publisher)
-}
-
-impl Announcer {
-    /// Hands over what is to be published on `binding`. Never waits.
-    pub fn announce(&self, binding: &Binding, notices: Vec<Notice>) {
-        if !notices.is_empty() {
-            self.announce_on(&binding.object_ref(&binding.api), notices);
-        }
-    }
-
-    /// The same for a binding of which only the reference is known.
-    pub fn announce_on(&self, regarding: &ObjectReference, notices: Vec<Notice>) {
-        for notice in notices {
-            if self.queue.try_send((regarding.clone(), notice)).is_err() {
-                self.dropped.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    }
 }
 
 impl Publisher {
@@ -92,28 +71,17 @@ impl Publisher {
             client,
             calls,
             clock,
-            mut waiting,
-            dropped,
+            warnings,
+            others,
         } = self;
-        let (overflow, failures) = (Seldom::default(), Seldom::default());
         // Of the Pod, which is its host name; where there is none, as the API server must have one.
         let instance = Reporter::from(SOURCE)
             .instance
             .unwrap_or_else(|| SOURCE.to_owned());
-        let mut last = Timestamp::UNIX_EPOCH;
-        loop {
-            let (regarding, notice) = tokio::select! {
-                Some(next) = waiting.recv() => next,
-                () = shutdown.started() => return,
-            };
-            let now = Timestamp::try_from(clock.now()).unwrap_or_default();
-            if dropped.load(Ordering::Relaxed) > 0 && overflow.is_due(now).is_some() {
-                let dropped = dropped.swap(0, Ordering::Relaxed);
-                tracing::warn!(dropped, "too many events at once: some are dropped");
-            }
-            last = now.max(last.saturating_add(A_MOMENT).unwrap_or(now));
-            let event = object::event(notice, &regarding, [SOURCE, &instance], last);
-            let namespace = regarding.namespace.as_deref().unwrap_or_default();
+        let failures = Seldom::default();
+        let publish = async |news: News| {
+            let event = object::event(news.notice, &news.regarding, [SOURCE, &instance], news.at);
+            let namespace = news.regarding.namespace.as_deref().unwrap_or_default();
             let events: Api<Event> = Api::namespaced(client.clone(), namespace);
             let params = PostParams::default();
             match calls
@@ -124,35 +92,32 @@ impl Publisher {
                 // Nobody will read it.
                 Err(error) if error.is_namespace_ending() || error.is_not_found() => {}
                 Err(error) => {
-                    if let Some(kept_back) = failures.is_due(now) {
+                    if let Some(kept_back) = failures.is_due(steady::time_of_day(clock.moment())) {
                         let (reason, error) = (&event.reason, ErrorChain(&error));
                         tracing::warn!(%error, reason, kept_back, "an event could not be published");
                     }
                 }
             }
-        }
+        };
+        warnings_first(warnings, others)
+            .take_until(shutdown.started())
+            .for_each_concurrent(AT_ONCE, publish)
+            .await;
     }
+}
+
+/// What waits: warnings before all others, the oldest of its class first.
+fn warnings_first(warnings: mpsc::Receiver<News>, others: mpsc::Receiver<News>) -> impl Stream<Item = News> {
+    stream::unfold((warnings, others), |(mut warnings, mut others)| async move {
+        let next = tokio::select! {
+            biased;
+            Some(warning) = warnings.recv() => warning,
+            Some(other) = others.recv() => other,
+            else => return None,
+        };
+        Some((next, (warnings, others)))
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn queue() -> (Announcer, mpsc::Receiver<(ObjectReference, Notice)>) {
-        let (queue, waiting) = mpsc::channel(WAITING);
-        let dropped = Arc::default();
-        (Announcer { queue, dropped }, waiting)
-    }
-
-    #[test]
-    fn events_that_come_too_fast_are_dropped_and_counted() {
-        let (announcer, waiting) = queue();
-        for _binding in 0..10_000 {
-            let announcer = announcer.clone();
-            announcer.announce_on(&ObjectReference::default(), vec![Notice::adopted("acr-pull-web")]);
-        }
-        assert_eq!(waiting.len(), WAITING);
-        let dropped = announcer.dropped.load(Ordering::Relaxed);
-        assert_eq!(usize::try_from(dropped).unwrap(), 10_000 - WAITING);
-    }
-}
+mod tests;

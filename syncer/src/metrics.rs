@@ -24,6 +24,7 @@ pub struct Metrics {
     ready_delay: Histogram,
     unbounded_rights: Family<RightLabels, Gauge>,
     leader: Gauge,
+    events_dropped: Family<EventLabels, Counter>,
 }
 
 /// How a pass ended.
@@ -39,6 +40,19 @@ pub enum PassResult {
     problem,
     /// The pass itself failed; it is a fault of the syncer.
     panic,
+}
+
+/// The two kinds of events that Kubernetes knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(
+    non_camel_case_types,
+    reason = "the variant names are the label values of the metric"
+)]
+pub enum EventType {
+    /// Something went well.
+    normal,
+    /// Something needs attention.
+    warning,
 }
 
 /// What became of a question to the broker.
@@ -75,6 +89,11 @@ struct KubeLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EventLabels {
+    r#type: EventType,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RightLabels {
     resource: &'static str,
 }
@@ -91,6 +110,7 @@ impl Metrics {
             ready_delay: Histogram::new(DELAY_BUCKETS),
             unbounded_rights: Family::default(),
             leader: Gauge::default(),
+            events_dropped: Family::default(),
         };
         registry.register(
             "acrpull_syncer_reconcile",
@@ -129,6 +149,11 @@ impl Metrics {
             "1 where this process does the work, 0 where it stands by",
             metrics.leader.clone(),
         );
+        registry.register(
+            "acrpull_syncer_events_dropped",
+            "Events on bindings that were not published because too many waited",
+            metrics.events_dropped.clone(),
+        );
         metrics
     }
 
@@ -155,6 +180,11 @@ impl Metrics {
         self.refreshes
             .get_or_create(&RefreshLabels { outcome, reason })
             .inc();
+    }
+
+    /// Counts an event for which there was no room.
+    pub(crate) fn event_dropped(&self, r#type: EventType) {
+        self.events_dropped.get_or_create(&EventLabels { r#type }).inc();
     }
 
     /// Counts a call to the API server.
@@ -192,6 +222,7 @@ mod tests {
         metrics.kube_request("patch", "secrets", 200);
         metrics.linked(std::time::Duration::from_millis(30));
         metrics.leads(true);
+        metrics.event_dropped(EventType::warning);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [
@@ -201,6 +232,7 @@ mod tests {
             "acrpull_syncer_kube_requests_total{verb=\"patch\",resource=\"secrets\",code=\"200\"} 1",
             "acrpull_syncer_link_delay_seconds_count 1",
             "acrpull_syncer_leader 1",
+            "acrpull_syncer_events_dropped_total{type=\"warning\"} 1",
             "acrpull_syncer_ready_delay_seconds_count 0",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

@@ -88,7 +88,12 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), Failure> {
         GuardRails::new(client.clone(), calls.clone(), metrics.clone()).in_namespaces(namespaces.names());
     let (stores, writers) = watches::stores(secrets_access);
     let memory = Arc::new(Memory::new(stores.bindings.clone()));
-    let (events, publisher) = events::channel(client.clone(), calls.clone(), Arc::clone(&clock));
+    let (events, publisher) = events::channel(
+        client.clone(),
+        calls.clone(),
+        Arc::clone(&clock),
+        metrics.clone(),
+    );
     let context = Arc::new(Context {
         events,
         broker,

@@ -45,7 +45,12 @@ pub(crate) fn context(
 ) -> Context {
     let metrics = Metrics::register(&mut Registry::default());
     let calls = KubeCalls::new(metrics.clone());
-    let (events, _publisher) = events::channel(client.clone(), calls.clone(), Arc::new(clock.clone()));
+    let (events, _publisher) = events::channel(
+        client.clone(),
+        calls.clone(),
+        Arc::new(clock.clone()),
+        metrics.clone(),
+    );
     Context {
         client,
         broker: broker(),
