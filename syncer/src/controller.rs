@@ -125,7 +125,8 @@ async fn settle(context: Arc<Context>, account: ObjectRef<ServiceAccount>) -> Op
         Ok(_settled) => None,
         Err(error) => {
             tracing::warn!(error = %ErrorChain(&error), "the links of a ServiceAccount could not be settled");
-            Some(LINK_RETRY.mul_f64(1.0 + rand::random::<f64>()))
+            let pause = LINK_RETRY.max(error.retry_after().unwrap_or_default());
+            Some(pause.mul_f64(1.0 + rand::random::<f64>()))
         }
     }
 }

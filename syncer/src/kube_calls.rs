@@ -8,9 +8,10 @@ use std::{future::Future, time::Duration};
 
 use kube::core::{Status, response::StatusCause};
 
-use crate::{leadership::Authority, metrics::Metrics};
+use crate::{kube_client, leadership::Authority, metrics::Metrics};
 
-/// The longest wait for an answer. The client below repeats a call that the server throttles; that is included.
+/// The longest wait for an answer. The client below repeats a call that the server throttles, for 5 s at most; that is
+/// included.
 const DEADLINE: Duration = Duration::from_secs(15);
 
 /// Makes calls.
@@ -131,14 +132,9 @@ impl KubeError {
         self.status().map_or(0, |status| status.code)
     }
 
-    /// When to try again, if the server throttles and said so in its answer. A filter before it says so in a header
-    /// alone, which the client does not hand on.
-    fn retry_after(&self) -> Option<Duration> {
-        let throttled = self.status().filter(|status| status.code == 429);
-        let details = throttled.and_then(|status| status.details.as_ref());
-        let seconds = details.map(|details| details.retry_after_seconds);
-        let seconds = seconds.filter(|seconds| *seconds > 0);
-        seconds.map(|seconds| Duration::from_secs(seconds.into()))
+    /// When to try again, if the server throttles and said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.status().and_then(kube_client::told)
     }
 
     /// The object, or its kind, does not exist.

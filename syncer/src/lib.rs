@@ -24,6 +24,7 @@ pub mod guard_rails;
 pub mod indexed;
 pub mod inputs;
 pub mod kube_calls;
+mod kube_client;
 pub mod leadership;
 pub mod links;
 pub mod memory;

@@ -68,7 +68,8 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), Failure> {
         token_file: broker_token_file,
     })?;
     let listeners = admin_listeners::bind(&listeners)?;
-    let client = connections::kubernetes().await?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let client = connections::kubernetes(Arc::clone(&clock)).await?;
     // From here on there is something to log; a mistake above is one line and nothing else.
     let telemetry = telemetry::init(SERVICE, &telemetry)?;
     peer.warn();
@@ -79,7 +80,6 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), Failure> {
     broker
         .metrics()
         .register(registry.sub_registry_with_prefix("acrpull_syncer_broker"));
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (election, authority) = elected(leadership, timing, &client, &clock, &metrics, &shutdown);
     let calls = KubeCalls::new(metrics.clone()).with_authority(authority.clone());
     probe::probe(&client, &calls, &namespaces, &label_selector).await?;
@@ -88,12 +88,8 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), Failure> {
         GuardRails::new(client.clone(), calls.clone(), metrics.clone()).in_namespaces(namespaces.names());
     let (stores, writers) = watches::stores(secrets_access);
     let memory = Arc::new(Memory::new(stores.bindings.clone()));
-    let (events, publisher) = events::channel(
-        client.clone(),
-        calls.clone(),
-        Arc::clone(&clock),
-        metrics.clone(),
-    );
+    let (events, publisher) =
+        events::channel(client.clone(), calls.clone(), Arc::clone(&clock), metrics.clone());
     let context = Arc::new(Context {
         events,
         broker,

@@ -303,7 +303,14 @@ mod tests {
     #[test]
     fn refusal_of_a_server_that_throttles_says_when_to_try_again() {
         let after = |code, seconds| hinted(code, "storage is (re)initializing", "", seconds).retry_after;
-        assert_eq!(after(429, 7), Some(Duration::from_secs(7)));
+        for code in [429, 503] {
+            assert_eq!(after(code, 7), Some(Duration::from_secs(7)));
+        }
+        assert_eq!(
+            after(429, 31_536_000),
+            Some(Duration::from_secs(60)),
+            "not a year"
+        );
         assert_eq!(after(429, 0), None, "our own schedule");
         assert_eq!(after(403, 7), None, "waiting does not help");
     }

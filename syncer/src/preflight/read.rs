@@ -23,7 +23,7 @@ use kube::{
     core::{DeserializeGuard, ObjectList, PartialObjectMeta},
 };
 use prometheus_client::registry::Registry;
-use runtime::Failure;
+use runtime::{Failure, SystemClock};
 use serde::de::DeserializeOwned;
 
 use super::world::{Look, Name, Unreadable, World};
@@ -32,7 +32,7 @@ use crate::{
     binding::{ApiVersion, Binding, Defaults},
     crd::{self, v1beta1},
     kube_calls::{KubeCalls, KubeError, Verb},
-    links,
+    kube_client, links,
     metrics::Metrics,
     namespaces::Namespaces,
     pull_secret,
@@ -74,7 +74,7 @@ async fn client(context: Option<&str>) -> Result<Client, Failure> {
             config.map_err(|error| unusable(error.into()))?
         }
     };
-    Client::try_from(config).map_err(|error| unusable(error.into()))
+    kube_client::connect(config, Arc::new(SystemClock)).map_err(|error| unusable(error.into()))
 }
 
 impl Reader {

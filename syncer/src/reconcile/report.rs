@@ -30,7 +30,7 @@ impl Pass<'_> {
         if problem.is_none() {
             self.snapshot.memory.failures = None;
         }
-        let status_failed = self.report(&rest, now).await;
+        let unwritten = self.report(&rest, now).await;
         let (outcome, result) = match &problem {
             Some(problem) => (problem.reason.as_str(), PassResult::problem),
             None => ("settled", PassResult::success),
@@ -38,11 +38,11 @@ impl Pass<'_> {
         tracing::Span::current().record("acrpull.outcome", outcome);
         self.context.metrics.reconciled(result);
 
-        let is_behind = status_failed
-            || self.link_problem.is_some()
-            || self.secret_problem.is_some()
-            || matches!(self.release, Release::Again);
-        let pause = next_look(&rest, is_behind, now, rand::random());
+        let problems = self.link_problem.iter().chain(&self.secret_problem);
+        let failed = problems.map(|problem| RETRY.max(problem.retry_after.unwrap_or_default()));
+        let again = matches!(self.release, Release::Again).then_some(RETRY);
+        let behind = failed.chain(unwritten).chain(again).max();
+        let pause = next_look(&rest, behind, now, rand::random());
         let key = self.snapshot.binding.key();
         self.context.memory.keep(key, self.snapshot.memory);
         pause
@@ -65,8 +65,8 @@ impl Pass<'_> {
         (link, self.secret_problem.clone().or_else(|| rest.problem.clone()))
     }
 
-    /// Writes the status and the events if they are due. True if that failed.
-    pub(super) async fn report(&mut self, rest: &Plan, now: Timestamp) -> bool {
+    /// Writes the status and the events if they are due. If that failed, after which pause to try again.
+    pub(super) async fn report(&mut self, rest: &Plan, now: Timestamp) -> Option<Duration> {
         let (link, problem) = self.standing(rest);
         let binding = Arc::clone(&self.snapshot.binding);
         let before = snapshot::status(&binding, &mut self.snapshot.memory);
@@ -106,7 +106,7 @@ impl Pass<'_> {
         };
         if !status::is_due(&before, &after, memory.status_written_at, now) {
             self.tell(&binding, &after, &names, Vec::new(), now);
-            return false;
+            return None;
         }
         // Where a part is not kept, all of it is written again: the CRD may have been replaced by one that keeps it.
         let base = match (&memory.status_not_kept, &binding.status) {
@@ -121,7 +121,7 @@ impl Pass<'_> {
             }
             Err(error) => {
                 tracing::error!(%error, "the status cannot be written as JSON");
-                return true;
+                return Some(RETRY);
             }
         };
         match written {
@@ -141,13 +141,13 @@ impl Pass<'_> {
                 let over = binding.resource_version().into_iter().chain(released);
                 memory.status = Some(Echo::after(memory.status.as_ref(), over, after).at(version));
                 memory.status_written_at = Some(now);
-                false
+                None
             }
             // It was deleted meanwhile.
-            Err(error) if error.is_not_found() => false,
+            Err(error) if error.is_not_found() => None,
             Err(error) => {
                 self.context.tell_of_an_unwritten_status(&error);
-                true
+                Some(RETRY.max(error.retry_after().unwrap_or_default()))
             }
         }
     }
@@ -180,11 +180,11 @@ impl Pass<'_> {
     }
 }
 
-/// When to look again: when the plan says so, and before long if something failed or a step is left. `draw` is a number in
-/// [0, 1).
-fn next_look(rest: &Plan, is_behind: bool, now: Timestamp, draw: f64) -> Option<Duration> {
-    let is_left = is_behind || !rest.steps.is_empty();
-    let soon = is_left.then(|| RETRY.mul_f64(1.0 + draw));
+/// When to look again: when the plan says so, and before long if a step is left, or something is `behind` that is to be
+/// tried again after such a pause. `draw` is a number in [0, 1).
+fn next_look(rest: &Plan, behind: Option<Duration>, now: Timestamp, draw: f64) -> Option<Duration> {
+    let left = (!rest.steps.is_empty()).then_some(RETRY);
+    let soon = behind.or(left).map(|pause| pause.mul_f64(1.0 + draw));
     let pause = rest.wake_after(now).into_iter().chain(soon).min()?;
     Some(if pause < SOONEST {
         SOONEST.mul_f64(1.0 + draw)
@@ -221,7 +221,7 @@ mod tests {
             };
             for (draw, pause) in [(0.0, 1_000), (0.5, 1_500)] {
                 let expected = Some(Duration::from_millis(pause));
-                assert_eq!(next_look(&rest, true, now(), draw), expected);
+                assert_eq!(next_look(&rest, Some(RETRY), now(), draw), expected);
             }
         }
     }
@@ -233,14 +233,20 @@ mod tests {
             ..done()
         };
         let half_an_hour = Some(Duration::from_secs(30 * 60));
-        assert_eq!(next_look(&refresh, false, now(), 0.0), half_an_hour);
+        assert_eq!(next_look(&refresh, None, now(), 0.0), half_an_hour);
         // A link that is there and not yet in the store.
         let left = Plan {
             steps: vec![Step::Link("web".to_owned())],
             ..refresh
         };
-        assert_eq!(next_look(&left, false, now(), 0.0), Some(RETRY));
-        assert_eq!(next_look(&done(), true, now(), 0.0), Some(RETRY));
-        assert_eq!(next_look(&done(), false, now(), 0.0), None);
+        assert_eq!(next_look(&left, None, now(), 0.0), Some(RETRY));
+        let a_minute = Some(Duration::from_secs(60));
+        assert_eq!(
+            next_look(&left, a_minute, now(), 0.0),
+            a_minute,
+            "as the API server asked"
+        );
+        assert_eq!(next_look(&done(), a_minute, now(), 0.0), a_minute);
+        assert_eq!(next_look(&done(), None, now(), 0.0), None);
     }
 }

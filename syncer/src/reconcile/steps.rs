@@ -109,7 +109,7 @@ impl Pass<'_> {
             }
         };
         // Both at once: the question holds its turn until its answer is polled, and the report may wait for a worker.
-        let (answer, _status_failed) = tokio::join!(answer, Box::pin(self.report(&rest, now)));
+        let (answer, _unwritten) = tokio::join!(answer, Box::pin(self.report(&rest, now)));
         answer
     }
 

@@ -1,10 +1,12 @@
 //! The two connections of the syncer, each with an error that says what to do when it cannot be had.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use client::{BrokerClient, ClientCertificate, ClientError, ClientOptions};
 use kube::Client;
-use runtime::Failure;
+use runtime::{Clock, Failure};
+
+use crate::kube_client;
 
 /// For so long may the API server say nothing on a connection that waits for it: a list has no deadline of its own, and a
 /// watch, in which nothing may happen for as long as it lasts, is begun anew before this.
@@ -46,7 +48,7 @@ pub(super) fn broker(options: &ClientOptions) -> Result<BrokerClient, Failure> {
 }
 
 /// To the API server.
-pub(super) async fn kubernetes() -> Result<Client, Failure> {
+pub(super) async fn kubernetes(clock: Arc<dyn Clock>) -> Result<Client, Failure> {
     const REMEDY: &str = "run in a Pod with a ServiceAccount, or let KUBECONFIG name a file";
     let mut config = kube::Config::infer().await.map_err(|error| {
         Failure::runtime("cannot find the configuration for Kubernetes")
@@ -55,7 +57,7 @@ pub(super) async fn kubernetes() -> Result<Client, Failure> {
     })?;
     config.read_timeout = Some(SILENCE);
     config.reset_reader_on_write = true;
-    Client::try_from(config).map_err(|error| {
+    kube_client::connect(config, clock).map_err(|error| {
         Failure::runtime("cannot use the configuration for Kubernetes")
             .remedy(REMEDY)
             .source(error)

@@ -1,13 +1,19 @@
 //! A watch that goes on whatever the API server does: pauses after failures, and begins anew where it could only fail
 //! again. Decides nothing about objects.
 //!
-//! The pauses grow until something has really come. A list begins with an event of its own before the first answer, so
+//! A server that throttles and names a time is left alone for as long, within bounds. Else the pauses grow until something
+//! has really come. A list begins with an event of its own before the first answer, so
 //! that "any event" as the measure, which the library takes, would repeat a failing list every second for ever.
 
 use std::{pin::Pin, time::Duration};
 
 use futures::{Stream, StreamExt as _, stream};
-use kube::runtime::watcher::{self, Event};
+use kube::{
+    core::Status,
+    runtime::watcher::{self, Event},
+};
+
+use crate::kube_client;
 
 /// The first pause; each is twice the one before,
 const FIRST: Duration = Duration::from_secs(1);
@@ -32,10 +38,10 @@ where
     let watch = (events, Patience::default(), begin);
     stream::unfold(watch, |(mut events, mut patience, mut begin)| async move {
         if let Some(pause) = patience.due.take() {
-            tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
+            tokio::time::sleep(pause).await;
         }
         let event = events.next().await?;
-        patience.note(&event);
+        patience.note(&event, rand::random());
         // Told in the answer to the request and not within the stream; the library would ask for that version again.
         if event
             .as_ref()
@@ -57,11 +63,15 @@ struct Patience {
 }
 
 impl Patience {
-    fn note<K>(&mut self, event: &watcher::Result<Event<K>>) {
+    /// `draw` is a number in [0, 1).
+    fn note<K>(&mut self, event: &watcher::Result<Event<K>>, draw: f64) {
         match event {
             Err(failure) => {
                 self.is_refused |= is_answered(failure, &[FORBIDDEN]);
-                self.due = Some(FIRST.saturating_mul(1 << self.failures.min(8)).min(LONGEST));
+                let own = FIRST.saturating_mul(1 << self.failures.min(8)).min(LONGEST);
+                let told = answer(failure).and_then(kube_client::told).unwrap_or_default();
+                let pause = own.mul_f64(0.5 + draw / 2.0).max(told.mul_f64(1.0 + draw / 2.0));
+                self.due = Some(pause);
                 self.failures = self.failures.saturating_add(1);
             }
             Ok(Event::Apply(_) | Event::Delete(_)) => {
@@ -72,6 +82,22 @@ impl Patience {
             // A try begins, or a page of it has come: it may still fail, and from the start.
             Ok(Event::Init | Event::InitApply(_) | Event::InitDone) => {}
         }
+    }
+}
+
+/// What the server said, be it instead of a list or a watch, or in one.
+fn answer(error: &watcher::Error) -> Option<&Status> {
+    let cause = match error {
+        watcher::Error::WatchError(status) => return Some(status),
+        watcher::Error::InitialListFailed(cause)
+        | watcher::Error::WatchStartFailed(cause)
+        | watcher::Error::WatchFailed(cause) => cause,
+        watcher::Error::NoResourceVersion => return None,
+    };
+    if let kube::Error::Api(status) = cause {
+        Some(status)
+    } else {
+        None
     }
 }
 

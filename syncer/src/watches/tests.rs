@@ -115,6 +115,24 @@ async fn watch_of_a_server_that_fails_pauses_longer_and_notices_when_it_is_back(
 }
 
 #[tokio::test(start_paused = true)]
+async fn watch_of_a_server_that_names_a_time_waits_that_long_and_no_longer_than_a_minute() {
+    for (code, refuses_lists) in [(429, true), (429, false), (503, true), (503, false)] {
+        for (named, tries) in [(30, 13..=22), (31_536_000, 6..=12)] {
+            let server = Server::new(move |asked| match asked {
+                Asked::List { .. } if !refuses_lists => Answer::list("1", None, &["one"]),
+                Asked::List { .. } | Asked::Watch { .. } => Answer::throttle(code, named),
+            });
+            known_after(&server, Duration::from_secs(600)).await;
+            let made = server.requests().len();
+            assert!(
+                tries.contains(&made),
+                "{made} requests, told {named} s by a {code}"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn watch_that_fails_between_pages_keeps_what_was_known() {
     let mut requests = 0;
     let server = Server::new(move |asked| {

@@ -126,6 +126,13 @@ impl Answer {
         Self::Whole(code, failure(code))
     }
 
+    /// A refusal that names a time, in seconds.
+    pub(super) fn throttle(code: u16, seconds: u32) -> Self {
+        let mut refusal = failure(code);
+        refusal["details"] = json!({"retryAfterSeconds": seconds});
+        Self::Whole(code, refusal)
+    }
+
     /// The same within a watch.
     pub(super) fn event(code: u16) -> Self {
         Self::Events(vec![json!({"type": "ERROR", "object": failure(code)})])
