@@ -171,7 +171,7 @@ mod tests {
     use runtime::{SystemClock, Tasks};
 
     use super::*;
-    use crate::config::{GrantModes, Limits, Workloads};
+    use crate::config::{DEFAULT_TOKEN_LIFETIME, GrantModes, Limits, Workloads};
 
     fn config(name: &str, keys: KeySource) -> ClusterConfig {
         ClusterConfig {
@@ -180,6 +180,7 @@ mod tests {
             keys,
             caller_audiences: vec!["acrpull-broker".into()],
             subject_audiences: vec!["api://AzureCRTokenExchange".into()],
+            max_token_lifetime: DEFAULT_TOKEN_LIFETIME,
             syncers: vec!["system:serviceaccount:acrpull-system:acrpull-syncer".into()],
             operators: Vec::new(),
             client_certificates: Vec::new(),

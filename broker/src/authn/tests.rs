@@ -1,6 +1,7 @@
 //! The forged-token matrix, against real signatures, with the answer remembered and not.
 
 mod attribution;
+mod lifetime;
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -28,6 +29,7 @@ pub(super) fn cluster(name: &str, signer: &Signer) -> Arc<Cluster> {
         keys: KeySource::Fixed(signer.jwks()),
         caller_audiences: vec![CALLER_AUDIENCE.into()],
         subject_audiences: vec![SUBJECT_AUDIENCE.into()],
+        max_token_lifetime: Duration::from_secs(86_400),
         syncers: vec![SYNCER.into()],
         operators: Vec::new(),
         client_certificates: Vec::new(),
@@ -192,7 +194,7 @@ fn a1_signature_is_verified_anew_after_three_minutes_by_either_clock() {
 fn a1_signed_token_without_what_every_token_says_is_refused_for_that() {
     let signer = Signer::new("a");
     let (authenticator, _) = authenticator(vec![cluster("first", &signer)]);
-    for missing in ["sub", "aud", "exp"] {
+    for missing in ["sub", "aud", "iat", "exp"] {
         let mut claims = claims(CALLER_AUDIENCE);
         claims.as_object_mut().unwrap().remove(missing);
         assert_eq!(
