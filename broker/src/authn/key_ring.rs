@@ -123,14 +123,14 @@ impl KeyRing {
 
     /// Ends the use of what the source of `member` has shown: nobody has confirmed it for too long.
     pub(super) fn expire(&self, member: &Member) {
-        self.change(member, |entry| {
-            if let Some(published) = &mut entry.published {
-                published.is_expired = true;
-            }
+        self.change(member, |entry| match &mut entry.published {
+            Some(published) => !std::mem::replace(&mut published.is_expired, true),
+            None => false,
         });
     }
 
-    fn change(&self, member: &Member, change: impl FnOnce(&mut Entry)) -> bool {
+    /// `change` says whether it has changed anything.
+    fn change(&self, member: &Member, change: impl FnOnce(&mut Entry) -> bool) -> bool {
         let mut ring = self.lock();
         let Some(index) = ring
             .iter()
@@ -143,8 +143,8 @@ impl KeyRing {
             first.rotate_right(1);
         }
         let before = member.keys.current();
-        if let Some(entry) = ring.first_mut() {
-            change(entry);
+        if !ring.first_mut().is_some_and(change) {
+            return false;
         }
         let news = self.settle(&mut ring, Some(&member.issuer));
         drop(ring);
@@ -167,7 +167,12 @@ impl KeyRing {
 }
 
 impl Entry {
-    fn publish(&mut self, keys: KeySet, now: Duration) {
+    /// Whether anything is different.
+    fn publish(&mut self, keys: KeySet, now: Duration) -> bool {
+        let is_as_before = |published: &Published| !published.is_expired && published.keys.same_keys(&keys);
+        if self.published.as_ref().is_some_and(is_as_before) {
+            return false;
+        }
         let before = self.published.take().map(|published| published.since);
         let before = before.unwrap_or_default();
         let since = keys
@@ -182,6 +187,7 @@ impl Entry {
             since,
             is_expired: false,
         });
+        true
     }
 
     fn claims(&self) -> BTreeMap<Thumbprint, Claim> {

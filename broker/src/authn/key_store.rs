@@ -89,7 +89,7 @@ impl KeyStore {
         let fetches = *self.0.fetches.lock().unwrap_or_else(PoisonError::into_inner);
         let is_contested = self.0.is_contested.load(Ordering::Relaxed);
         Fetches {
-            failure: fetches.failure.or(is_contested.then_some(SHARED)),
+            failure: fetches.failure.or_else(|| is_contested.then_some(SHARED)),
             ..fetches
         }
     }
