@@ -1,11 +1,12 @@
 //! Who asks: a bearer token to a [`Caller`], a subject token to a [`Subject`]. On every request, hit or miss.
 //!
 //! `iss` selects the candidate clusters and nothing else; **the key that verified the signature selects the one**
-//! (many clusters share an issuer, none share a key). Nothing is ever discovered from a token.
+//! (many clusters share an issuer, and no two of those use the same key). Nothing is ever discovered from a token.
 //!
 //! Verified tokens are remembered for a while (`memory.rs`), which saves the signature check and nothing more.
 
 mod jwks_fetch;
+mod key_claims;
 mod key_files;
 mod key_refresh;
 mod key_ring;
@@ -25,7 +26,7 @@ use runtime::{Clock, clock::Moment};
 use crate::config::ClusterConfig;
 pub use key_files::{KeyFile, KeyFileError, KeyFiles};
 pub use key_refresh::keep_fresh;
-pub use key_ring::{KeyRing, Member, SharedKey};
+pub use key_ring::{KeyRing, Member};
 pub use key_store::{Fetches, KeyStore};
 pub use keys::{KeySet, KeySetError};
 use memory::{Memory, Verified};

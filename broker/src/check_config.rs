@@ -104,6 +104,7 @@ fn write_cluster(f: &mut fmt::Formatter<'_>, cluster: &ClusterConfig) -> fmt::Re
     };
     let (name, issuer) = (&cluster.name, &cluster.issuer);
     let (syncers, operators) = (cluster.syncers.len(), cluster.operators.len());
+    let lifetime = cluster.max_token_lifetime.as_secs();
     let modes = cluster.grant_modes;
     let (owned, federated) = (
         modes.broker_owned.as_str(),
@@ -111,8 +112,8 @@ fn write_cluster(f: &mut fmt::Formatter<'_>, cluster: &ClusterConfig) -> fmt::Re
     );
     write!(
         f,
-        "cluster {name}: issuer {issuer}; keys {keys}; syncers: {syncers}, operators: {operators}; \
-         grants: {owned} for broker-owned identities, {federated} for federated ones"
+        "cluster {name}: issuer {issuer}; keys {keys}; tokens of at most {lifetime} s; syncers: {syncers}, \
+         operators: {operators}; grants: {owned} for broker-owned identities, {federated} for federated ones"
     )?;
     for (index, certificate) in cluster.client_certificates.iter().enumerate() {
         let before = if index == 0 { "; client certificates:" } else { "," };
@@ -246,6 +247,7 @@ mod tests {
         let more_of_the_first = "  operators: [system:serviceaccount:s:o]
   clientCertificates: [weu-7.example, spiffe://fleet/weu-7]
   workloads: {namespaces: [web, team-*]}
+  maxTokenLifetimeSeconds: 600
   limits: {perNamespace: {requestsPerSecond: 5, burst: 6}}
 ";
         let lines = summary(&format!(
@@ -267,11 +269,11 @@ audit: {{sink: off}}
         ));
         let expected = [
             "clusters: 2, broker-owned identities: 1, grants: 1",
-            "cluster weu-7: issuer https://issuer.example; keys 1 given; syncers: 1, operators: 1; grants: enforce for \
+            "cluster weu-7: issuer https://issuer.example; keys 1 given; tokens of at most 600 s; syncers: 1, operators: 1; grants: enforce for \
              broker-owned identities, off for federated ones; client certificates: weu-7.example, spiffe://fleet/weu-7",
             "cluster weu-7: workloads of namespaces [web, team-*] may ask for themselves",
             "cluster weu-7: at most 1 requests per second, 2 at once; each namespace 5 requests per second, 6 at once",
-            "cluster neu-1: issuer https://neu-1.example; keys from https://neu-1.example/keys; syncers: 1, operators: 0; \
+            "cluster neu-1: issuer https://neu-1.example; keys from https://neu-1.example/keys; tokens of at most 3660 s; syncers: 1, operators: 0; \
              grants: report for broker-owned identities, enforce for federated ones",
             "cluster neu-1: at most 7 requests per second, 8 at once; each namespace 3 requests per second, 4 at once",
             "cloud PublicCloud: https://login.microsoftonline.com/ for *.azurecr.io; asks for https://containerregistry.azure.net",

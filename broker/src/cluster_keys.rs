@@ -1,4 +1,4 @@
-//! From one configuration to the next: clusters whose keys come from the same URL keep the keys that were fetched and the
+//! From one configuration to the next: clusters with the same issuer whose keys come from the same URL keep the keys that were fetched and the
 //! task that keeps them fresh; tasks of the others end, and new ones start.
 
 use std::{
@@ -13,8 +13,9 @@ use runtime::{
 };
 
 use crate::{
-    authn::{Cluster, KeyFiles, KeyRing, KeyStore, Member, SharedKey, keep_fresh},
+    authn::{Cluster, KeyFiles, KeyRing, KeyStore, Member, keep_fresh},
     config::{ClusterConfig, JwksUrl, KeySource},
+    metrics::ContestedKeys,
 };
 
 /// The keys of all clusters, and the tasks behind them.
@@ -26,8 +27,14 @@ pub struct ClusterKeys {
     fetched: BTreeMap<Source, Fetched>,
 }
 
-/// Another URL under the same name is another source: keys that an operator has turned away from are not kept.
-type Source = (Arc<str>, JwksUrl);
+/// Another URL under the same name is another source: keys that an operator has turned away from are not kept. Nor are they
+/// under another issuer, among whose clusters somebody may have them already.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Source {
+    cluster: Arc<str>,
+    issuer: Arc<str>,
+    url: JwksUrl,
+}
 
 /// Keys from a URL, and the end of the task that fetches them.
 struct Fetched {
@@ -53,44 +60,47 @@ impl ClusterKeys {
         Self { files, ..self }
     }
 
-    /// Takes `configs` in place of the clusters before. With `readiness`, the process is ready once each URL was tried;
-    /// a cluster that comes later keeps nobody but its own callers waiting.
-    ///
-    /// # Errors
-    /// Two clusters have a key in common; nothing has changed then.
-    pub fn adopt(
-        &mut self,
-        configs: Vec<ClusterConfig>,
-        readiness: Option<&Readiness>,
-    ) -> Result<Vec<Arc<Cluster>>, SharedKey> {
+    /// The same, with what is contested counted.
+    #[must_use]
+    pub fn counted_by(self, metrics: ContestedKeys) -> Self {
+        Self {
+            ring: Arc::new(KeyRing::counting(metrics)),
+            ..self
+        }
+    }
+
+    /// Takes `configs` in place of the clusters before, whatever has been fetched by then. With `readiness`, the process is
+    /// ready once each URL was tried; a cluster that comes later keeps nobody but its own callers waiting.
+    pub fn adopt(&mut self, configs: Vec<ClusterConfig>, readiness: Option<&Readiness>) -> Vec<Arc<Cluster>> {
         let clusters: Vec<Arc<Cluster>> = configs
             .into_iter()
             .map(|config| {
-                let keys = match &config.keys {
-                    KeySource::Fixed(keys) => KeyStore::with(keys.clone()),
-                    KeySource::Url(url) => self.kept(&(Arc::clone(&config.name), url.clone())),
+                let keys = match (&config.keys, source(&config)) {
+                    (KeySource::Fixed(keys), _) => KeyStore::with(keys.clone()),
+                    (KeySource::Url(_), source) => self.kept(source.as_ref()),
                 };
                 Arc::new(Cluster { config, keys })
             })
             .collect();
-        let members = clusters.iter().map(|cluster| member(cluster)).collect();
-        self.ring.enroll(members)?;
-        self.end_other_than(&clusters.iter().filter_map(|cluster| source(cluster)).collect());
+        self.ring
+            .enroll(clusters.iter().map(|cluster| member(cluster)).collect());
+        let sources = clusters.iter().filter_map(|cluster| source(&cluster.config));
+        self.end_other_than(&sources.collect());
         for cluster in &clusters {
-            if let Some(source) = source(cluster)
+            if let Some(source) = source(&cluster.config)
                 && !self.fetched.contains_key(&source)
             {
                 self.start(member(cluster), source, readiness);
             }
         }
         self.remove_other_files();
-        Ok(clusters)
+        clusters
     }
 
     /// What was fetched from `source` so far.
-    fn kept(&self, source: &Source) -> KeyStore {
-        self.fetched
-            .get(source)
+    fn kept(&self, source: Option<&Source>) -> KeyStore {
+        source
+            .and_then(|source| self.fetched.get(source))
             .map_or_else(KeyStore::default, |fetched| fetched.keys.clone())
     }
 
@@ -111,7 +121,7 @@ impl ClusterKeys {
         };
         let sources = self.fetched.keys();
         let wanted = sources
-            .map(|(name, source)| files.of(name, &source.url))
+            .map(|source| files.of(&source.cluster, &source.url.url))
             .collect();
         drop(spawn_detached(files.clone().keep_only(wanted)));
     }
@@ -124,18 +134,25 @@ impl ClusterKeys {
             keys: member.keys.clone(),
             stop: stop.clone(),
         };
-        let (name, url) = &source;
-        let file = self.files.as_ref().map(|files| files.of(name, &url.url));
+        let url = source.url.clone();
+        let file = self
+            .files
+            .as_ref()
+            .map(|files| files.of(&source.cluster, &url.url));
         let (ring, clock) = (Arc::clone(&self.ring), Arc::clone(&self.clock));
-        let task = keep_fresh(member, url.clone(), file, ring, clock, tried, stop);
+        let task = keep_fresh(member, url, file, ring, clock, tried, stop);
         self.spawner.spawn_until(&fetched.stop, "signing keys", task);
         self.fetched.insert(source, fetched);
     }
 }
 
-fn source(cluster: &Cluster) -> Option<Source> {
-    match &cluster.config.keys {
-        KeySource::Url(url) => Some((Arc::clone(&cluster.config.name), url.clone())),
+fn source(config: &ClusterConfig) -> Option<Source> {
+    match &config.keys {
+        KeySource::Url(url) => Some(Source {
+            cluster: Arc::clone(&config.name),
+            issuer: config.issuer.as_str().into(),
+            url: url.clone(),
+        }),
         KeySource::Fixed(_keys) => None,
     }
 }
@@ -143,7 +160,9 @@ fn source(cluster: &Cluster) -> Option<Source> {
 fn member(cluster: &Cluster) -> Member {
     Member {
         cluster: Arc::clone(&cluster.config.name),
+        issuer: cluster.config.issuer.as_str().into(),
         keys: cluster.keys.clone(),
+        is_fetched: matches!(cluster.config.keys, KeySource::Url(_)),
     }
 }
 
@@ -152,10 +171,7 @@ mod tests {
     use runtime::{SystemClock, Tasks};
 
     use super::*;
-    use crate::{
-        authn::test_keys::Signer,
-        config::{GrantModes, Limits, Workloads},
-    };
+    use crate::config::{DEFAULT_TOKEN_LIFETIME, GrantModes, Limits, Workloads};
 
     fn config(name: &str, keys: KeySource) -> ClusterConfig {
         ClusterConfig {
@@ -164,6 +180,7 @@ mod tests {
             keys,
             caller_audiences: vec!["acrpull-broker".into()],
             subject_audiences: vec!["api://AzureCRTokenExchange".into()],
+            max_token_lifetime: DEFAULT_TOKEN_LIFETIME,
             syncers: vec!["system:serviceaccount:acrpull-system:acrpull-syncer".into()],
             operators: Vec::new(),
             client_certificates: Vec::new(),
@@ -195,20 +212,23 @@ mod tests {
                 .map(|fetched| fetched.stop.has_started())
                 .collect()
         };
-        let first = keys
-            .adopt(vec![config("a", silent("a")), config("b", silent("b"))], None)
-            .unwrap();
+        let first = keys.adopt(vec![config("a", silent("a")), config("b", silent("b"))], None);
         let of_b = keys.fetched.values().last().unwrap().stop.clone();
         // The rest of a's entry changes, b goes, c comes.
         let mut changed = config("a", silent("a"));
-        changed.issuer = "https://other.example".into();
-        let second = keys.adopt(vec![changed, config("c", silent("c"))], None).unwrap();
+        changed.caller_audiences = vec!["another".into()];
+        let second = keys.adopt(vec![changed, config("c", silent("c"))], None);
         assert!(second[0].keys.is_same(&first[0].keys));
         assert!(of_b.has_started(), "its task was told to end");
         assert_eq!(stops(&keys), [false, false]);
         // Another URL under the same name starts from nothing.
-        let third = keys.adopt(vec![config("a", silent("elsewhere"))], None).unwrap();
+        let third = keys.adopt(vec![config("a", silent("elsewhere"))], None);
         assert!(!third[0].keys.is_same(&first[0].keys));
+        // And so does another issuer: one of its clusters may have the key already.
+        let mut moved = config("a", silent("elsewhere"));
+        moved.issuer = "https://other.example".into();
+        let fourth = keys.adopt(vec![moved], None);
+        assert!(!fourth[0].keys.is_same(&third[0].keys));
         tasks.shutdown().start();
         tasks
             .run_until_done(std::time::Duration::from_secs(5))
@@ -221,27 +241,13 @@ mod tests {
         let tasks = Tasks::new(Shutdown::manual());
         let mut keys = ClusterKeys::new(tasks.spawner(), Arc::new(SystemClock));
         let readiness = Readiness::default();
-        keys.adopt(vec![config("a", silent("a"))], Some(&readiness))
-            .unwrap();
+        keys.adopt(vec![config("a", silent("a"))], Some(&readiness));
         assert_eq!(readiness.waiting_for(), ["signing keys of cluster a"]);
-        keys.adopt(vec![config("b", silent("b"))], None).unwrap();
+        keys.adopt(vec![config("b", silent("b"))], None);
         // The cluster that is gone is waited for no longer.
         while !readiness.waiting_for().is_empty() {
             tokio::task::yield_now().await;
         }
-        tasks.shutdown().start();
-    }
-
-    #[tokio::test]
-    async fn a2_refused_clusters_change_nothing() {
-        let tasks = Tasks::new(Shutdown::manual());
-        let mut keys = ClusterKeys::new(tasks.spawner(), Arc::new(SystemClock));
-        let signer = Signer::new("a");
-        keys.adopt(vec![config("a", silent("a"))], None).unwrap();
-        let fixed = || KeySource::Fixed(signer.jwks());
-        let refused = keys.adopt(vec![config("b", fixed()), config("c", fixed())], None);
-        assert!(refused.is_err());
-        assert!(!keys.fetched.values().next().unwrap().stop.has_started());
         tasks.shutdown().start();
     }
 }

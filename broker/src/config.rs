@@ -14,7 +14,7 @@ mod policy;
 mod registry_fence;
 mod workloads;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use proto::types::{RegistryHost, TenantId};
 use runtime::tls::leaf::CertificateName;
@@ -25,7 +25,7 @@ pub use audit::{AuditConfig, AuditSink, OnBlocked};
 pub use clouds::{Cloud, Clouds};
 pub use identities::{Application, Identity, IdentitySource};
 pub use limits::{Limits, Rate};
-pub use load::{ConfigError, FILE_FIELD, Loaded, load};
+pub use load::{ConfigError, DEFAULT_TOKEN_LIFETIME, FILE_FIELD, Loaded, load};
 pub use pattern::Pattern;
 pub use policy::{Grant, GrantMode, GrantModes, GrantedClients, GrantedIdentity, Policy};
 pub use registry_fence::RegistryFence;
@@ -55,12 +55,14 @@ pub struct ClusterConfig {
     pub name: Arc<str>,
     /// The `iss` of its tokens. Several clusters may share it.
     pub issuer: String,
-    /// Where its public keys come from. No two clusters share a key.
+    /// Where its public keys come from. No two clusters share one that is written, or a URL.
     pub keys: KeySource,
     /// Audiences of tokens that authenticate a caller.
     pub caller_audiences: Vec<String>,
     /// Audiences of tokens that are exchanged at Entra. Disjoint from the above: no token serves both purposes.
     pub subject_audiences: Vec<String>,
+    /// For how long a token of either kind may have been issued.
+    pub max_token_lifetime: Duration,
     /// The `sub`s that may ask for bindings of this cluster.
     pub syncers: Vec<String>,
     /// The `sub`s that may call FleetService and see all of Explain.
@@ -96,7 +98,7 @@ pub enum KeySource {
 pub struct JwksUrl {
     /// `https://...`.
     pub url: Url,
-    /// Additional roots for this endpoint.
+    /// The only roots for this endpoint.
     pub ca_bundle: Option<PathBuf>,
     /// Bearer token: `/openid/v1/jwks` of a plain cluster refuses anonymous callers.
     pub token_file: Option<PathBuf>,

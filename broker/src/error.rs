@@ -88,6 +88,7 @@ impl From<AuthnError> for CredentialError {
                 | TokenError::OtherCluster
                 | TokenError::Expired
                 | TokenError::NotYetValid
+                | TokenError::LivesTooLong { .. }
                 | TokenError::Audience
                 | TokenError::NotAServiceAccount,
             ) => Reason::CallerUnauthenticated,
@@ -101,6 +102,7 @@ impl From<AuthnError> for CredentialError {
                 | TokenError::OtherCluster
                 | TokenError::Expired
                 | TokenError::NotYetValid
+                | TokenError::LivesTooLong { .. }
                 | TokenError::Audience
                 | TokenError::NotAServiceAccount,
             ) => Reason::SubjectTokenRejected,

@@ -177,7 +177,7 @@ mod tests {
     use super::*;
     use crate::{
         authn::{KeySet, KeyStore, test_keys::Signer},
-        config::{ClusterConfig, GrantModes, Limits, Workloads},
+        config::{ClusterConfig, DEFAULT_TOKEN_LIFETIME, GrantModes, Limits, Workloads},
     };
 
     fn request(set: impl FnOnce(&mut InvalidateRequest)) -> InvalidateRequest {
@@ -193,6 +193,7 @@ mod tests {
             keys: KeySource::Fixed(keys.clone()),
             caller_audiences: vec!["acrpull-broker".into()],
             subject_audiences: vec!["api://AzureCRTokenExchange".into()],
+            max_token_lifetime: DEFAULT_TOKEN_LIFETIME,
             // As long as such lists get.
             syncers: vec!["system:serviceaccount:acrpull-system:acrpull-syncer".into(); 20],
             operators: Vec::new(),

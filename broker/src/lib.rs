@@ -128,7 +128,9 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let reloader = Reloader::start(
         config,
         clients,
-        ClusterKeys::new(tasks.spawner(), Arc::clone(&clock)).kept_in(key_files),
+        ClusterKeys::new(tasks.spawner(), Arc::clone(&clock))
+            .kept_in(key_files)
+            .counted_by(metrics.clusters().contested_keys()),
         &readiness,
         audit.clone(),
         Arc::clone(&clock),

@@ -23,7 +23,7 @@ use proto::Reason;
 use crate::access::Call;
 pub use audit::{AuditMetrics, AuditOutcome};
 use clusters::NewKeys;
-pub use clusters::{ClusterMetrics, Limited};
+pub use clusters::{ClusterMetrics, ContestedKeys, Limited};
 pub use policy::PolicyMetrics;
 pub use process::{CertificateMetrics, Closed, ConfigMetrics, ConnectionMetrics, TlsFailure};
 pub use upstream::UpstreamMetrics;

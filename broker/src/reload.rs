@@ -16,7 +16,7 @@ use runtime::{
 
 use crate::{
     audit::Audit,
-    authn::{Authenticator, SharedKey},
+    authn::Authenticator,
     channel,
     cluster_keys::ClusterKeys,
     config::{self, Config, ConfigError, EgressConfig, Loaded, RegistryFence},
@@ -41,7 +41,7 @@ impl Reloader {
     /// what the listener asks of callers.
     ///
     /// # Errors
-    /// Two clusters have a key in common, or one is bound to certificates that nobody asks for.
+    /// A cluster is bound to certificates that nobody asks for.
     pub fn start(
         config: Config,
         clients: ClientAuth,
@@ -61,9 +61,7 @@ impl Reloader {
         } = config;
         channel::check_possible(&clusters, &clients)
             .map_err(|error| Failure::usage("the configuration").source(error))?;
-        let clusters = keys
-            .adopt(clusters, Some(readiness))
-            .map_err(|shared| Failure::usage("the configuration's clusters").source(shared))?;
+        let clusters = keys.adopt(clusters, Some(readiness));
         log(&warnings);
         let registries = clouds.registries();
         let live = Live::new(Snapshot {
@@ -123,10 +121,7 @@ impl Reloader {
             ));
         }
         channel::check_possible(&clusters, &self.clients)?;
-        let clusters = self
-            .keys
-            .adopt(clusters, None)
-            .map_err(|shared: SharedKey| refused("clusters", shared.to_string()))?;
+        let clusters = self.keys.adopt(clusters, None);
         if egress != self.egress {
             tracing::warn!("egress has changed and takes effect with the next start; the rest is in use");
         }

@@ -323,6 +323,7 @@ fn cluster(name: &str, signer: &Signer, change: impl FnOnce(&mut ClusterConfig))
         keys: KeySource::Fixed(signer.jwks()),
         caller_audiences: vec![CALLER_AUDIENCE.into()],
         subject_audiences: vec![SUBJECT_AUDIENCE.into()],
+        max_token_lifetime: Duration::from_secs(86_400),
         syncers: Vec::new(),
         operators: Vec::new(),
         client_certificates: Vec::new(),

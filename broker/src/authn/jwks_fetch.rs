@@ -22,6 +22,8 @@ pub(super) enum FetchError {
     },
     #[error("cannot use the CA bundle")]
     CaBundle(#[source] reqwest::Error),
+    #[error("the CA bundle holds no certificate in PEM form")]
+    NoAuthority,
     #[error("no answer")]
     Request(#[source] reqwest::Error),
     #[error("answered with status {0}")]
@@ -37,7 +39,7 @@ impl FetchError {
     pub(super) const fn as_str(&self) -> &'static str {
         match self {
             Self::File { .. } => "unreadable_file",
-            Self::CaBundle(_) => "unusable_ca_bundle",
+            Self::CaBundle(_) | Self::NoAuthority => "unusable_ca_bundle",
             Self::Request(_) => "no_answer",
             Self::Status(_) => "http_status",
             Self::TooLarge => "too_large",
@@ -58,9 +60,12 @@ pub(super) async fn fetch(source: &JwksUrl) -> Result<KeySet, FetchError> {
         .https_only(true);
     if let Some(path) = &source.ca_bundle {
         let pem = read(path).await?;
-        for certificate in Certificate::from_pem_bundle(&pem).map_err(FetchError::CaBundle)? {
-            client = client.add_root_certificate(certificate);
+        let roots = Certificate::from_pem_bundle(&pem).map_err(FetchError::CaBundle)?;
+        if roots.is_empty() {
+            return Err(FetchError::NoAuthority);
         }
+        // As in a kubeconfig: where an authority is named, no other one vouches for who these keys are of.
+        client = client.tls_certs_only(roots);
     }
     // An API server refuses `application/json` for this path with 406.
     let mut request = client
@@ -92,3 +97,6 @@ async fn read(path: &Path) -> Result<Vec<u8>, FetchError> {
         source,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,14 +8,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use runtime::{Clock, Shutdown, admin::Gate, error_chain::ErrorChain};
+use runtime::{Clock, Shutdown, admin::Gate, clock::Moment, error_chain::ErrorChain};
 use tokio::time::Instant;
 
 use super::{
     KeyRing, KeySet,
     jwks_fetch::{FetchError, fetch},
     key_files::{Confirmed, KeyFile},
-    key_ring::{Member, SharedKey},
+    key_ring::Member,
 };
 use crate::config::JwksUrl;
 
@@ -27,25 +27,6 @@ const RETRY_PERIODS: (Duration, Duration) = (Duration::from_secs(15), Duration::
 const JITTER: f64 = 0.1;
 /// Keys that their source has not confirmed for this long are dropped (guarantee A7).
 pub(super) const KEPT_UNCONFIRMED: Duration = Duration::from_secs(24 * 3600);
-
-/// Why a refresh brought nothing.
-#[derive(Debug, thiserror::Error)]
-enum RefreshError {
-    #[error("cannot fetch signing keys")]
-    Fetch(#[source] FetchError),
-    #[error("the fetched signing keys are refused")]
-    Shared(#[source] SharedKey),
-}
-
-impl RefreshError {
-    /// For operators, who see it in FleetService; the contract lists the words.
-    const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Fetch(error) => error.as_str(),
-            Self::Shared(_) => "shared_with_another_cluster",
-        }
-    }
-}
 
 /// What is known between two attempts.
 #[derive(Debug, Default)]
@@ -109,26 +90,30 @@ async fn refresh<F: Future<Output = Result<KeySet, FetchError>>>(
     if let Some(file) = file
         && let Some(kept) = file.read(clock.now()).await
     {
-        progress.resume(member, ring, kept, clock.now());
+        progress.resume(member, ring, kept, clock.moment());
     }
     loop {
         member.keys.tried(clock.monotonic());
-        let fetched = fetch().await.map_err(RefreshError::Fetch);
-        let admitted = fetched.and_then(|keys| ring.admit(member, keys).map_err(RefreshError::Shared));
-        match &admitted {
-            Ok(true) => tracing::info!(cluster = %member.cluster, "signing keys loaded"),
-            Ok(false) => {}
-            Err(error) => progress.report(member, error),
-        }
-        let now = clock.now();
-        let outcome = admitted.as_ref().map(|_changed| now);
-        member.keys.fetched(outcome.map_err(RefreshError::as_str));
+        let fetched = fetch().await;
+        let Moment { wall: now, monotonic } = clock.moment();
+        // Keys that another cluster has are left out; the source has answered all the same.
+        let outcome = fetched.map(|keys| {
+            if ring.admit(member, keys, monotonic) {
+                tracing::info!(cluster = %member.cluster, "signing keys loaded");
+            }
+            now
+        });
+        let succeeded = outcome.is_ok();
+        member.keys.fetched(outcome.map_err(|error| {
+            progress.report(member, &error);
+            error.as_str()
+        }));
         tried();
         let had_keys = progress.confirmed.is_some();
-        let wait = progress.after(admitted.is_ok(), member, now);
+        let wait = progress.after(succeeded, member, ring, now);
         if let Some(file) = file {
             match member.keys.current() {
-                Some(keys) if admitted.is_ok() => file.write(&keys, now).await,
+                Some(keys) if succeeded => file.write(&keys, now).await,
                 None if had_keys => file.remove().await,
                 Some(_) | None => {}
             }
@@ -156,23 +141,18 @@ impl Confirmation {
 }
 
 impl Progress {
-    /// Goes on with keys that an earlier process has fetched, unless another cluster has one of them.
-    fn resume(&mut self, member: &Member, ring: &KeyRing, kept: Confirmed, now: SystemTime) {
+    /// Goes on with keys that an earlier process has fetched, but for those that another cluster has.
+    fn resume(&mut self, member: &Member, ring: &KeyRing, kept: Confirmed, now: Moment) {
         let Confirmed { keys, at } = kept;
-        match ring.admit(member, keys) {
-            Ok(_changed) => {
-                self.confirmed = Some(Confirmation::of(at, now));
-                member.keys.fetched(Ok(at));
-                tracing::info!(cluster = %member.cluster, "signing keys taken from the file of an earlier run");
-            }
-            Err(shared) => {
-                tracing::warn!(cluster = %member.cluster, error = %shared, "the kept signing keys are refused");
-            }
+        self.confirmed = Some(Confirmation::of(at, now.wall));
+        member.keys.fetched(Ok(at));
+        if ring.admit(member, keys, now.monotonic) {
+            tracing::info!(cluster = %member.cluster, "signing keys taken from the file of an earlier run");
         }
     }
 
     /// Takes note of an attempt; how long to wait for the next one.
-    fn after(&mut self, succeeded: bool, member: &Member, now: SystemTime) -> Duration {
+    fn after(&mut self, succeeded: bool, member: &Member, ring: &KeyRing, now: SystemTime) -> Duration {
         if succeeded {
             *self = Self {
                 confirmed: Some(Confirmation::of(now, now)),
@@ -189,7 +169,7 @@ impl Progress {
         let left = KEPT_UNCONFIRMED.saturating_sub(confirmed.age(now));
         if left.is_zero() {
             self.confirmed = None;
-            member.keys.clear();
+            ring.expire(member);
             tracing::error!(
                 cluster = %member.cluster,
                 "its signing keys were not confirmed for 24 h and are dropped: its callers are refused until they can be fetched"
@@ -200,7 +180,7 @@ impl Progress {
     }
 
     /// The first failures are news; after that, one line an hour or so says that it goes on.
-    fn report(&self, member: &Member, error: &RefreshError) {
+    fn report(&self, member: &Member, error: &FetchError) {
         if self.failures < 3 || self.failures.is_multiple_of(64) {
             tracing::warn!(
                 cluster = %member.cluster,

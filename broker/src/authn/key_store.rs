@@ -1,7 +1,10 @@
 //! The keys of a cluster at this moment, swapped as a whole.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -9,6 +12,9 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 
 use super::KeySet;
+
+/// What operators see where a fetch succeeded, and not all of its keys are used. The contract lists the words.
+const SHARED: &str = "shared_with_another_cluster";
 
 /// Holds the keys; none before the first successful fetch. Cheap to clone, and clones hold the same keys: they outlive a
 /// configuration whose successor has the same source of keys.
@@ -18,6 +24,8 @@ pub struct KeyStore(Arc<State>);
 #[derive(Debug, Default)]
 struct State {
     current: ArcSwapOption<KeySet>,
+    /// Whether keys that were fetched are left out of the current ones.
+    is_contested: AtomicBool,
     attempts: Mutex<Attempts>,
     fetches: Mutex<Fetches>,
     refetch: Notify,
@@ -35,7 +43,7 @@ struct Attempts {
 pub struct Fetches {
     /// The last time that it succeeded.
     pub succeeded_at: Option<SystemTime>,
-    /// Why the last try failed, if it did: one of a few fixed words.
+    /// Why the last try failed, if it did, or why not all of what it brought is used: one of a few fixed words.
     pub failure: Option<&'static str>,
 }
 
@@ -67,14 +75,23 @@ impl KeyStore {
         changed
     }
 
-    /// Forgets the keys: nobody has confirmed them for too long.
-    pub(super) fn clear(&self) {
-        self.0.current.store(None);
+    /// Takes what may be used of the keys that were fetched: all, some or none.
+    pub(super) fn settle(&self, keys: Option<KeySet>, is_contested: bool) {
+        self.0.is_contested.store(is_contested, Ordering::Relaxed);
+        match keys {
+            Some(keys) => drop(self.replace(keys)),
+            None => self.0.current.store(None),
+        }
     }
 
     /// How fetching the keys went.
     pub fn fetches(&self) -> Fetches {
-        *self.0.fetches.lock().unwrap_or_else(PoisonError::into_inner)
+        let fetches = *self.0.fetches.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_contested = self.0.is_contested.load(Ordering::Relaxed);
+        Fetches {
+            failure: fetches.failure.or_else(|| is_contested.then_some(SHARED)),
+            ..fetches
+        }
     }
 
     /// Remembers how a try to fetch the keys ended.

@@ -88,6 +88,13 @@ impl KeySet {
             .filter(move |key| key.algorithm == algorithm && key.id.as_deref() == id)
     }
 
+    /// The set without those keys whose thumbprint `is_left_out` knows; nothing, if none is left.
+    pub(super) fn without(&self, is_left_out: impl Fn(&[u8]) -> bool) -> Option<Self> {
+        let kept = self.0.iter().filter(|key| !is_left_out(&key.thumbprint));
+        let kept: Vec<Key> = kept.cloned().collect();
+        (!kept.is_empty()).then_some(Self(kept))
+    }
+
     /// The document that publishes these keys and no others.
     pub(super) fn document(&self) -> JwkSet {
         JwkSet {

@@ -82,3 +82,50 @@ pub(super) fn hash(token: &str) -> Hash {
     hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
     hash
 }
+
+#[cfg(test)]
+mod tests {
+    use runtime::Clock as _;
+
+    use super::{
+        super::{
+            test_keys::Signer,
+            tests::{CALLER_AUDIENCE, authenticator, claims, cluster},
+        },
+        *,
+    };
+
+    #[test]
+    fn a1_memory_is_bounded_and_a_token_that_it_lost_is_verified_anew() {
+        let signer = Signer::new("a");
+        let (authenticator, clock) = authenticator(vec![cluster("first", &signer)]);
+        let token = signer.sign(&claims(CALLER_AUDIENCE));
+        authenticator.caller(&token).unwrap();
+        let known = authenticator
+            .memory
+            .recall(&hash(&token), clock.moment())
+            .unwrap();
+        let remembered = || {
+            authenticator.memory.0.run_pending_tasks();
+            authenticator.memory.0.entry_count()
+        };
+        // A fleet that presents more tokens than there is room for, each once.
+        for number in 0..REMEMBERED_TOKENS + 5_000 {
+            let other = hash(&format!("token {number}"));
+            authenticator.memory.remember(other, Arc::clone(&known));
+            if number % 1_000 == 0 {
+                assert!(remembered() <= REMEMBERED_TOKENS);
+            }
+        }
+        assert_eq!(remembered(), REMEMBERED_TOKENS);
+        let is_remembered = || {
+            authenticator
+                .memory
+                .recall(&hash(&token), clock.moment())
+                .is_some()
+        };
+        assert!(!is_remembered(), "it was the one unused for longest");
+        assert!(authenticator.caller(&token).is_ok());
+        assert!(is_remembered());
+    }
+}

@@ -71,6 +71,12 @@ impl Signer {
         KeySet::parse(self.jwks_text().as_bytes()).unwrap()
     }
 
+    /// What publishes all of these.
+    pub(crate) fn jwks_of(signers: &[&Self]) -> KeySet {
+        let keys: Vec<&Value> = signers.iter().map(|signer| &signer.jwk).collect();
+        KeySet::parse(json!({ "keys": keys }).to_string().as_bytes()).unwrap()
+    }
+
     /// The document that publishes it.
     pub(crate) fn jwks_text(&self) -> String {
         json!({"keys": [self.jwk]}).to_string()

@@ -1,5 +1,8 @@
 //! The forged-token matrix, against real signatures, with the answer remembered and not.
 
+mod attribution;
+mod lifetime;
+
 use std::time::{Duration, UNIX_EPOCH};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -13,19 +16,20 @@ use crate::{
     config::{GrantModes, KeySource, Limits, Pattern, Workloads},
 };
 
-const NOW: u64 = 1_795_000_000;
-const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
-const SYNCER: &str = "system:serviceaccount:acrpull-system:acrpull-syncer";
-const CALLER_AUDIENCE: &str = "acrpull-broker";
-const SUBJECT_AUDIENCE: &str = "api://AzureCRTokenExchange";
+pub(super) const NOW: u64 = 1_795_000_000;
+pub(super) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+pub(super) const SYNCER: &str = "system:serviceaccount:acrpull-system:acrpull-syncer";
+pub(super) const CALLER_AUDIENCE: &str = "acrpull-broker";
+pub(super) const SUBJECT_AUDIENCE: &str = "api://AzureCRTokenExchange";
 
-fn cluster(name: &str, signer: &Signer) -> Arc<Cluster> {
+pub(super) fn cluster(name: &str, signer: &Signer) -> Arc<Cluster> {
     let config = ClusterConfig {
         name: name.into(),
         issuer: ISSUER.into(),
         keys: KeySource::Fixed(signer.jwks()),
         caller_audiences: vec![CALLER_AUDIENCE.into()],
         subject_audiences: vec![SUBJECT_AUDIENCE.into()],
+        max_token_lifetime: Duration::from_secs(86_400),
         syncers: vec![SYNCER.into()],
         operators: Vec::new(),
         client_certificates: Vec::new(),
@@ -42,16 +46,16 @@ fn cluster(name: &str, signer: &Signer) -> Arc<Cluster> {
     })
 }
 
-fn claims(audience: &str) -> Value {
+pub(super) fn claims(audience: &str) -> Value {
     json!({"iss": ISSUER, "sub": SYNCER, "aud": [audience], "iat": NOW, "nbf": NOW, "exp": NOW + 600})
 }
 
-fn with(mut claims: Value, field: &str, value: Value) -> Value {
+pub(super) fn with(mut claims: Value, field: &str, value: Value) -> Value {
     claims[field] = value;
     claims
 }
 
-fn authenticator(clusters: Vec<Arc<Cluster>>) -> (Authenticator, ManualClock) {
+pub(super) fn authenticator(clusters: Vec<Arc<Cluster>>) -> (Authenticator, ManualClock) {
     let clock = ManualClock::at(UNIX_EPOCH + Duration::from_secs(NOW + 1));
     (Authenticator::new(clusters, Arc::new(clock.clone())), clock)
 }
@@ -190,7 +194,7 @@ fn a1_signature_is_verified_anew_after_three_minutes_by_either_clock() {
 fn a1_signed_token_without_what_every_token_says_is_refused_for_that() {
     let signer = Signer::new("a");
     let (authenticator, _) = authenticator(vec![cluster("first", &signer)]);
-    for missing in ["sub", "aud", "exp"] {
+    for missing in ["sub", "aud", "iat", "exp"] {
         let mut claims = claims(CALLER_AUDIENCE);
         claims.as_object_mut().unwrap().remove(missing);
         assert_eq!(

@@ -14,7 +14,8 @@ use crate::config::ClusterConfig;
 
 /// A ServiceAccount token has 1 to 2 KiB; more is not one, and costs memory before it is refused.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
-/// How far the clocks of an API server and the broker may be apart. It applies to `nbf` only: an expired token is expired.
+/// How far the clocks of an API server and the broker may be apart. It applies to `nbf` and `iat` only: an expired token is
+/// expired.
 const CLOCK_SKEW: Duration = Duration::from_secs(30);
 
 /// Why a token is refused.
@@ -39,7 +40,7 @@ pub enum TokenError {
     #[error("its signature is not by a key of a configured cluster")]
     Signature,
     /// Signed by a key of a cluster, and without what every token must say.
-    #[error("it has no sub, aud or exp, or has them in another form")]
+    #[error("it has no sub, aud, iat or exp, or has them in another form")]
     Claims,
     /// Of another cluster than the caller.
     #[error("it is of another cluster than the caller")]
@@ -50,6 +51,17 @@ pub enum TokenError {
     /// `nbf` has not come.
     #[error("it is not valid yet")]
     NotYetValid,
+    /// It would outlive its ServiceAccount for longer than its cluster may.
+    #[error(
+        "it was issued for {seconds} s, and at most {most} s are accepted (maxTokenLifetimeSeconds in the broker's \
+         configuration): request one with a shorter expirationSeconds"
+    )]
+    LivesTooLong {
+        /// How long it lives.
+        seconds: u64,
+        /// How long it may.
+        most: u64,
+    },
     /// For somebody else.
     #[error("it was issued for another audience")]
     Audience,
@@ -81,6 +93,7 @@ pub(super) struct Claims {
     pub(super) subject: Arc<str>,
     pub(super) id: Option<String>,
     audiences: Vec<String>,
+    issued_at: SystemTime,
     expires_at: SystemTime,
     not_before: Option<SystemTime>,
 }
@@ -94,6 +107,7 @@ struct IssuerClaim {
 struct RawClaims {
     sub: String,
     aud: OneOrMany,
+    iat: u64,
     exp: u64,
     nbf: Option<u64>,
     jti: Option<Value>,
@@ -158,6 +172,7 @@ pub(super) fn verify(token: &str, key: &Key) -> Result<Claims, TokenError> {
             OneOrMany::One(audience) => vec![audience],
             OneOrMany::Many(audiences) => audiences,
         },
+        issued_at: at(claims.iat)?,
         expires_at: at(claims.exp)?,
         not_before: claims.nbf.map(at).transpose()?,
     })
@@ -197,6 +212,20 @@ impl Claims {
         // A token for both audiences could be replayed by whoever receives it for one of them.
         if !is_for(wanted) || is_for(other) {
             return Err(TokenError::Audience);
+        }
+        self.check_lifetime(cluster.max_token_lifetime, now)
+    }
+
+    /// Whoever is deleted in its cluster goes on until its last token has expired, so what counts is how long that was issued
+    /// for and not how much of it is left. One that says to be issued in the future counts from now.
+    fn check_lifetime(&self, most: Duration, now: SystemTime) -> Result<(), TokenError> {
+        let issued_at = self.issued_at.min(now + CLOCK_SKEW);
+        let lifetime = self.expires_at.duration_since(issued_at).unwrap_or_default();
+        if lifetime > most {
+            return Err(TokenError::LivesTooLong {
+                seconds: lifetime.as_secs(),
+                most: most.as_secs(),
+            });
         }
         Ok(())
     }

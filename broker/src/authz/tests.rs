@@ -11,8 +11,8 @@ use super::*;
 use crate::{
     authn::{Cluster, KeySet, KeyStore},
     config::{
-        ClusterConfig, Grant, GrantModes, GrantedIdentity, IdentitySource, KeySource, Limits, Pattern,
-        Workloads,
+        ClusterConfig, DEFAULT_TOKEN_LIFETIME, Grant, GrantModes, GrantedIdentity, IdentitySource, KeySource,
+        Limits, Pattern, Workloads,
     },
     request::{CloudReference, Wish},
 };
@@ -57,6 +57,7 @@ fn rig() -> Rig {
         keys: KeySource::Fixed(KeySet::parse(JWKS.as_bytes()).unwrap()),
         caller_audiences: vec!["acrpull-broker".into()],
         subject_audiences: vec!["api://AzureCRTokenExchange".into()],
+        max_token_lifetime: DEFAULT_TOKEN_LIFETIME,
         syncers: vec!["system:serviceaccount:acrpull-system:acrpull-syncer".into()],
         operators: Vec::new(),
         client_certificates: Vec::new(),

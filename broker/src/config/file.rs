@@ -39,6 +39,7 @@ pub(super) struct Cluster {
     pub(super) jwks: Jwks,
     pub(super) caller_audiences: Vec<String>,
     pub(super) subject_audiences: Vec<String>,
+    pub(super) max_token_lifetime_seconds: Option<u64>,
     pub(super) syncers: Vec<String>,
     #[serde(default)]
     pub(super) operators: Vec<String>,

@@ -8,6 +8,7 @@ mod field;
 mod grants;
 mod identities;
 mod limits;
+mod token_lifetime;
 mod workloads;
 
 use std::{
@@ -22,6 +23,7 @@ use zeroize::Zeroizing;
 use super::{Clouds, Config, EgressConfig, HostOverride, Limits, Pattern, Policy, file};
 pub use field::ConfigError;
 use field::{content, indexed, unique};
+pub use token_lifetime::DEFAULT_TOKEN_LIFETIME;
 
 const API_VERSION: &str = "config.acrpull.dev/v1alpha1";
 const KIND: &str = "BrokerConfiguration";

@@ -1,11 +1,11 @@
 //! What single clusters do. The labels are names of configured clusters; namespaces are none, because a syncer can name as
 //! many as it likes.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
-    metrics::{counter::Counter, family::Family},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
@@ -14,7 +14,12 @@ use prometheus_client::{
 pub struct ClusterMetrics {
     throttled: Family<ThrottledLabels, Counter>,
     new_keys: Family<NewKeysLabels, Counter>,
+    contested_keys: ContestedKeys,
 }
+
+/// How many signing keys of a cluster are not used because another one of its issuer has them.
+#[derive(Debug, Clone, Default)]
+pub struct ContestedKeys(Family<ClusterLabel, Gauge<u64, AtomicU64>>);
 
 /// Whose limit a request has met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,16 +44,23 @@ struct ThrottledLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClusterLabel {
+    cluster: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct NewKeysLabels {
     cache: &'static str,
     cluster: String,
 }
 
 impl ClusterMetrics {
-    pub(super) fn register(registry: &mut Registry) -> Self {
+    /// Registers them.
+    pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             throttled: Family::default(),
             new_keys: Family::default(),
+            contested_keys: ContestedKeys::default(),
         };
         registry.register(
             "acrpull_broker_throttled_requests",
@@ -59,6 +71,11 @@ impl ClusterMetrics {
             "acrpull_broker_new_keys",
             "Keys that a cluster asked for and that were not in the cache, by cache and cluster",
             metrics.new_keys.clone(),
+        );
+        registry.register(
+            "acrpull_broker_contested_signing_keys",
+            "Signing keys of a cluster that are not used because another cluster of its issuer has them, by cluster",
+            metrics.contested_keys.0.clone(),
         );
         metrics
     }
@@ -71,10 +88,36 @@ impl ClusterMetrics {
         })
     }
 
+    /// The numbers of contested signing keys.
+    pub fn contested_keys(&self) -> ContestedKeys {
+        self.contested_keys.clone()
+    }
+
     pub(super) fn new_keys(&self, cache: &'static str) -> NewKeys {
         NewKeys {
             cache,
             counts: self.new_keys.clone(),
+        }
+    }
+}
+
+impl ContestedKeys {
+    /// Says how many keys of `cluster` are contested.
+    pub fn set(&self, cluster: &Arc<str>, keys: usize) {
+        let keys = u64::try_from(keys).unwrap_or(u64::MAX);
+        self.0.get_or_create(&ClusterLabel::of(cluster)).set(keys);
+    }
+
+    /// A cluster that is gone has no number.
+    pub fn forget(&self, cluster: &Arc<str>) {
+        self.0.remove(&ClusterLabel::of(cluster));
+    }
+}
+
+impl ClusterLabel {
+    fn of(cluster: &Arc<str>) -> Self {
+        Self {
+            cluster: cluster.to_string(),
         }
     }
 }

@@ -140,6 +140,7 @@ fn cluster(name: &str, jwks: &str) -> String {
   jwks: {jwks}
   callerAudiences: [acrpull-broker]
   subjectAudiences: ["api://AzureCRTokenExchange"]
+  maxTokenLifetimeSeconds: 86400
   syncers: ["system:serviceaccount:acrpull-system:acrpull-syncer"]
 "#
     )

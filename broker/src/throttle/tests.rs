@@ -5,7 +5,7 @@ use prometheus_client::registry::Registry;
 use super::*;
 use crate::{
     authn::{self, KeyStore},
-    config::{ClusterConfig, GrantModes, JwksUrl, KeySource, Rate, Workloads},
+    config::{ClusterConfig, DEFAULT_TOKEN_LIFETIME, GrantModes, JwksUrl, KeySource, Rate, Workloads},
     metrics::Metrics,
 };
 
@@ -32,6 +32,7 @@ fn caller(cluster: &str, subject: &str) -> Caller {
         }),
         caller_audiences: Vec::new(),
         subject_audiences: Vec::new(),
+        max_token_lifetime: DEFAULT_TOKEN_LIFETIME,
         syncers: vec![SYNCER.to_owned()],
         operators: Vec::new(),
         default_tenant: None,

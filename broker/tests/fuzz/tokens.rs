@@ -8,7 +8,7 @@ use std::{
 use broker::{
     access::{self, Role},
     authn::{Authenticator, Cluster, KeySet, KeyStore},
-    config::{ClusterConfig, GrantModes, KeySource, Limits, Workloads},
+    config::{ClusterConfig, DEFAULT_TOKEN_LIFETIME, GrantModes, KeySource, Limits, Workloads},
 };
 use hostile::{document, fuzz, text};
 use runtime::clock::ManualClock;
@@ -33,11 +33,11 @@ const CLAIMS: [&str; 4] = [
     r#"{"iss":"https://kubernetes.default.svc.cluster.local","sub":"system:serviceaccount:acrpull-system:acrpull-syncer",
         "aud":["acrpull-broker"],"iat":1795000000,"nbf":1795000000,"exp":1795000600}"#,
     r#"{"iss":"https://kubernetes.default.svc.cluster.local","sub":"system:serviceaccount:shop:web",
-        "aud":["api://AzureCRTokenExchange","acrpull-broker"],"exp":1795000600,"nbf":1795000000}"#,
+        "aud":["api://AzureCRTokenExchange","acrpull-broker"],"iat":1795000000,"exp":1795000600,"nbf":1795000000}"#,
     r#"{"iss":"https://kubernetes.default.svc.cluster.local","sub":"system:serviceaccount:acrpull-system:acrpull-syncer",
-        "aud":["acrpull-broker"],"exp":1795000000}"#,
+        "aud":["acrpull-broker"],"iat":1794999400,"exp":1795000000}"#,
     r#"{"iss":"https://kubernetes.default.svc.cluster.local","sub":"system:serviceaccount:acrpull-system:acrpull-syncer",
-        "aud":"acrpull-broker","nbf":1795000031,"exp":1795000600}"#,
+        "aud":"acrpull-broker","iat":1794996940,"nbf":1795000031,"exp":1795000600}"#,
 ];
 const JWKS: [&str; 2] = [
     r#"{"keys":[{"kty":"EC","crv":"P-256","kid":"1","use":"sig","alg":"ES256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}"#,
@@ -57,6 +57,7 @@ fn rig() -> Rig {
         keys: KeySource::Fixed(signer.keys()),
         caller_audiences: vec![CALLER_AUDIENCE.into()],
         subject_audiences: vec![SUBJECT_AUDIENCE.into()],
+        max_token_lifetime: DEFAULT_TOKEN_LIFETIME,
         syncers: vec![SYNCER.into()],
         operators: Vec::new(),
         client_certificates: Vec::new(),
@@ -93,6 +94,9 @@ fn is_good(header: &str, claims: &str, audience: &str, other_audience: &str) -> 
         && audiences.contains(&audience.into())
         && !audiences.contains(&other_audience.into())
         && claims["exp"].as_u64().is_some_and(|at| at > NOW)
+        && (claims["iat"].as_u64().zip(claims["exp"].as_u64())).is_some_and(|(from, to)| {
+            to.saturating_sub(from.min(NOW + SKEW)) <= DEFAULT_TOKEN_LIFETIME.as_secs()
+        })
         && claims
             .get("nbf")
             .is_none_or(|at| at.is_null() || at.as_u64().is_some_and(|at| at <= NOW + SKEW))

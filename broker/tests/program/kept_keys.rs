@@ -2,7 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 use crate::process::{Broker, PATIENCE, Signer, cluster, configuration, refused};
 
 /// An API server that shows its keys.
-struct KeyServer {
+pub(crate) struct KeyServer {
     address: SocketAddr,
     folder: TempDir,
     shutdown: Shutdown,
@@ -33,7 +33,7 @@ struct KeyServer {
 }
 
 impl KeyServer {
-    fn start(jwks: String) -> anyhow::Result<Self> {
+    pub(crate) fn start(jwks: String) -> anyhow::Result<Self> {
         runtime::tls::install_crypto_provider();
         let rcgen::CertifiedKey { cert, signing_key } =
             rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
@@ -76,10 +76,19 @@ impl KeyServer {
         Ok(())
     }
 
+    /// A URL of it.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("https://{}{path}", self.address)
+    }
+
+    /// The file with its certificate.
+    pub(crate) fn certificate(&self) -> PathBuf {
+        self.folder.path().join("tls.crt")
+    }
+
     /// A configuration with one cluster whose keys are here.
     fn configuration(&self, signer: &Signer, path: &str) -> anyhow::Result<Value> {
-        let ca = self.folder.path().join("tls.crt");
-        let jwks = json!({"url": format!("https://{}{path}", self.address), "caBundle": ca});
+        let jwks = json!({"url": self.url(path), "caBundle": self.certificate()});
         let clusters = json!({"clusters": [cluster("weu-7", &jwks)]});
         configuration(signer, clusters)
     }
@@ -111,7 +120,7 @@ async fn until(what: &str, mut is_so: impl FnMut() -> anyhow::Result<bool>) -> a
 }
 
 /// What the syncer is told: nothing is granted, so that a caller who is known learns just that.
-async fn answer(broker: &Broker) -> anyhow::Result<String> {
+pub(crate) async fn answer(broker: &Broker) -> anyhow::Result<String> {
     let question = json!({
         "binding": {"namespace": "web", "name": "pull"}, "serviceAccounts": ["app"],
         "registry": "prod.azurecr.io",

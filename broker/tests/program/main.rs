@@ -5,5 +5,6 @@ mod audit;
 mod drain;
 mod grants;
 mod kept_keys;
+mod key_roots;
 mod process;
 mod readiness;

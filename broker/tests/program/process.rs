@@ -33,6 +33,7 @@ pub(crate) struct Signer(Arc<EcdsaKeyPair>);
 #[derive(Default)]
 pub(crate) struct Setup {
     files: Vec<(&'static str, Vec<u8>)>,
+    env: Vec<(&'static str, PathBuf)>,
     is_piped: bool,
     is_log_piped: bool,
 }
@@ -120,6 +121,12 @@ impl Setup {
         }
     }
 
+    /// A variable of the environment, which is empty but for these.
+    pub(crate) fn env(mut self, name: &'static str, value: PathBuf) -> Self {
+        self.env.push((name, value));
+        self
+    }
+
     /// A file beside the configuration.
     pub(crate) fn file(mut self, name: &'static str, content: &[u8]) -> Self {
         self.files.push((name, content.to_vec()));
@@ -155,6 +162,7 @@ impl Broker {
         }
         let child = command
             .args(flags)
+            .envs(setup.env)
             .spawn()
             .context("failed to start the broker")?;
         let broker = Self {

@@ -117,6 +117,7 @@ jwks:
   tokenFile: local-cluster/token
 callerAudiences: {{ toJson .callerAudiences }}
 subjectAudiences: {{ toJson .subjectAudiences }}
+maxTokenLifetimeSeconds: {{ .maxTokenLifetimeSeconds | int }}
 syncers:
 {{- range .syncers }}
 - {{ tpl . $ | quote }}

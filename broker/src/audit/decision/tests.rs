@@ -11,7 +11,7 @@ use runtime::Secret;
 use super::*;
 use crate::{
     authn::{Cluster, Evidence, KeySet, KeyStore},
-    config::{ClusterConfig, GrantModes, KeySource, Limits, Workloads},
+    config::{ClusterConfig, DEFAULT_TOKEN_LIFETIME, GrantModes, KeySource, Limits, Workloads},
     error::CredentialError,
     request::{CloudReference, Wish},
 };
@@ -28,6 +28,7 @@ fn caller() -> Caller {
         keys: KeySource::Fixed(keys),
         caller_audiences: Vec::new(),
         subject_audiences: Vec::new(),
+        max_token_lifetime: DEFAULT_TOKEN_LIFETIME,
         syncers: Vec::new(),
         operators: Vec::new(),
         default_tenant: None,

@@ -15,6 +15,7 @@ use super::{
 use crate::authn::KeyFiles;
 
 const HOUR: Duration = Duration::from_secs(3600);
+const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
 /// A source of keys that can fall silent, and the loop that asks it.
 struct Scene {
@@ -32,10 +33,12 @@ impl Scene {
     fn new(published: Option<&Signer>) -> Self {
         let member = Member {
             cluster: "weu-7".into(),
+            issuer: ISSUER.into(),
             keys: KeyStore::default(),
+            is_fetched: true,
         };
         let ring = KeyRing::default();
-        ring.enroll(vec![member.clone()]).unwrap();
+        ring.enroll(vec![member.clone()]);
         Self {
             member,
             ring,
@@ -262,14 +265,51 @@ async fn a7_kept_key_that_another_cluster_has_by_now_is_refused() {
     let restarted = Scene::after(folder.path(), HOUR, None);
     let other = Member {
         cluster: "other".into(),
+        issuer: ISSUER.into(),
         keys: KeyStore::with(signer.jwks()),
+        is_fetched: false,
     };
-    restarted
-        .ring
-        .enroll(vec![restarted.member.clone(), other])
-        .unwrap();
+    restarted.ring.enroll(vec![restarted.member.clone(), other]);
     restarted.run(tokio::time::sleep(Duration::from_secs(1))).await;
     assert!(restarted.member.keys.current().is_none());
+}
+
+/// The copy of a key is no reason to let the other keys of its owner grow old.
+#[tokio::test(start_paused = true)]
+async fn a7_cluster_with_a_contested_key_is_confirmed_all_the_same() {
+    let (own, copied) = (Signer::new("a"), Signer::new("b"));
+    let scene = Scene::new(None);
+    scene.published.replace(Some(Signer::jwks_of(&[&own, &copied])));
+    let hostile = Member {
+        cluster: "hostile".into(),
+        keys: KeyStore::default(),
+        ..scene.member.clone()
+    };
+    scene.ring.enroll(vec![hostile.clone(), scene.member.clone()]);
+    scene.ring.admit(&hostile, copied.jwks(), Duration::ZERO);
+    let folder = tempfile::tempdir().unwrap();
+    let scene = Scene {
+        file: Some(file_in(folder.path(), "https://weu-7.example/keys")),
+        ..scene
+    };
+    scene
+        .run(async {
+            tokio::time::sleep(30 * HOUR).await;
+            assert!(scene.has_keys_of(&own), "30 h later");
+        })
+        .await;
+    let fetches = scene.member.keys.fetches();
+    assert_eq!(fetches.failure, Some("shared_with_another_cluster"));
+    assert!(fetches.succeeded_at.is_some());
+    // The key that is not used is not kept either.
+    let kept = scene
+        .file
+        .as_ref()
+        .unwrap()
+        .read(scene.clock.now())
+        .await
+        .unwrap();
+    assert!(kept.keys.same_keys(&own.jwks()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,12 +2,15 @@
 
 use std::{collections::BTreeMap, fmt::Display, str::FromStr};
 
+use runtime::{error_chain::ErrorChain, tls};
 use url::Url;
 
 use super::{
     Folder,
     field::{ConfigError, all, content, https, optional},
-    limits, workloads,
+    limits,
+    token_lifetime::token_lifetime,
+    workloads,
 };
 use crate::{
     authn::{KeySet, ServiceAccount},
@@ -27,6 +30,7 @@ pub(super) fn cluster(
         jwks,
         caller_audiences,
         subject_audiences,
+        max_token_lifetime_seconds,
         syncers,
         operators,
         client_certificates,
@@ -74,6 +78,10 @@ pub(super) fn cluster(
         issuer,
         caller_audiences,
         subject_audiences,
+        max_token_lifetime: token_lifetime(
+            &format!("{field}.maxTokenLifetimeSeconds"),
+            max_token_lifetime_seconds,
+        )?,
         syncers,
         operators,
         client_certificates: only(
@@ -134,7 +142,9 @@ fn keys(folder: &mut Folder, field: &str, jwks: file::Jwks) -> Result<KeySource,
                 token_file: token_file.map(|path| folder.resolve(path)),
             };
             if let Some(path) = &source.ca_bundle {
-                folder.read_text(path, &format!("{field}.caBundle"))?;
+                let field = format!("{field}.caBundle");
+                folder.read_text(path, &field)?;
+                tls::load_roots(path).map_err(|error| content(field, ErrorChain(&error)))?;
             }
             if let Some(path) = &source.token_file {
                 folder.check_text(path, &format!("{field}.tokenFile"))?;
@@ -145,7 +155,7 @@ fn keys(folder: &mut Folder, field: &str, jwks: file::Jwks) -> Result<KeySource,
     }
 }
 
-/// Two clusters with one key could speak for each other.
+/// Two clusters with one key could speak for each other. Of keys that are fetched, [`KeyRing`](crate::authn::KeyRing) decides.
 pub(super) fn distinct_keys(clusters: &[ClusterConfig]) -> Result<(), ConfigError> {
     let mut owners = BTreeMap::<Vec<u8>, &str>::new();
     let mut urls = BTreeMap::<&Url, &str>::new();

@@ -1,5 +1,6 @@
 //! A good file loads, with everything that may be left out, and with everything that may be said.
 
+mod clusters;
 mod refusals;
 
 use tempfile::TempDir;

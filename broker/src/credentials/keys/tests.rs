@@ -11,8 +11,8 @@ use crate::{
     authn::{Caller, Cluster, KeyStore, Subject},
     authz::permit,
     config::{
-        Application, Clouds, ClusterConfig, Grant, GrantModes, GrantedIdentity, Identity, IdentitySource,
-        JwksUrl, KeySource, Limits, Pattern, Policy, RegistryFence, Workloads,
+        Application, Clouds, ClusterConfig, DEFAULT_TOKEN_LIFETIME, Grant, GrantModes, GrantedIdentity,
+        Identity, IdentitySource, JwksUrl, KeySource, Limits, Pattern, Policy, RegistryFence, Workloads,
     },
     request::{CloudReference, DockerConfigRequest, IdentitySelector, RequestedIdentity, Wish},
 };
@@ -191,6 +191,7 @@ fn caller(cluster: &str) -> Caller {
         }),
         caller_audiences: vec!["acrpull-broker".to_owned()],
         subject_audiences: vec!["api://AzureCRTokenExchange".to_owned()],
+        max_token_lifetime: DEFAULT_TOKEN_LIFETIME,
         syncers: Vec::new(),
         operators: Vec::new(),
         client_certificates: Vec::new(),

@@ -114,6 +114,9 @@ fn statements(good: &Value) -> Vec<(&'static str, String, Seems)> {
         ("exp as text", with("exp", json!("1795000600")), Nobodys),
         ("exp beyond time", with("exp", json!(u64::MAX)), Nobodys),
         ("expired", with("exp", json!(NOW)), Nobodys),
+        ("issued for a year", with("exp", json!(NOW + 31_536_000)), Nobodys),
+        ("issued a year ago", with("iat", json!(NOW - 31_536_000)), Nobodys),
+        ("no iat", without("iat"), Nobodys),
         ("not valid before 31 s", with("nbf", json!(NOW + 31)), Nobodys),
         ("oversized", with("padding", json!("x".repeat(20_000))), Nobodys),
     ]
