@@ -1,8 +1,8 @@
-//! Azure/msi-acrpull itself, the program that its authors have released, as a process beside the stack.
+//! Azure/msi-acrpull itself, built from the source of a release, as a process beside the stack.
 //!
 //! It is not built here: `ACRPULL_MSI_ACRPULL` names it, see the README. Without one its tests skip themselves and say so.
 //!
-//! Nothing of it is replaced. It is sent to the simulated Azure by what it inherits from Go's HTTP client: proxies and a file
+//! Nothing in it knows of tests. It is sent to the simulated Azure by what it inherits from Go's HTTP client: proxies and a file
 //! with roots. Entra ID and registries keep their names behind the proxy for HTTPS; the metadata service, whose address it
 //! knows for good, is the proxy for plain HTTP. Its API server is on loopback, for which Go asks no proxy.
 
