@@ -267,14 +267,15 @@ pub fn adoption(binding: &Binding) -> ObjectMeta {
             BINDING_LABEL.to_owned(),
             label_for(&binding.name_any()),
         )])),
-        // Without blockOwnerDeletion: it would need the right to update the binding's finalizers.
         owner_references: Some(vec![OwnerReference {
             api_version: binding.api.as_str().to_owned(),
             kind: Binding::kind(&binding.api).into_owned(),
             name: binding.name_any(),
             uid: binding.uid().unwrap_or_default(),
             controller: Some(true),
-            block_owner_deletion: None,
+            // As the peer writes it: the policy of the peer's chart lets it change no owner, so after going back it could
+            // not renew a Secret that was made here.
+            block_owner_deletion: Some(true),
         }]),
         ..ObjectMeta::default()
     }

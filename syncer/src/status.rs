@@ -16,6 +16,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::api::DynamicObject;
+use proto::Reason;
 use serde_json::{Map, Value};
 
 use crate::{
@@ -83,7 +84,7 @@ impl Observation<'_> {
     /// Somebody keeps overwriting or deleting the Secret.
     fn is_fought_over(&self) -> bool {
         self.problem
-            .is_some_and(|problem| problem.reason == proto::Reason::Contested)
+            .is_some_and(|problem| problem.reason == Reason::Contested)
     }
 
     /// The token works.
@@ -127,7 +128,12 @@ pub fn next(before: &AcrPullBindingStatus, seen: &Observation<'_>) -> AcrPullBin
     AcrPullBindingStatus {
         last_token_refresh_time: token.map(|(refreshed_at, _expires_at)| seconds(refreshed_at)),
         token_expiration_time: token.map(|(_refreshed_at, expires_at)| seconds(expires_at)),
-        error: failure.as_ref().map(|failure| failure.message.to_owned()),
+        // The peer takes an `error` for its own, and answers with a status of its own that has none of our fields. One that
+        // runs must find none: else the reason would be gone a moment after it was told.
+        error: failure
+            .as_ref()
+            .filter(|failure| failure.reason != Reason::DuplicateController.as_str())
+            .map(|failure| failure.message.to_owned()),
         last_failure: last_failure(before, failure, seen.trace_id, seen.now),
         conditions,
         observed_generation: seen.generation,
@@ -138,6 +144,12 @@ pub fn next(before: &AcrPullBindingStatus, seen: &Observation<'_>) -> AcrPullBin
         // Told by `reconcile::report` where Secrets may not be read.
         credential: None,
     }
+}
+
+/// Whether a status says that something stands in the way.
+pub fn is_failing(status: &AcrPullBindingStatus) -> bool {
+    let is_duplicate = |one: &Condition| one.reason == Reason::DuplicateController.as_str();
+    status.error.is_some() || status.conditions.iter().any(is_duplicate)
 }
 
 /// What stands in the way of the credential, or else of the link.
@@ -168,7 +180,7 @@ fn last_failure(
         return before.last_failure.clone();
     };
     let goes_on = before.last_failure.as_ref().filter(|last| {
-        before.error.is_some() && last.reason == failure.reason && last.message == failure.message
+        is_failing(before) && last.reason == failure.reason && last.message == failure.message
     });
     Some(goes_on.cloned().unwrap_or_else(|| LastFailure {
         reason: failure.reason.to_owned(),

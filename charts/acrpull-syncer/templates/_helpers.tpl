@@ -135,6 +135,11 @@ rules:
 - apiGroups: [acrpull.microsoft.com, msi-acrpull.microsoft.com]
   resources: [acrpullbindings/status]
   verbs: [patch]
+# nothing is served there: it is what an API server with OwnerReferencesPermissionEnforcement asks of whoever writes an
+# owner whose deletion waits for the Secret's, as Azure/msi-acrpull does
+- apiGroups: [acrpull.microsoft.com, msi-acrpull.microsoft.com]
+  resources: [acrpullbindings/finalizers]
+  verbs: [update]
 {{- if eq .Values.secretsAccess "write-only" }}
 - apiGroups: [""]
   resources: [secrets]

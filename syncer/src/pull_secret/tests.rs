@@ -328,3 +328,20 @@ fn secret_whose_name_could_be_of_either_api_leads_to_the_one_of_its_label() {
         assert_eq!(binding_of(&metadata), Some(key(api, name)));
     }
 }
+
+#[test]
+fn b26_owner_is_the_one_that_the_peer_writes() {
+    for api in ApiVersion::ALL {
+        let binding = sample_of(api, "web");
+        let owners = adoption(&binding).owner_references;
+        let peers = json!([{
+            "apiVersion": api.as_str(),
+            "kind": "AcrPullBinding",
+            "name": "web",
+            "uid": binding.metadata.uid,
+            "controller": true,
+            "blockOwnerDeletion": true,
+        }]);
+        assert_eq!(serde_json::to_value(owners).unwrap(), peers);
+    }
+}

@@ -159,7 +159,7 @@ impl Pass<'_> {
         memory.status_written_at.is_none()
             && memory.failures.is_none()
             && binding.status.as_ref().is_some_and(|status| {
-                status.error.is_some() && status.observed_generation == binding.metadata.generation
+                status::is_failing(status) && status.observed_generation == binding.metadata.generation
             })
     }
 

@@ -12,6 +12,7 @@ use super::{
         CREDENTIAL_ISSUED, FALSE, PARTLY_GRANTED, REFRESH_DEGRADED, SECRET_SYNCED, SERVICE_ACCOUNT_LINKED,
         TRUE,
     },
+    is_failing,
 };
 use crate::{crd::AcrPullBindingStatus, schedule};
 
@@ -127,7 +128,7 @@ fn successes(before: &AcrPullBindingStatus, after: &AcrPullBindingStatus, names:
             .about(Related::ServiceAccount(names.account.to_owned()))
     });
     let was_refused = status_of(before, CREDENTIAL_ISSUED) == Some(FALSE);
-    let was_degraded = status_of(before, REFRESH_DEGRADED) == Some(TRUE) && before.error.is_some();
+    let was_degraded = status_of(before, REFRESH_DEGRADED) == Some(TRUE) && is_failing(before);
     let issued = match issued {
         Some(issued) if had_one && was_refused => Some(("CredentialRecovered", issued.message.as_str())),
         Some(issued) => Some(("CredentialIssued", issued.message.as_str())),
@@ -192,7 +193,7 @@ fn failing(status: &AcrPullBindingStatus, names: &Names<'_>) -> Vec<Notice> {
     let link = condition_is(status, SERVICE_ACCOUNT_LINKED, FALSE);
     let failure = status.last_failure.as_ref();
     let credential = failure
-        .filter(|_failure| status.error.is_some())
+        .filter(|_failure| is_failing(status))
         .filter(|failure| link.is_none_or(|link| link.message != failure.message))
         .map(|failure| {
             let notice = Notice::warning(&failure.reason, "Issue", failure.message.as_str());

@@ -127,11 +127,11 @@ fn b30_conditions_of_every_combination_agree() {
         if is(status, "SecretSynced", "False") {
             assert!(of_the_secret, "{seen:?}");
         }
-        if seen.problem.is_some() {
-            assert!(
-                status.error.is_some() && status.last_failure.is_some(),
-                "{seen:?}"
-            );
+        if let Some(problem) = seen.problem {
+            assert!(is_failing(status) && status.last_failure.is_some(), "{seen:?}");
+            // Of two controllers the other one would drop all that is said.
+            let is_duplicate = problem.reason == Reason::DuplicateController;
+            assert_eq!(status.error.is_none(), is_duplicate, "{seen:?}");
         }
     });
 }

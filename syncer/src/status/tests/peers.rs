@@ -22,6 +22,12 @@ fn status_token_of_the_peer_makes_a_binding_ready_as_long_as_it_lasts() {
     );
     assert_eq!(valid.token_expiration_time, Some(Time(token.expires_at)));
     assert_eq!(valid.next_refresh_time, None, "nobody here renews it");
+    assert_eq!(valid.error, None, "a peer that runs would write the status anew");
+    let later = Observation {
+        now: now() + 5.minutes(),
+        ..seen.clone()
+    };
+    assert_eq!(next(&valid, &later), valid, "it is the same failure");
     let told = notices::told(&AcrPullBindingStatus::default(), &valid);
     assert!(
         told.iter()

@@ -1,10 +1,13 @@
 //! The hand-over from Azure/msi-acrpull: what it leaves is taken over in place while Pods pull, a peer that still runs is
 //! noticed, and nothing that it leaves hangs.
 //!
-//! The peer is re-created here from what it leaves and does on a real API server: see `handover::peer`.
+//! Most tests play the peer, from what it leaves and does on a real API server (`handover::peer`): they can put it into any
+//! state. `handover::real` has the program itself, and holds the one to the other.
 
 mod both;
 mod leaving;
 mod left;
+mod msi_acrpull;
 mod peer;
 mod pulling;
+mod real;

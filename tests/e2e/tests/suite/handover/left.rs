@@ -78,6 +78,12 @@ fn b26_all_that_the_peer_left_is_taken_over_in_place_while_pods_pull() -> anyhow
                 "going back costs a token for {}",
                 one.name
             );
+            assert!(
+                one.may_write(&secret).await?,
+                "the peer could not renew {}: {:?}",
+                one.name,
+                secret.object.metadata.owner_references
+            );
             let label = secret.object.labels().get("acr.microsoft.com/binding");
             assert_eq!(label.map(String::as_str), Some(one.name));
             assert!(one.get().await?.is_some_and(|(binding, _status)| {

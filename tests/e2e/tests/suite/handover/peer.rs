@@ -1,12 +1,12 @@
 //! Azure/msi-acrpull, as the API server sees it: full updates under the field manager `manager`, a finalizer, Secrets
 //! built anew with each write, lists that are sorted.
 
+mod secret;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use e2e::{PullSecret, Team, poll};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{LocalObjectReference, Secret, ServiceAccount};
@@ -15,13 +15,14 @@ use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParam
 use serde_json::{Value, json};
 use syncer::binding::{ApiVersion, Binding};
 use syncer::crd::AcrPullBindingStatus;
-use syncer::inputs::base36_sha224;
 use syncer::pull_secret;
 
 use crate::shared::{HANDOVER, V1BETA1_DEFAULT};
 
 pub(super) const FINALIZER: &str = "msi-acrpull.microsoft.com";
 pub(super) const SCOPE: &str = "repository:team/web:pull";
+/// On every binding of these tests.
+pub(super) const LABEL: &str = "e2e.example/handover";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A binding that it works on.
@@ -116,11 +117,6 @@ impl<'a> Bound<'a> {
         pull_secret::name_for(self.api, self.name)
     }
 
-    /// The hash that the peer writes.
-    pub(super) fn inputs_hash(&self) -> String {
-        base36_sha224(self.inputs.as_bytes())
-    }
-
     /// A token that works, as the peer would get one: the running syncer's, for a binding that is made for it and goes.
     pub(super) async fn token(&self) -> anyhow::Result<String> {
         let kind = ApiResource::erase::<Binding>(&self.api);
@@ -144,11 +140,18 @@ impl<'a> Bound<'a> {
         Ok(token.docker_config)
     }
 
+    /// The binding alone, as the team writes it.
+    pub(super) async fn create(&self) -> anyhow::Result<()> {
+        let kind = ApiResource::erase::<Binding>(&self.api);
+        let mut binding = DynamicObject::new(self.name, &kind).data(json!({ "spec": self.spec }));
+        binding.labels_mut().insert(LABEL.to_owned(), String::new());
+        self.bindings.create(&PostParams::default(), &binding).await?;
+        Ok(())
+    }
+
     /// Everything as the peer leaves it: finalizer, Secret, link, status. The uid of the Secret.
     pub(super) async fn leave(&self, docker_config: &str) -> anyhow::Result<String> {
-        let kind = ApiResource::erase::<Binding>(&self.api);
-        let binding = DynamicObject::new(self.name, &kind).data(json!({ "spec": self.spec }));
-        self.bindings.create(&PostParams::default(), &binding).await?;
+        self.create().await?;
         self.claim().await?;
         self.write_secret(docker_config).await?;
         self.link(self.account).await?;
@@ -182,39 +185,6 @@ impl<'a> Bound<'a> {
         }
     }
 
-    /// Writes the whole Secret, and drops whatever else is in it.
-    pub(super) async fn write_secret(&self, docker_config: &str) -> anyhow::Result<()> {
-        let binding = self.bindings.get(self.name).await?;
-        let now = Timestamp::now();
-        let object = json!({
-            "metadata": {
-                "name": self.secret_name(),
-                "labels": {"acr.microsoft.com/binding": self.name},
-                "annotations": {
-                    "acr.microsoft.com/token.expiry": second(now + SignedDuration::from_mins(75)),
-                    "acr.microsoft.com/token.inputs": self.inputs_hash(),
-                    "acr.microsoft.com/token.refresh": second(now),
-                },
-                "ownerReferences": [{
-                    "apiVersion": self.api.as_str(), "kind": "AcrPullBinding", "name": self.name,
-                    "uid": binding.uid(), "controller": true, "blockOwnerDeletion": true,
-                }],
-            },
-            "type": "kubernetes.io/dockerconfigjson",
-            "data": {".dockerconfigjson": STANDARD.encode(docker_config)},
-        });
-        let secret: Secret = serde_json::from_value(object)?;
-        let secrets = self.team.api::<Secret>();
-        if secrets.get_opt(&self.secret_name()).await?.is_some() {
-            secrets
-                .replace(&self.secret_name(), &by_the_peer(), &secret)
-                .await?;
-        } else {
-            secrets.create(&by_the_peer(), &secret).await?;
-        }
-        Ok(())
-    }
-
     /// Links the Secret and sorts the list.
     pub(super) async fn link(&self, account: &str) -> anyhow::Result<()> {
         let accounts = self.team.api::<ServiceAccount>();
@@ -230,8 +200,9 @@ impl<'a> Bound<'a> {
         Ok(())
     }
 
-    /// Works as the peer does when it sees a change: puts the finalizer back, which `claims` counts, and asks for a token if
-    /// the annotations say so. Nothing that the syncer does may bring it to that.
+    /// Works as the peer does when it sees a change: puts the finalizer back, which `claims` counts, asks for a token if
+    /// the annotations say so, and writes the status anew, with its own fields alone, if there is an `error`. Nothing that
+    /// the syncer does may bring it to the last two.
     pub(super) async fn watch(&self, claims: &AtomicUsize) -> anyhow::Result<()> {
         loop {
             let binding = self.bindings.get(self.name).await?;
@@ -239,24 +210,17 @@ impl<'a> Bound<'a> {
                 self.claim().await?;
                 claims.fetch_add(1, Ordering::SeqCst);
             }
+            let error = binding.data.pointer("/status/error").and_then(Value::as_str);
+            anyhow::ensure!(
+                error.unwrap_or_default().is_empty(),
+                "the peer drops what the syncer says in the status"
+            );
             anyhow::ensure!(
                 !self.would_mint(&self.secret().await?)?,
                 "the peer asks for a token because of what the syncer did"
             );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-    }
-
-    /// Whether the peer would ask for a token: the hash is another one, or half of the token's life is over.
-    pub(super) fn would_mint(&self, secret: &PullSecret) -> anyhow::Result<bool> {
-        let time = |name: &str| -> anyhow::Result<Timestamp> {
-            let value = secret.annotation(&format!("acr.microsoft.com/token.{name}"));
-            Ok(value.context("the peer's annotation is missing")?.parse()?)
-        };
-        let (refreshed, expires) = (time("refresh")?, time("expiry")?);
-        let half = refreshed + expires.duration_since(refreshed) / 2;
-        let is_same = secret.annotation("acr.microsoft.com/token.inputs") == Some(&self.inputs_hash());
-        Ok(!is_same || Timestamp::now() >= half)
     }
 
     pub(super) async fn secret(&self) -> anyhow::Result<PullSecret> {
