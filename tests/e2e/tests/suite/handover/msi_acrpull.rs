@@ -1,6 +1,6 @@
 //! Azure/msi-acrpull itself, built from the source of a release, as a process beside the stack.
 //!
-//! It is not built here: `ACRPULL_MSI_ACRPULL` names it, see the README. Without one its tests skip themselves and say so.
+//! It is not built here: `ACRPULL_MSI_ACRPULL` names it, see the README. Its tests are ignored unless they are asked for.
 //!
 //! Nothing in it knows of tests. It is sent to the simulated Azure by what it inherits from Go's HTTP client: proxies and a file
 //! with roots. Entra ID and registries keep their names behind the proxy for HTTPS; the metadata service, whose address it
@@ -43,20 +43,17 @@ pub(super) struct MsiAcrpull {
 }
 
 impl MsiAcrpull {
-    /// The program, if there is one.
-    #[expect(clippy::print_stderr, reason = "a test that does not run must say so")]
-    pub(super) fn given() -> anyhow::Result<Option<PathBuf>> {
-        let Some(path) = std::env::var_os(VARIABLE).map(PathBuf::from) else {
-            eprintln!("skipped: {VARIABLE} names no program");
-            return Ok(None);
-        };
+    /// The program.
+    pub(super) fn given() -> anyhow::Result<PathBuf> {
+        let path = std::env::var_os(VARIABLE).with_context(|| format!("{VARIABLE} names no program"))?;
+        let path = PathBuf::from(path);
         let is_named = path.file_name().is_some_and(|name| name == PROGRAM);
         anyhow::ensure!(
             path.is_file() && is_named,
             "{VARIABLE} must be the path of a program that is called {PROGRAM}, as in its image: {}",
             path.display()
         );
-        Ok(Some(path))
+        Ok(path)
     }
 
     /// Starts it. Nothing says when it has seen everything.

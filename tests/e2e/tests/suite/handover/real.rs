@@ -23,10 +23,9 @@ const WHILE: Duration = Duration::from_secs(3);
 const OTHER_SCOPE: &str = "repository:team/other:pull";
 
 #[test]
+#[ignore = "needs the program: see the README"]
 fn b26_msi_acrpull_itself_is_taken_over_while_pods_pull_and_going_back_costs_nothing() -> anyhow::Result<()> {
-    let Some(program) = MsiAcrpull::given()? else {
-        return Ok(());
-    };
+    let program = MsiAcrpull::given()?;
     alone(async |stack| {
         let team = stack.team(HANDOVER.prefix).await?;
         prepare(stack, &team).await?;
@@ -137,10 +136,9 @@ fn b26_msi_acrpull_itself_is_taken_over_while_pods_pull_and_going_back_costs_not
 }
 
 #[test]
+#[ignore = "needs the program: see the README"]
 fn duplicate_controller_msi_acrpull_itself_is_noticed_and_neither_undoes_the_other() -> anyhow::Result<()> {
-    let Some(program) = MsiAcrpull::given()? else {
-        return Ok(());
-    };
+    let program = MsiAcrpull::given()?;
     alone(async |stack| {
         let team = stack.team(HANDOVER.prefix).await?;
         prepare(stack, &team).await?;
