@@ -1,8 +1,9 @@
 //! Who may call Azure, when. Every call passes here; a call that must not be made is refused without a byte sent.
 //!
 //! Per host: calls in flight, calls per second, pauses that the host asked for, a circuit, a budget for second tries.
-//! Where callers must wait, the cluster with the fewest calls in flight goes first, and in it the namespace with the
-//! fewest. Decisions are pure, in the files below; this file is the waiting around them. Its one lock guards the state and is held for look-ups and counting, never across an await.
+//! Where callers must wait for the rate, clusters go in turn, and in each its namespaces; where they wait for places, the
+//! fewest calls in flight go first. Decisions are pure, in the files below; this file is the waiting around them. Its one
+//! lock guards the state and is held for look-ups and counting, never across an await.
 
 mod barrier;
 mod bucket;

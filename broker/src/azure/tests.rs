@@ -6,3 +6,4 @@ mod one_call;
 mod rig;
 mod second_tries;
 mod throttling;
+mod unequal_calls;

@@ -25,10 +25,18 @@ impl Bucket {
 
     /// How long until a token is there; zero if one is.
     pub(super) fn wait(&self, now: Instant) -> Duration {
+        self.until_full(now).saturating_sub(self.slack)
+    }
+
+    /// Whether so many tokens are there.
+    pub(super) fn has(&self, tokens: u32, now: Instant) -> bool {
+        self.until_full(now) + self.interval * tokens.saturating_sub(1) <= self.slack
+    }
+
+    fn until_full(&self, now: Instant) -> Duration {
         self.full_at
             .map(|at| at.saturating_duration_since(now))
             .unwrap_or_default()
-            .saturating_sub(self.slack)
     }
 
     /// Takes a token. The caller has made sure that one is there; otherwise the next ones come later.
@@ -77,6 +85,8 @@ mod tests {
             let wait = bucket.wait(now);
             prop_assert_eq!(wait, Duration::from_millis(100) * taken.saturating_sub(2));
             prop_assert!(bucket.wait(now + wait).is_zero());
+            let left = 3_u32.saturating_sub(taken);
+            prop_assert!(!bucket.has(left + 1, now) && (left == 0 || bucket.has(left, now)));
         }
     }
 }

@@ -1,11 +1,12 @@
-//! Who goes next, where callers must wait for a host: the cluster with the fewest calls in flight there, within it the
-//! namespace with the fewest, among equals in turn, and within a namespace the most urgent first.
+//! Who goes next, where callers must wait for a host: which cluster, then which of its namespaces, by what is short there
+//! (`order`), and within a namespace the most urgent first.
 //!
-//! So a cluster holds no more places by naming more namespaces, a namespace that asks a thousand times no more than one
-//! that asks once, and neither by calls that take long (guarantee U6); and after a cold start the tokens that end first
-//! are renewed first (U8).
+//! So a cluster gets no more by naming more namespaces, a namespace that asks a thousand times no more than one that asks
+//! once, and neither by calls that take long, nor by calls that end at once (guarantee U6); and after a cold start the
+//! tokens that end first are renewed first (U8).
 
 mod lines;
+mod order;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,6 +17,7 @@ use std::{
 use super::{held::Held, limits::Places};
 use crate::tenant::Tenant;
 use lines::Lines;
+use order::{Order, Standing};
 
 /// Place in a tenant's line. What expires first goes first, after those who hold nothing; then who came first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,7 +31,7 @@ pub(super) struct FairQueue<W> {
     bound: usize,
     held: Held,
     clusters: HashMap<Arc<str>, Cluster<W>>,
-    /// Those with a line; the first one is next.
+    /// Those with a line.
     turns: BTreeMap<Standing, Arc<str>>,
     len: usize,
     arrivals: u64,
@@ -40,13 +42,6 @@ pub(super) struct FairQueue<W> {
 struct Cluster<W> {
     standing: Standing,
     lines: Lines<W>,
-}
-
-/// Place among clusters, or among the namespaces of one. Who has the fewest calls in flight goes first; then in turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Standing {
-    held: u32,
-    turn: u64,
 }
 
 impl<W> FairQueue<W> {
@@ -114,48 +109,63 @@ impl<W> FairQueue<W> {
         (rank, displaced)
     }
 
-    /// Who has the fewest calls in flight, and among equals the first in turn, of those who may: as a cluster and as a
-    /// namespace, here and by what else is asked of them.
-    pub(super) fn next(
-        &self,
-        cluster_may: impl Fn(&Arc<str>) -> bool,
-        may: impl Fn(&Tenant) -> bool,
-    ) -> Option<&Tenant> {
-        if self.held.is_full() {
+    /// Who goes first, of those who may start a call: as a cluster and as a namespace, here and by `total`, the calls to
+    /// all hosts. `starts_are_short` where the host's rate has not enough of them for all of its places.
+    pub(super) fn next(&self, total: &Held, starts_are_short: bool) -> Option<&Tenant> {
+        let held = [&self.held, total];
+        if held.iter().any(|held| held.is_full()) {
             return None;
         }
-        self.turns
-            .values()
-            .filter(|cluster| self.held.cluster_may(cluster) && cluster_may(cluster))
-            .find_map(|cluster| {
-                let lines = &self.clusters.get(cluster)?.lines;
-                lines.next(|tenant| self.held.may(tenant) && may(tenant))
-            })
+        let may = |tenant: &Tenant| held.iter().all(|held| held.may(tenant));
+        let places_are_short = held.iter().any(|held| held.is_short());
+        let name = Order::of(starts_are_short, places_are_short).first(&self.turns, |name| {
+            let cluster = self.clusters.get(name);
+            cluster.is_some_and(|cluster| cluster.lines.has_one(may))
+                && held.iter().all(|held| held.cluster_may(name))
+        })?;
+        let cluster = self.clusters.get(name)?;
+        // One that holds less than its share finds more places yet, so that its namespaces lack none.
+        let has_its_share = order::is_a_share(cluster.standing.held, &self.turns);
+        let its_places_are_short =
+            places_are_short && has_its_share || held.iter().any(|held| held.cluster_is_short(name));
+        let order = Order::of(starts_are_short, its_places_are_short);
+        cluster.lines.next(order, may)
     }
 
-    /// Takes the most urgent waiter of `tenant`. Its cluster's next turn comes after those of all that have as many calls
-    /// in flight.
+    /// Takes the most urgent waiter of `tenant`. No turn is used up before a call has started.
     pub(super) fn pop(&mut self, tenant: &Tenant) -> Option<W> {
-        let cluster = self.clusters.get_mut(&tenant.cluster)?;
-        let waiter = cluster.lines.pop(tenant)?;
+        let waiter = self.clusters.get_mut(&tenant.cluster)?.lines.pop(tenant)?;
         self.len -= 1;
-        self.last_turn += 1;
-        let turn = self.last_turn;
-        self.stand(&tenant.cluster, |standing| standing.turn = turn);
         self.close_if_empty(&tenant.cluster);
         Some(waiter)
     }
 
-    /// A call of `tenant` has started.
+    /// A call of `tenant` has started. The next turn of its cluster comes after those of all others.
     pub(super) fn started(&mut self, tenant: &Tenant) {
         self.held.take(tenant);
-        self.stand_anew(tenant);
+        self.last_turn += 1;
+        let turn = self.last_turn;
+        let (of_cluster, of_tenant) = self.held.by(tenant);
+        self.stand(&tenant.cluster, |cluster| {
+            cluster.lines.started(tenant, of_tenant);
+            Standing {
+                held: of_cluster,
+                turn,
+            }
+        });
     }
 
     /// It has ended.
     pub(super) fn ended(&mut self, tenant: &Tenant) {
         self.held.free(tenant);
-        self.stand_anew(tenant);
+        let (of_cluster, of_tenant) = self.held.by(tenant);
+        self.stand(&tenant.cluster, |cluster| {
+            cluster.lines.ended(tenant, of_tenant);
+            Standing {
+                held: of_cluster,
+                ..cluster.standing
+            }
+        });
     }
 
     /// Takes out one that no longer waits.
@@ -193,19 +203,11 @@ impl<W> FairQueue<W> {
         Some(waiter)
     }
 
-    /// Where `tenant` and its cluster wait, their places follow from what they hold now.
-    fn stand_anew(&mut self, tenant: &Tenant) {
-        let (of_cluster, of_tenant) = self.held.by(tenant);
-        if let Some(cluster) = self.clusters.get_mut(&tenant.cluster) {
-            cluster.lines.holds(tenant, of_tenant);
-            self.stand(&tenant.cluster, |standing| standing.held = of_cluster);
-        }
-    }
-
-    fn stand(&mut self, name: &Arc<str>, change: impl FnOnce(&mut Standing)) {
+    /// Gives a cluster that waits its new place among the others.
+    fn stand(&mut self, name: &Arc<str>, change: impl FnOnce(&mut Cluster<W>) -> Standing) {
         if let Some(cluster) = self.clusters.get_mut(name) {
             self.turns.remove(&cluster.standing);
-            change(&mut cluster.standing);
+            cluster.standing = change(cluster);
             self.turns.insert(cluster.standing, Arc::clone(name));
         }
     }

@@ -45,9 +45,19 @@ impl Held {
         self.all >= self.places.all
     }
 
+    /// Whether no more are left than one cluster must leave to others.
+    pub(super) fn is_short(&self) -> bool {
+        self.all >= self.places.per_cluster
+    }
+
     /// Whether a cluster may have one more.
     pub(super) fn cluster_may(&self, cluster: &Arc<str>) -> bool {
         count(&self.by_cluster, cluster) < self.places.per_cluster
+    }
+
+    /// Whether a cluster has no more left than one namespace must leave to its others.
+    pub(super) fn cluster_is_short(&self, cluster: &Arc<str>) -> bool {
+        count(&self.by_cluster, cluster) >= self.places.per_namespace
     }
 
     /// Whether a namespace may have one more, if its cluster may.

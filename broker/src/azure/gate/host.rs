@@ -148,20 +148,17 @@ impl<W> Host<W> {
         if !self.bucket.wait(now).is_zero() {
             return None;
         }
-        self.next_but_for_the_rate(total)
+        self.next_but_for_the_rate(now, total)
     }
 
-    fn next_but_for_the_rate(&self, total: &Held) -> Option<&Tenant> {
-        if total.is_full() {
-            return None;
-        }
-        self.queue
-            .next(|cluster| total.cluster_may(cluster), |tenant| total.may(tenant))
+    fn next_but_for_the_rate(&self, now: Instant, total: &Held) -> Option<&Tenant> {
+        let starts_are_short = !self.bucket.has(self.limits.places.all, now);
+        self.queue.next(total, starts_are_short)
     }
 
     /// How long until the next call may start, where the rate is all that stands in the way.
     pub(super) fn wait_for_rate(&self, now: Instant, total: &Held) -> Option<Duration> {
-        self.next_but_for_the_rate(total)?;
+        self.next_but_for_the_rate(now, total)?;
         Some(self.bucket.wait(now))
     }
 

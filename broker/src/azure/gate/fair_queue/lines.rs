@@ -1,17 +1,19 @@
 //! The callers of one cluster that wait for a host: a line for each namespace, and the namespaces by how many calls they
-//! have in flight there, among equals in turn.
+//! have in flight there and by their turns.
 //!
 //! A cluster can name as many namespaces as there may be callers, so nothing here goes through all lines but `drain`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Rank, Standing};
+use super::{
+    Rank,
+    order::{Order, Standing},
+};
 use crate::tenant::Tenant;
 
 /// The lines of one cluster's namespaces. None is empty.
 pub(super) struct Lines<W> {
     by_namespace: HashMap<Tenant, Line<W>>,
-    /// Whose turn it is; the first one is next.
     turns: BTreeMap<Standing, Tenant>,
     /// How long each line is, by the standing of its namespace.
     lengths: BTreeSet<(usize, Standing)>,
@@ -56,23 +58,35 @@ impl<W> Lines<W> {
         self.put_down(tenant, line);
     }
 
-    /// The namespace with the fewest calls in flight, and among equals the first in turn, of those that may.
-    pub(super) fn next(&self, may: impl Fn(&Tenant) -> bool) -> Option<&Tenant> {
-        self.turns.values().find(|tenant| may(tenant))
+    /// Whether one of the namespaces may.
+    pub(super) fn has_one(&self, may: impl Fn(&Tenant) -> bool) -> bool {
+        self.turns.values().any(may)
     }
 
-    /// Takes the most urgent waiter of `tenant`, whose next turn comes after those of the cluster's other namespaces with
-    /// as many calls in flight.
+    /// The namespace that goes first, of those that may.
+    pub(super) fn next(&self, order: Order, may: impl Fn(&Tenant) -> bool) -> Option<&Tenant> {
+        order.first(&self.turns, may)
+    }
+
+    /// Takes the most urgent waiter of `tenant`. Its turn is not used up before a call has started.
     pub(super) fn pop(&mut self, tenant: &Tenant) -> Option<W> {
         let mut line = self.take_up(tenant)?;
         let first = line.waiters.pop_first();
-        line.standing.turn = self.next_turn();
         self.put_down(tenant, line);
         first.map(|(_, waiter)| waiter)
     }
 
-    /// `tenant` has `held` calls in flight now.
-    pub(super) fn holds(&mut self, tenant: &Tenant, held: u32) {
+    /// A call of `tenant` has started, which has `held` in flight by that. Its next turn comes after those of all others.
+    pub(super) fn started(&mut self, tenant: &Tenant, held: u32) {
+        if let Some(mut line) = self.take_up(tenant) {
+            let turn = self.next_turn();
+            line.standing = Standing { held, turn };
+            self.put_down(tenant, line);
+        }
+    }
+
+    /// A call of `tenant` has ended, which has `held` in flight still.
+    pub(super) fn ended(&mut self, tenant: &Tenant, held: u32) {
         if let Some(mut line) = self.take_up(tenant) {
             line.standing.held = held;
             self.put_down(tenant, line);

@@ -19,10 +19,18 @@ fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
+/// Who is next where there are starts enough, and no other host.
+fn next(queue: &FairQueue<&'static str>) -> Option<Tenant> {
+    queue.next(&Held::none_of(PLACES), false).cloned()
+}
+
+/// All, each with a call that has ended before the next one starts.
 fn served(queue: &mut FairQueue<&'static str>) -> Vec<&'static str> {
     let mut served = Vec::new();
-    while let Some(tenant) = queue.next(|_| true, |_| true).cloned() {
+    while let Some(tenant) = next(queue) {
         served.extend(queue.pop(&tenant));
+        queue.started(&tenant);
+        queue.ended(&tenant);
     }
     assert!(queue.is_empty() && queue.clusters.is_empty() && queue.turns.is_empty());
     served
@@ -131,15 +139,21 @@ fn queue_forgets_who_left_and_skips_who_may_not() {
     queue.push(&tenant("b"), None, "b1");
     assert_eq!(queue.remove(&tenant("a"), rank), Some("a1"));
     assert_eq!(queue.remove(&tenant("a"), rank), None);
-    assert_eq!(
-        queue.next(|_| true, |tenant| &*tenant.namespace != "a"),
-        Some(&tenant("b"))
-    );
+    let places = Places {
+        all: 5,
+        per_cluster: 2,
+        per_namespace: 1,
+    };
+    let mut total = Held::none_of(places);
+    total.take(&tenant("a"));
+    assert_eq!(queue.next(&total, false), Some(&tenant("b")));
     queue.push(&of("d", "a"), None, "d1");
-    assert_eq!(
-        queue.next(|cluster| &**cluster != "c", |_| true),
-        Some(&of("d", "a"))
-    );
+    total.take(&tenant("elsewhere"));
+    assert_eq!(queue.next(&total, false), Some(&of("d", "a")));
+    for cluster in ["x", "y", "z"] {
+        total.take(&of(cluster, "elsewhere"));
+    }
+    assert_eq!(queue.next(&total, false), None);
     assert_eq!(queue.drain(|waiter| *waiter != "a2"), ["b1", "d1"]);
     assert_eq!((queue.len(), served(&mut queue)), (1, vec!["a2"]));
 }
@@ -158,7 +172,7 @@ fn u6_who_has_the_fewest_calls_in_flight_goes_first_and_equals_in_turn() {
     }
     let mut order = Vec::new();
     for _ in 0..6 {
-        let tenant = queue.next(|_| true, |_| true).unwrap().clone();
+        let tenant = next(&queue).unwrap();
         queue.pop(&tenant);
         queue.started(&tenant);
         order.push(tenant);
@@ -171,5 +185,51 @@ fn u6_who_has_the_fewest_calls_in_flight_goes_first_and_equals_in_turn() {
     for _ in 0..2 {
         queue.ended(&busy);
     }
-    assert_eq!(queue.next(|_| true, |_| true), Some(&busy));
+    assert_eq!(next(&queue), Some(busy));
+}
+
+#[test]
+fn u6_turn_is_used_up_by_a_call_that_starts_and_by_no_other() {
+    let mut queue = FairQueue::new(10, PLACES);
+    let (a, b) = (of("first", "a"), of("second", "b"));
+    for waiter in ["refused", "refused, too", "started", "later"] {
+        queue.push(&a, None, waiter);
+    }
+    queue.push(&b, None, "in turn");
+    for _ in 0..3 {
+        assert_eq!(next(&queue).as_ref(), Some(&a));
+        queue.pop(&a);
+    }
+    queue.started(&a);
+    queue.ended(&a);
+    assert_eq!(next(&queue), Some(b));
+}
+
+#[test]
+fn u6_namespace_that_holds_the_most_is_put_back_only_where_its_cluster_lacks_places() {
+    let (slow, fast, other) = (of("a", "slow"), of("a", "fast"), of("b", "web"));
+    let places = Places {
+        all: 8,
+        per_cluster: 7,
+        per_namespace: 6,
+    };
+    for (other_waits, expected) in [(true, &slow), (false, &fast)] {
+        let mut queue = FairQueue::new(10, places);
+        queue.push(&slow, None, "");
+        queue.push(&fast, None, "");
+        if other_waits {
+            queue.push(&other, None, "");
+        }
+        for tenant in [&other, &other, &other, &other, &slow, &slow, &slow, &fast] {
+            queue.started(tenant);
+        }
+        queue.ended(&fast);
+        // The slow one has waited longer, and the places that are left are those that a cluster must leave.
+        let next = queue.next(&Held::none_of(PLACES), true);
+        assert_eq!(
+            next,
+            Some(expected),
+            "if another cluster with more waits: {other_waits}"
+        );
+    }
 }

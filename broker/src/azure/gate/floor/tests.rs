@@ -1,14 +1,20 @@
 //! Any pattern of arrivals and ends, against the promises: budgets, shares, order, and nothing left behind.
 
+mod bound;
+mod crowd;
 mod memory;
 mod shares;
+mod starts;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
 
 use super::{
-    super::{PauseScope, limits::WAITING_PER_HOST},
+    super::{
+        PauseScope,
+        limits::{Places, WAITING_PER_HOST},
+    },
     *,
 };
 use crate::azure::{
