@@ -3,6 +3,7 @@
 mod log_writer;
 mod otlp;
 pub mod propagation;
+mod span_fields;
 
 use std::io::IsTerminal as _;
 
@@ -11,6 +12,7 @@ use log_writer::LogWriter;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use prometheus_client::registry::Registry;
+use span_fields::SpanFields;
 use tracing::{Metadata, level_filters::LevelFilter};
 use tracing_subscriber::{
     Layer as _,
@@ -115,6 +117,7 @@ pub fn init(service: &'static str, args: &TelemetryArgs) -> Result<Telemetry, Fa
             .json()
             .flatten_event(true)
             .with_span_list(false)
+            .fmt_fields(SpanFields)
             .with_filter(filter)
             .boxed(),
         LogFormat::Text => format.with_target(false).with_filter(filter).boxed(),

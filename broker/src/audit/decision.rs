@@ -5,7 +5,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use proto::{Reason, catalogue::RetryClass, types::RegistryHost};
+use proto::{
+    Reason,
+    catalogue::RetryClass,
+    types::{RegistryHost, TenantId},
+};
 use serde::Serialize;
 
 use super::{
@@ -114,8 +118,8 @@ struct RequestPart<'a> {
 enum IdentityPart<'a> {
     Federated {
         #[serde(skip_serializing_if = "Option::is_none")]
-        tenant: Option<String>,
-        client_id: String,
+        tenant: Option<&'a str>,
+        client_id: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
         subject: Option<&'a str>,
     },
@@ -123,9 +127,9 @@ enum IdentityPart<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         name: Option<&'a str>,
         #[serde(skip_serializing_if = "Option::is_none")]
-        client_id: Option<String>,
+        client_id: Option<&'a str>,
         #[serde(skip_serializing_if = "Option::is_none")]
-        resource_id: Option<String>,
+        resource_id: Option<&'a str>,
     },
 }
 
@@ -247,19 +251,19 @@ fn what<'a>(request: &'a DockerConfigRequest, facts: &'a Facts) -> RequestPart<'
         service_accounts: &request.service_accounts,
         identity: match &request.identity {
             RequestedIdentity::Federated { tenant, client, .. } => IdentityPart::Federated {
-                tenant: facts.tenant.as_ref().or(tenant.as_ref()).map(ToString::to_string),
-                client_id: client.to_string(),
+                tenant: facts.tenant.as_ref().or(tenant.as_ref()).map(TenantId::as_str),
+                client_id: client.as_str(),
                 subject: facts.subject.as_deref(),
             },
             RequestedIdentity::BrokerOwned(IdentitySelector::ClientId(id)) => IdentityPart::BrokerOwned {
                 name: facts.identity.as_deref(),
-                client_id: Some(id.to_string()),
+                client_id: Some(id.as_str()),
                 resource_id: None,
             },
             RequestedIdentity::BrokerOwned(IdentitySelector::ResourceId(id)) => IdentityPart::BrokerOwned {
                 name: facts.identity.as_deref(),
                 client_id: None,
-                resource_id: Some(id.to_string()),
+                resource_id: Some(id.as_str()),
             },
         },
         registry: request.registry.as_str(),

@@ -23,9 +23,10 @@ impl Serialize for Scopes<'_> {
 
 fn scope(scope: &Scope) -> String {
     let text = scope.to_string();
+    let is_lower = |text: &str| !text.bytes().any(|byte| byte.is_ascii_uppercase());
     // `metadataRead` is how some write an action.
-    let plain = text.replace("metadataRead", "");
-    if text.len() <= MAX_SCOPE_BYTES && !plain.bytes().any(|byte| byte.is_ascii_uppercase()) {
+    let is_name = is_lower(&text) || is_lower(&text.replace("metadataRead", ""));
+    if text.len() <= MAX_SCOPE_BYTES && is_name {
         text
     } else {
         WITHHELD.to_owned()

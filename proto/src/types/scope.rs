@@ -70,7 +70,9 @@ impl FromStr for Scope {
 
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:", self.kind, self.name)?;
+        for part in [&self.kind, ":", &self.name, ":"] {
+            f.write_str(part)?;
+        }
         for (position, action) in self.actions.iter().enumerate() {
             if position > 0 {
                 f.write_str(",")?;
