@@ -213,6 +213,9 @@ catalogue! {
     /// The token expired before it could be renewed.
     CredentialExpired = "CREDENTIAL_EXPIRED", Unavailable, 503, Transient, Nobody,
         "the credential expired before it could be renewed";
+    /// By the clock of the syncer's machine the broker hands out what has expired.
+    ClockAhead = "CLOCK_AHEAD", Unavailable, 503, Transient, ClusterTeam,
+        "the broker's token has expired by the clock of the syncer's machine";
 }
 
 impl Reason {

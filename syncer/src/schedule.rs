@@ -144,11 +144,20 @@ fn pause(class: RetryClass, attempt: u32, since: Duration, draw: f64) -> Duratio
 ///
 /// Drawn once per answer, one that says "not modified" included, for it names another time. Between answers the time
 /// stands in the Secret, and no pass and no restart draws again.
+///
+/// A time that has passed is that of a broker whose clock is behind ours, or which has nothing newer. It is asked again
+/// when some more of the credential is used up: each answer is written down, and a clock may stay wrong for long.
 pub fn refresh_at(refresh_time: Timestamp, expires_at: Timestamp, now: Timestamp, draw: f64) -> Timestamp {
-    let jitter = elapsed(now, expires_at).mul_f64(REFRESH_JITTER * draw);
+    let left = elapsed(now, expires_at);
+    let jitter = left.mul_f64(REFRESH_JITTER * draw);
     // Never past the middle between the due time and the end.
     let latest = elapsed(refresh_time, expires_at) / 2;
-    later(refresh_time.max(later(now, TRANSIENT_FIRST)), jitter.min(latest))
+    let soonest = if refresh_time > now {
+        TRANSIENT_FIRST
+    } else {
+        TRANSIENT_FIRST.max(left / SHARE_OF_WHAT_IS_LEFT)
+    };
+    later(refresh_time.max(later(now, soonest)), jitter.min(latest))
 }
 
 /// How long from `from` to `to`; zero if that is the past.
@@ -167,6 +176,7 @@ mod fleet;
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::jiff::ToSpan as _;
     use proptest::prelude::*;
     use proto::Reason;
 
@@ -247,6 +257,21 @@ mod tests {
         let other = FailureRun::after(Some(&run), "other", problem(), run.next_at, 0.0);
         assert_eq!(other.attempts, 1);
         assert_eq!(elapsed(run.next_at, other.next_at), WAITING_FIRST);
+    }
+
+    /// A clock that is 10 min ahead of the broker's asks for each renewal 10 min before it is due.
+    #[test]
+    fn schedule_refresh_by_a_clock_that_is_ahead_is_asked_for_a_few_times_a_life() {
+        for draw in [0.0, 0.5, 0.999] {
+            let (due, end) = (now() + 41.minutes(), now() + 75.minutes());
+            let (mut time, mut asked) = (due, 0);
+            while time < due + 10.minutes() {
+                time = refresh_at(due, end, time, draw);
+                asked += 1;
+            }
+            assert!((3..=7).contains(&asked), "{asked} times");
+            assert!(time < due + 14.minutes(), "{time}");
+        }
     }
 
     proptest! {

@@ -5,6 +5,10 @@ use proto::{Fingerprint, Reason, v1::GetDockerConfigResponse};
 
 use crate::{plan::Issue, problem::Problem, pull_secret::Credential, schedule};
 
+/// It is not known here which of the two is wrong.
+const AHEAD: &str =
+    "the broker's token has expired by the clock of the syncer's machine: compare the clocks of both";
+
 /// What the broker answered.
 pub struct Answer {
     /// What the Secret holds after this.
@@ -55,10 +59,10 @@ pub fn read(
         degraded,
         granted_scope: granted_scope.clone(),
     };
-    // By the clock of this machine. If that runs ahead of the broker's, there is nothing to be gained by asking, nor by
-    // writing, again and again.
+    // By the clock of this machine. The broker hands out nothing that has expired, so that one of the two is wrong; there is
+    // nothing to be gained by asking, nor by writing, again and again.
     if expires_at <= now {
-        return Err(broken("holds no valid credential"));
+        return Err(Problem::new(Reason::ClockAhead, AHEAD));
     }
     if not_modified {
         return issue

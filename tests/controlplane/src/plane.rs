@@ -1,12 +1,13 @@
 //! A control plane to test against: started for the occasion, or an existing cluster.
 //!
-//! Here it is started, observed and stopped; `access` hands out clients, tokens and kubeconfigs. It installs
-//! nothing and knows nothing of the product.
+//! Here it is started, observed and stopped; `access` hands out clients, tokens and kubeconfigs, `history` makes it
+//! forget. It installs nothing and knows nothing of the product.
 
 mod access;
 mod commands;
 mod credentials;
 mod existing;
+mod history;
 mod kubeconfig;
 mod ports;
 mod processes;
@@ -74,6 +75,7 @@ pub struct ControlPlane {
 struct Own {
     processes: Processes,
     signing_key_path: PathBuf,
+    etcd_url: String,
 }
 
 impl Default for ControlPlaneOptions {
@@ -152,6 +154,7 @@ impl ControlPlane {
             own: Some(Own {
                 processes,
                 signing_key_path,
+                etcd_url: ports.etcd_url(),
             }),
             supervisor,
         })

@@ -20,7 +20,8 @@
 //!   container finds it, and the Service address of the API server, do not exist here;
 //! - the command is looked up among the binaries of this build; the image is not looked at.
 //!
-//! One Pod stands for all replicas; a test that needs more, or one with other arguments, runs [`Pod::another`].
+//! One Pod stands for all replicas; a test that needs more, or one with other arguments, runs [`Pod::another`], and one that
+//! needs it on a machine that is different runs [`Pod::elsewhere`].
 //!
 //! What it does not do: no Pod object, so tokens are not bound to one; no restarts, no liveness, no resources, no
 //! security context, no network policy; one container, no init containers. What it cannot do it refuses.
@@ -33,11 +34,12 @@ mod swapped_folder;
 mod template;
 mod volumes;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use controlplane::ControlPlane;
 
-use crate::Binaries;
+use crate::{Binaries, Clock};
 
 pub use pod::Pod;
 
@@ -48,4 +50,15 @@ pub struct Node {
     pub plane: Arc<ControlPlane>,
     /// What container images would hold.
     pub binaries: Binaries,
+    /// What is different about it.
+    pub machine: Machine,
+}
+
+/// What may be different about a machine.
+#[derive(Debug, Clone, Default)]
+pub struct Machine {
+    /// Its clock, if that is not this machine's.
+    pub clock: Option<Clock>,
+    /// Where its processes reach the API server, if not directly.
+    pub api_server: Option<SocketAddr>,
 }

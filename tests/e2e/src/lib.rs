@@ -7,6 +7,7 @@
 //! - [`Collector`] receives the spans of both processes.
 //! - [`Canaries`] finds secrets where they must not be.
 //! - [`Pod::another`] and [`Balancer`] make several replicas of what the stack has one of, behind one address.
+//! - [`Machine`] is one whose [`Clock`] can be set, or whose way to the API server has a [`Valve`] in it.
 //! - [`Rig`] starts brokers alone, for what Kubernetes has no part in.
 //!
 //! It decides nothing that the product decides, and has no way into it but those that a user has. The tests are in
@@ -18,6 +19,7 @@ mod binaries;
 pub mod binding;
 mod canary;
 mod certificates;
+mod clock;
 mod collector;
 mod images;
 pub mod kubelet;
@@ -25,6 +27,7 @@ mod pull_secret;
 pub mod rig;
 mod stack;
 mod team;
+mod valve;
 mod wait;
 
 pub use azure::{Application, Azure, SUBSCRIPTION, SimulatorKind, TENANT, VmIdentity};
@@ -33,9 +36,10 @@ pub use binaries::Binaries;
 pub use binding::condition;
 pub use canary::{Canaries, Leak};
 pub use certificates::{ClientAuthority, ClientCertificate, ServerCertificate};
+pub use clock::Clock;
 pub use collector::{Collector, Span, Trace};
 pub use images::{IMAGE_FILE, Images};
-pub use kubelet::Pod;
+pub use kubelet::{Machine, Pod};
 pub use pull_secret::{PullSecret, RegistryLogin};
 pub use rig::{Broker, Rig, Site};
 pub use stack::{
@@ -43,4 +47,5 @@ pub use stack::{
     SYNCER_SUBJECT, Stack, StackOptions, chart,
 };
 pub use team::Team;
+pub use valve::Valve;
 pub use wait::{poll, wait_for};

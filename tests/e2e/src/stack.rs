@@ -22,8 +22,8 @@ pub use install::chart;
 use crate::kubelet::Node;
 use crate::rig::Trap;
 use crate::{
-    Azure, Binaries, ClientAuthority, Collector, Images, Pod, ServerCertificate, SimulatorKind, TENANT, Team,
-    VmIdentity,
+    Azure, Binaries, ClientAuthority, Collector, Images, Machine, Pod, ServerCertificate, SimulatorKind,
+    TENANT, Team, VmIdentity,
 };
 
 /// Where both charts are installed.
@@ -192,6 +192,7 @@ impl Stack {
         let node = Node {
             plane: Arc::clone(&plane),
             binaries,
+            machine: Machine::default(),
         };
 
         // Without an endpoint the charts turn tracing off.

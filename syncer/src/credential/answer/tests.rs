@@ -107,12 +107,11 @@ fn b14_answer_with_the_payload_that_is_held_says_when_that_expires() {
 
 #[test]
 fn answer_that_breaks_the_contract_is_refused() {
-    let breaks: [fn(&mut GetDockerConfigResponse); 5] = [
+    let breaks: [fn(&mut GetDockerConfigResponse); 4] = [
         |response| response.expire_time = None,
         |response| response.refresh_time = None,
         |response| response.docker_config_json = b"".as_slice().into(),
         |response| response.fingerprint = b"other".as_slice().into(),
-        |response| response.expire_time = Some(pbjson_types::Timestamp { seconds: 0, nanos: 0 }),
     ];
     for break_it in breaks {
         let mut broken = response(b"new", 75);
@@ -121,5 +120,20 @@ fn answer_that_breaks_the_contract_is_refused() {
             read(broken, &issue(None), now(), 0.0).err().unwrap().reason,
             Reason::Internal
         );
+    }
+}
+
+/// One that is not modified as well: by this clock, what the Secret holds has expired.
+#[test]
+fn answer_that_has_expired_by_our_clock_speaks_of_the_clocks() {
+    for not_modified in [true, false] {
+        let response = GetDockerConfigResponse {
+            not_modified,
+            ..response(b"new", 75)
+        };
+        let ahead = now() + 75.minutes();
+        let problem = read(response, &issue(Some(held())), ahead, 0.0).err().unwrap();
+        assert_eq!(problem.reason, Reason::ClockAhead);
+        assert!(problem.message.contains("compare the clocks"), "{problem}");
     }
 }

@@ -1,6 +1,7 @@
 //! Ways into a control plane: clients, tokens, kubeconfigs, kubectl and helm. It starts and stops nothing of
 //! the plane.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use kube::Client;
+use kube::config::Cluster;
 
 use super::{ControlPlane, kubeconfig, requests};
 use crate::helm::Helm;
@@ -67,10 +69,26 @@ impl ControlPlane {
     /// # Errors
     /// The plane's folder cannot be written.
     pub fn kubeconfig_for_token_file(&self, token_file: &Path) -> anyhow::Result<PathBuf> {
+        self.write_kubeconfig(self.cluster.clone(), token_file)
+    }
+
+    /// The same for a process that reaches the API server by way of this address of the loopback interface.
+    ///
+    /// # Errors
+    /// The plane's folder cannot be written.
+    pub fn kubeconfig_by_way_of(&self, address: SocketAddr, token_file: &Path) -> anyhow::Result<PathBuf> {
+        let cluster = Cluster {
+            server: Some(format!("https://{address}")),
+            ..self.cluster.clone()
+        };
+        self.write_kubeconfig(cluster, token_file)
+    }
+
+    fn write_kubeconfig(&self, cluster: Cluster, token_file: &Path) -> anyhow::Result<PathBuf> {
         let number = self.files.fetch_add(1, Ordering::Relaxed);
         let path = self.directory().join(format!("token-file-{number}.kubeconfig"));
         let user = kubeconfig::token_file_user(token_file);
-        kubeconfig::write(&path, &kubeconfig::kubeconfig(self.cluster.clone(), user))
+        kubeconfig::write(&path, &kubeconfig::kubeconfig(cluster, user))
     }
 
     /// helm for this cluster, as the administrator.

@@ -12,10 +12,10 @@ use rustix::process::Signal;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::Node;
 use super::prepared::Prepared;
 use super::template::Places;
 use super::volumes::{Mounted, Owner};
+use super::{Machine, Node};
 use crate::wait;
 
 /// How often volumes are brought up to date.
@@ -65,6 +65,23 @@ impl Pod {
     /// As [`Self::run`].
     pub async fn another(&self, name: &str, arguments: &[String]) -> anyhow::Result<Self> {
         Self::run_as(&self.node, &self.namespace, &self.deployment, name, arguments).await
+    }
+
+    /// The same on another machine.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn elsewhere(
+        &self,
+        machine: Machine,
+        name: &str,
+        arguments: &[String],
+    ) -> anyhow::Result<Self> {
+        let node = Node {
+            machine,
+            ..self.node.clone()
+        };
+        Self::run_as(&node, &self.namespace, &self.deployment, name, arguments).await
     }
 
     /// Runs one more Pod of the same Deployment, its `number`th replica, beside this one.

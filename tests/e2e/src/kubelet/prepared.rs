@@ -12,6 +12,7 @@ use kube::{Api, Client};
 use super::template::{Places, Template, mounted};
 use super::volumes::{Mounted, Owner};
 use super::{Node, environment};
+use crate::Clock;
 
 /// A Pod that can be started.
 pub(super) struct Prepared {
@@ -54,9 +55,11 @@ impl Prepared {
         let mut program = program(&owner, &template, &places).await?;
         if wants_token(&owner, template.automount_token).await? {
             let volume = Mounted::api_server_token(&directory)?;
-            let kubeconfig = node
-                .plane
-                .kubeconfig_for_token_file(&volume.path().join("token"))?;
+            let token = volume.path().join("token");
+            let kubeconfig = match node.machine.api_server {
+                Some(address) => node.plane.kubeconfig_by_way_of(address, &token)?,
+                None => node.plane.kubeconfig_for_token_file(&token)?,
+            };
             program = program.env("KUBECONFIG", kubeconfig);
             volumes.push(volume);
         }
@@ -113,8 +116,12 @@ async fn program(owner: &Owner<'_>, template: &Template, places: &Places) -> any
         places,
     )
     .await?;
-    Ok(environment
+    let program = environment
         .into_iter()
+        .fold(program, |program, (name, value)| program.env(name, value));
+    let clock = owner.node.machine.clock.iter();
+    Ok(clock
+        .flat_map(Clock::environment)
         .fold(program, |program, (name, value)| program.env(name, value)))
 }
 

@@ -3,6 +3,7 @@
 
 mod answers;
 mod churn;
+mod clocks;
 mod clouds;
 mod egress;
 mod keys;

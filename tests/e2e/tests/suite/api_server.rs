@@ -1,5 +1,7 @@
 //! An API server that goes away and comes back under bindings that are served.
 
+mod forgotten;
+
 use serde_json::json;
 
 use crate::side::{SCOPE, in_both_apis_alone};

@@ -1,5 +1,7 @@
 //! Two replicas of the syncer: one works, the other stands by and takes over, whatever becomes of the first.
 
+mod late_writes;
+
 use std::{
     sync::atomic::{AtomicU8, Ordering},
     time::Duration,

@@ -6,6 +6,7 @@ mod authentication;
 mod bad_input;
 mod broker_owned;
 mod charts;
+mod clocks;
 mod cluster_tokens;
 mod core_dumps;
 mod denials;

@@ -128,6 +128,19 @@ pub(crate) const COUNTED: Granted = Granted {
     number: 70,
 };
 
+/// For bindings that are looked at while a clock is wrong.
+pub(crate) const STEPPED: Granted = Granted {
+    prefix: "stepped",
+    registry: "stepped.azurecr.io",
+    number: 80,
+};
+/// The same with short-lived tokens. Its namespaces have the grant of [`STEPPED`] as well.
+pub(crate) const STEPPED_SOON: Granted = Granted {
+    prefix: "stepped-soon",
+    registry: "stepped-soon.azurecr.io",
+    number: 81,
+};
+
 /// Seconds. A token is handed out until 60 s before its end: this one is due for renewal after half of its life or a little more.
 pub(crate) const SHORT_LIFE_S: u64 = 64;
 
@@ -169,7 +182,15 @@ const TRAPPED: [&str; 7] = [
 /// One test of the stack, as long as it runs.
 struct UnderWay;
 
-const ALL: [Granted; 14] = [
+/// Those at whose registries tokens live for [`SHORT_LIFE_S`].
+const SHORT_LIVES: [&str; 4] = [
+    SHORT_LIVED.prefix,
+    FAILING.prefix,
+    EXPIRING.prefix,
+    STEPPED_SOON.prefix,
+];
+
+const ALL: [Granted; 16] = [
     BY_CLIENT_ID,
     BY_RESOURCE_ID,
     NARROW,
@@ -183,6 +204,8 @@ const ALL: [Granted; 14] = [
     FAILING,
     EXPIRING,
     COUNTED,
+    STEPPED,
+    STEPPED_SOON,
     HANDOVER,
 ];
 
@@ -220,7 +243,7 @@ impl Granted {
                 arm_policy: ArmPolicy::Disabled,
                 ..registry.with_role(&object_id, Role::AcrPull)
             },
-            prefix if [SHORT_LIVED.prefix, FAILING.prefix, EXPIRING.prefix].contains(&prefix) => Registry {
+            prefix if SHORT_LIVES.contains(&prefix) => Registry {
                 access_ttl_s: SHORT_LIFE_S,
                 ..registry.with_role(&object_id, Role::AcrPull)
             },

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use controlplane::Release;
 use e2e::kubelet::Node;
-use e2e::{Binaries, NAMESPACE, Pod, Stack, chart};
+use e2e::{Binaries, Machine, NAMESPACE, Pod, Stack, chart};
 use serde_json::{Value, json};
 
 /// Its ServiceAccount. The stack's broker knows it.
@@ -56,6 +56,7 @@ async fn run(
     let node = Node {
         plane: Arc::clone(stack.plane()),
         binaries: Binaries::of(&["syncer"]).await?,
+        machine: Machine::default(),
     };
     let syncer = Pod::run(&node, NAMESPACE, name).await?;
     let result = test(&syncer).await;
