@@ -23,6 +23,8 @@ pub(crate) struct Case {
     /// Those of the first namespace, then those of the second.
     pub(crate) accounts: Vec<Option<Account>>,
     pub(crate) mood: Mood,
+    /// What the first writes come to.
+    pub(crate) faults: Vec<Fault>,
     /// What happens after so long, and how often in a row.
     pub(crate) events: Vec<(Duration, Disturbance, usize)>,
     /// Once all is right: one thing that a binding says is changed, and nothing else happens.
@@ -37,6 +39,8 @@ pub(crate) struct Case {
 pub(crate) struct Change {
     pub(crate) binding: usize,
     pub(crate) field: usize,
+    /// Azure refuses until something else is changed as well.
+    pub(crate) fails_first: bool,
 }
 
 /// A binding as it is found.
@@ -80,8 +84,8 @@ pub(crate) enum Disturbance {
     Nothing,
     DeleteSecret(usize),
     EditSecret(usize),
-    /// Somebody sets its times far ahead.
-    EditTimes(usize),
+    /// Somebody sets its times so far ahead.
+    EditTimes(usize, Duration),
     Unlabel(usize),
     Orphan(usize),
     Steal(usize),

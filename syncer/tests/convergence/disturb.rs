@@ -6,8 +6,9 @@ use kube::ResourceExt as _;
 use syncer::{
     binding::Binding,
     finalizer,
-    links::RECORD_ANNOTATION,
+    links::{self, RECORD_ANNOTATION},
     pull_secret::REFRESH_REQUESTED,
+    schedule::later,
     wanted::{CLIENT_ID_ANNOTATION, TENANT_ID_ANNOTATION},
 };
 
@@ -15,6 +16,7 @@ use crate::{
     cases::{Change, Disturbance, Shape, place},
     fields::{is_payload_ours, times_taken},
     found::{create_account, create_binding, overwrite, put_secret, somebody},
+    right,
     server::{Key, secret_key},
     world::World,
     written::{CLIENTS, Field, Spec, TENANTS, written},
@@ -27,16 +29,10 @@ impl World {
             Disturbance::EditSecret(slot) => {
                 self.edit_secret(*slot, |secret| overwrite(secret, "kubectl-edit"));
             }
-            Disturbance::EditTimes(slot) => self.edit_secret(*slot, |secret| {
-                if !is_payload_ours(secret) {
-                    return;
-                }
-                let far = "2099-01-01T00:00:00Z".to_owned();
-                let annotations = secret.metadata.annotations.get_or_insert_default();
-                annotations.insert("acr.microsoft.com/token.expiry".to_owned(), far.clone());
-                annotations.insert("acrpull.microsoft.com/refresh-at".to_owned(), far);
-                secret.metadata.managed_fields = Some(times_taken("kubectl-annotate"));
-            }),
+            Disturbance::EditTimes(slot, ahead) => {
+                let far = later(self.clock.right(), *ahead).to_string();
+                self.edit_secret(*slot, |secret| edit_times(secret, &far));
+            }
             Disturbance::Unlabel(slot) => self.edit_secret(*slot, |secret| secret.metadata.labels = None),
             Disturbance::Orphan(slot) => {
                 self.edit_secret(*slot, |secret| secret.metadata.owner_references = None);
@@ -147,6 +143,25 @@ impl World {
         Some(slot)
     }
 
+    /// Somebody undoes what was written of this binding's Secret, or of the link to it. False if nothing was.
+    pub(crate) fn undo(&mut self, slot: usize, is_link: bool) -> bool {
+        let key = right::first_account(self, slot);
+        let (objects, (_namespace, secret_name)) = (&self.server.objects, secret_key(slot));
+        let account = objects.accounts.get(&key);
+        let is_linked = account.is_some_and(|account| links::has(account, &secret_name));
+        let secret = objects.secrets.get(&secret_key(slot));
+        let is_stored = secret.is_some_and(is_payload_ours);
+        let (is_written, disturbance) = if is_link {
+            (is_linked, Disturbance::Unlink(key))
+        } else {
+            (is_stored, Disturbance::EditSecret(slot))
+        };
+        if is_written {
+            self.disturb(&disturbance);
+        }
+        is_written
+    }
+
     fn turn_annotation(&mut self, key: &Key, annotation: &str, values: [&str; 2]) {
         self.edit_account(key, |account| {
             let annotations = account.annotations_mut();
@@ -205,5 +220,14 @@ impl World {
                 binding.metadata.generation = binding.metadata.generation.map(|generation| generation + 1);
             }
         });
+    }
+}
+
+fn edit_times(secret: &mut Secret, to: &str) {
+    if is_payload_ours(secret) {
+        let annotations = secret.annotations_mut();
+        annotations.insert("acr.microsoft.com/token.expiry".to_owned(), to.to_owned());
+        annotations.insert("acrpull.microsoft.com/refresh-at".to_owned(), to.to_owned());
+        secret.metadata.managed_fields = Some(times_taken("kubectl-annotate"));
     }
 }

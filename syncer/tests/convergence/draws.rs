@@ -33,20 +33,22 @@ pub(crate) fn case() -> impl Strategy<Value = Case> {
             ACCOUNTS.len() * NAMESPACES.len(),
         );
         let slots: Vec<_> = bindings.iter().map(|found| found.slot).collect();
+        let faults = prop_oneof![2 => Just(Vec::new()), 1 => vec(fault(), 1..6)];
         let after = (vec(change(), 1..4), minutes(1..300));
         (
             Just(bindings),
             accounts,
             mood(),
             events(&slots),
-            after,
+            (after, faults),
             any::<u64>(),
         )
             .prop_map(
-                |(bindings, accounts, mood, events, (changes, set_back), dice)| Case {
+                |(bindings, accounts, mood, events, ((changes, set_back), faults), dice)| Case {
                     bindings,
                     accounts,
                     mood,
+                    faults,
                     events,
                     changes,
                     set_back,
@@ -104,7 +106,11 @@ fn spec() -> impl Strategy<Value = Spec> {
 }
 
 fn change() -> impl Strategy<Value = Change> {
-    (any::<usize>(), any::<usize>()).prop_map(|(binding, field)| Change { binding, field })
+    (any::<usize>(), 0..100_usize, any::<bool>()).prop_map(|(binding, field, fails_first)| Change {
+        binding,
+        field,
+        fails_first,
+    })
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
@@ -170,7 +176,7 @@ fn disturbance(slots: &[usize]) -> impl Strategy<Value = Disturbance> + use<> {
     let of_secrets = prop_oneof![
         slot().prop_map(Disturbance::DeleteSecret),
         slot().prop_map(Disturbance::EditSecret),
-        slot().prop_map(Disturbance::EditTimes),
+        (slot(), minutes(300..2000)).prop_map(|(slot, ahead)| Disturbance::EditTimes(slot, ahead)),
         slot().prop_map(Disturbance::Unlabel),
         slot().prop_map(Disturbance::Orphan),
         slot().prop_map(Disturbance::Steal),
@@ -198,20 +204,23 @@ fn disturbance(slots: &[usize]) -> impl Strategy<Value = Disturbance> + use<> {
         slot().prop_map(Disturbance::Recreate),
         (slot(), any::<u32>()).prop_map(|(slot, value)| Disturbance::Request(slot, value)),
     ];
+    let of_servers = prop_oneof![
+        1 => Just(Disturbance::Nothing),
+        2 => mood().prop_map(Disturbance::Azure),
+        3 => vec(fault(), 1..6).prop_map(Disturbance::Faults),
+    ];
+    let of_processes = fate(slots).prop_map(Disturbance::Process);
+    prop_oneof![3 => of_secrets, 2 => of_accounts, 3 => of_bindings, 1 => of_servers, 3 => of_processes]
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
     let codes = sample::select(vec![403, 409, 409, 500]);
-    let fault = prop_oneof![
+    prop_oneof![
         1 => Just(Fault::None),
         1 => codes.prop_map(Fault::Refused),
         1 => Just(Fault::Lost),
         1 => Just(Fault::Late),
-    ];
-    let of_servers = prop_oneof![
-        1 => Just(Disturbance::Nothing),
-        2 => mood().prop_map(Disturbance::Azure),
-        3 => vec(fault, 1..6).prop_map(Disturbance::Faults),
-    ];
-    let of_processes = fate(slots).prop_map(Disturbance::Process);
-    prop_oneof![3 => of_secrets, 2 => of_accounts, 3 => of_bindings, 1 => of_servers, 3 => of_processes]
+    ]
 }
 
 fn fate(slots: &[usize]) -> impl Strategy<Value = Fate> + use<> {

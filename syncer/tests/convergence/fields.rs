@@ -84,6 +84,18 @@ pub(crate) fn is_payload_ours(secret: &Secret) -> bool {
     })
 }
 
+/// Whether an apply of ours meets a field that somebody else manages, a metadata patch of ours included.
+pub(crate) fn is_anybody_elses(metadata: &ObjectMeta) -> bool {
+    let others = metadata.managed_fields.iter().flatten().filter(|entry| {
+        entry.manager.as_deref() != Some(FIELD_MANAGER) || entry.operation.as_deref() != Some("Apply")
+    });
+    let fields = others.filter_map(|entry| entry.fields_v1.as_ref());
+    fields.into_iter().any(|fields| {
+        let annotations = fields.0["f:metadata"]["f:annotations"].as_object();
+        fields.0["f:data"] == payload() || annotations.is_some_and(|owned| !owned.is_empty())
+    })
+}
+
 fn payload() -> Value {
     json!({"f:.dockerconfigjson": {}})
 }

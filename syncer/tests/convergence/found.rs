@@ -59,6 +59,7 @@ pub(crate) fn world(case: &Case) -> World {
     let key = ("shop".to_owned(), "acr-pull-bystander".to_owned());
     world.server.objects.secrets.insert(key, bystander);
     world.broker.mood = case.mood;
+    world.faults.extend(&case.faults);
     world.start();
     world
 }
@@ -125,10 +126,14 @@ pub(crate) fn put_secret(world: &mut World, slot: usize, shape: Shape) {
             let annotations = metadata.annotations.as_mut().unwrap();
             annotations.retain(|key, _value| key.starts_with("acr.microsoft.com/"));
         }
-        Shape::ForeignOwner => *owner.unwrap() = somebody(),
+        Shape::ForeignOwner => {
+            *owner.unwrap() = somebody();
+            metadata.managed_fields = Some(vec![wrote_all("kubectl-create", "Update")]);
+        }
         Shape::ForeignWithoutLabel => {
             metadata.owner_references = None;
             metadata.labels = None;
+            metadata.managed_fields = Some(vec![wrote_all("kubectl-create", "Update")]);
         }
         Shape::OtherType => secret.type_ = Some("Opaque".to_owned()),
         Shape::Immutable => secret.immutable = Some(true),

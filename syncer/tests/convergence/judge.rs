@@ -77,6 +77,11 @@ impl World {
     }
 
     fn judge_secret(&self, basis: &Basis, was: Option<&Secret>, is: &Secret) {
+        let is_made_anew = was.is_none() && basis.is_over;
+        assert!(
+            !is_made_anew,
+            "a Secret that was deleted is made anew by a write over it"
+        );
         if let Some(was) = was {
             assert!(!is_foreign(was, basis.slot), "a foreign Secret: {was:?}");
             assert_eq!(was.metadata.uid, is.metadata.uid, "it is written in place");
@@ -136,11 +141,13 @@ fn judge_account(key: &Key, before: &ServiceAccount, after: &ServiceAccount) {
     let left: Vec<_> = is.iter().filter(|name| was.contains(name)).collect();
     let kept: Vec<_> = was.iter().filter(|name| is.contains(name)).collect();
     assert_eq!(left, kept, "entries of {key:?} that were there");
-    for name in is.iter().filter(|name| !was.contains(name)) {
+    let record = links::record(after);
+    for (place, name) in is.iter().enumerate().filter(|(_place, name)| !was.contains(name)) {
         let is_ours = name.starts_with("acr-pull-") || name.ends_with("-msi-acrpull-secret");
+        assert!(is_ours && record.contains(name), "{name} was added to {key:?}");
         assert!(
-            is_ours && links::record(after).contains(name),
-            "{name} was added to {key:?}"
+            is[place..].iter().all(|name| record.contains(name)),
+            "{name} was put before what is somebody else's: {is:?}"
         );
     }
     let mut restored = after.clone();

@@ -4,7 +4,7 @@ use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Obje
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::server::Refusal;
+use crate::{fields::is_anybody_elses, server::Refusal};
 
 /// An apply over a Secret that is there.
 pub(crate) fn over(before: &Secret, object: &Secret, is_forced: bool) -> Result<Secret, Refusal> {
@@ -15,7 +15,7 @@ pub(crate) fn over(before: &Secret, object: &Secret, is_forced: bool) -> Result<
     if new.resource_version.is_some() && new.resource_version != old.resource_version {
         return Err(Refusal(409));
     }
-    if !is_forced {
+    if !is_forced && is_anybody_elses(old) {
         return Err(Refusal(409));
     }
     if before.type_ != object.type_ || before.immutable == Some(true) && before.data != object.data {

@@ -3,14 +3,19 @@
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 use proto::Reason;
-use syncer::{finalizer, links, plan::plan, pull_secret::BINDING_LABEL, snapshot, status};
+use syncer::{
+    finalizer, links,
+    plan::plan,
+    pull_secret::{BINDING_LABEL, REFRESH_REQUESTED},
+    snapshot, status,
+};
 
 use crate::{
     cases::place,
     fields::is_payload_ours,
     judge::{is_foreign, payload},
     report::status_after,
-    server::{listed, secret_key},
+    server::{Key, listed, secret_key},
     world::World,
 };
 
@@ -132,6 +137,34 @@ fn shortfall(world: &mut World, slot: usize) -> Option<String> {
     }
 }
 
+/// The first ServiceAccount that a binding names.
+pub(crate) fn first_account(world: &World, slot: usize) -> Key {
+    let binding = &world.server.objects.bindings[&slot];
+    (
+        binding.namespace().unwrap_or_default(),
+        binding.spec.service_account_name.clone(),
+    )
+}
+
+/// Whether all ServiceAccounts are there that a binding names.
+pub(crate) fn has_accounts(world: &World, slot: usize) -> bool {
+    let binding = &world.server.objects.bindings[&slot];
+    let (namespace, first) = first_account(world, slot);
+    let mut more = binding.spec.service_account_names.iter().chain([&first]);
+    more.all(|name| {
+        let key = (namespace.clone(), name.clone());
+        world.server.objects.accounts.contains_key(&key)
+    })
+}
+
+/// Why the binding is ready, or is not.
+pub(crate) fn ready_reason(world: &World, slot: usize) -> Option<&str> {
+    let status = world.server.objects.bindings[&slot].status.as_ref()?;
+    let mut conditions = status.conditions.iter();
+    let ready = conditions.find(|condition| condition.type_ == "Ready")?;
+    Some(&ready.reason)
+}
+
 /// Why the Secret does not hold a token that was granted for what the binding says now; nothing if it does, or cannot.
 pub(crate) fn lacks_its_token(world: &World, slot: usize) -> Option<String> {
     if standing(world, slot) != Standing::Served {
@@ -150,8 +183,15 @@ pub(crate) fn lacks_its_token(world: &World, slot: usize) -> Option<String> {
     if !is_payload_ours(secret) {
         return Some("the token is the peer's".to_owned());
     }
-    let is_valid = token.expires_at > world.clock.right();
-    (!is_valid).then(|| "the token is not valid".to_owned())
+    if token.expires_at <= world.clock.right() {
+        return Some("the token is not valid".to_owned());
+    }
+    let requested = world.server.objects.bindings[&slot]
+        .annotations()
+        .get(REFRESH_REQUESTED);
+    let answered = secret.annotations().get(REFRESH_REQUESTED);
+    (requested.is_some() && requested != answered)
+        .then(|| format!("request {requested:?} is not answered, {answered:?} was"))
 }
 
 /// What the status of a binding that has its token should say, and does not.

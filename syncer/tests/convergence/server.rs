@@ -69,6 +69,8 @@ pub(crate) enum Write {
 #[derive(Debug, Clone)]
 pub(crate) struct Basis {
     pub(crate) slot: usize,
+    /// There was a Secret.
+    pub(crate) is_over: bool,
     /// What the binding wanted, as far as the process knew.
     pub(crate) meaning: Option<Meaning>,
     /// The hash of that.

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use proto::Reason;
 use syncer::finalizer;
 
 use crate::{
@@ -28,6 +29,12 @@ const SOON: Duration = Duration::from_secs(5);
 const AT_ONCE: Duration = Duration::from_secs(2);
 /// Until the next look where nothing is due.
 const STEP: Duration = Duration::from_secs(5);
+
+/// How long somebody fights, ...
+const FIGHT: Duration = Duration::from_secs(30 * 60);
+/// ... and how often what they undo is put right meanwhile: at once at first, and ever less often.
+const FEWEST_REPAIRS: usize = 6;
+const MOST_REPAIRS: usize = 12;
 
 /// Every token is refreshed in this time, and some twice; ...
 const WHILE: Duration = Duration::from_secs(120 * 60);
@@ -137,13 +144,43 @@ pub(crate) fn rest(world: &mut World) {
 /// Changes one thing at a time, and leaves no time for a refresh.
 pub(crate) fn obey(world: &mut World, changes: &[Change]) {
     for change in changes {
-        let Some(slot) = world.change(*change) else {
+        let mut change = *change;
+        if change.fails_first {
+            world.broker.mood = Mood::Refuses(Reason::TenantNotFound);
+            world.change(change);
+            world.run_for(AT_ONCE);
+            world.broker.mood = Mood::Grants;
+            change.field += 1;
+        }
+        let Some(slot) = world.change(change) else {
             return;
         };
         world.run_for(SOON);
         let lacks = right::lacks_its_token(world, slot);
         assert_eq!(lacks, None, "binding {slot}, {SOON:?} after a change of it");
     }
+}
+
+/// Somebody undoes at once whatever is written of one binding's Secret, or of the link to it, and does not give up.
+pub(crate) fn persist(world: &mut World, change: Change) {
+    settle(world);
+    let slots: Vec<_> = world.server.objects.bindings.keys().copied().collect();
+    let slot = change.binding.checked_rem(slots.len()).map(|place| slots[place]);
+    let is_fit = |slot: &usize| right::has_accounts(world, *slot) && right::is_served(world, *slot);
+    let Some(slot) = slot.filter(is_fit) else {
+        return;
+    };
+    let is_link = change.field % 2 == 0;
+    let mut undone = 0;
+    for _look in 0..FIGHT.as_secs() / STEP.as_secs() {
+        undone += usize::from(world.undo(slot, is_link));
+        world.run_for(STEP);
+    }
+    assert!(
+        (FEWEST_REPAIRS..=MOST_REPAIRS).contains(&undone),
+        "binding {slot}: {undone} repairs in {FIGHT:?}, of the link: {is_link}"
+    );
+    assert_eq!(right::ready_reason(world, slot), Some("Contested"));
 }
 
 /// Lets the refreshes come, with a bounded number of questions.

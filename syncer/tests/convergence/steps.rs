@@ -1,6 +1,8 @@
 //! The steps of a pass, as `reconcile::steps` and `execute` make them.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use std::time::Duration;
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
 use kube::ResourceExt as _;
 use proto::Reason;
 use serde_json::json;
@@ -27,6 +29,8 @@ use crate::{
 
 /// As in the product: lost races in a row that are no failure.
 const MAX_OUTPACED: u32 = 5;
+/// As in the product: with less left the peer is not waited for.
+const LEAST_LEFT: Duration = Duration::from_secs(10 * 60);
 
 impl World {
     pub(crate) fn link(&mut self, pass: &mut Pass, account: String) {
@@ -81,6 +85,7 @@ impl World {
     }
 
     pub(crate) fn issue(&mut self, pass: &mut Pass, issue: &Issue) {
+        pass.may_ask(issue, self.now_of(&pass.snapshot));
         let draws = [self.draw(), self.draw()];
         let (draw, moment) = (self.draw(), self.clock.moment());
         let binding = &pass.snapshot.binding;
@@ -217,10 +222,28 @@ impl Pass {
         }
     }
 
+    /// What is asked for can be written, and is not there by the peer, of which it is not known yet whether it is gone.
+    fn may_ask(&self, issue: &Issue, now: Timestamp) {
+        let Some(secret) = self.secret() else { return };
+        assert!(secret.adopted, "a token is asked for that cannot be stored");
+        let asked_peer_at = match &self.snapshot.memory.handover {
+            Some(Handover::Removed { settled_at, .. }) => Some(*settled_at),
+            Some(Handover::Returned { .. } | Handover::Kept { .. }) | None => None,
+        };
+        let may_peer_be_there = asked_peer_at.is_some_and(|settled_at| now < settled_at);
+        let ends_at = secret.peers.map(|token| token.expires_at);
+        let is_good = ends_at.is_some_and(|at| elapsed(now, at) > LEAST_LEFT);
+        assert!(
+            issue.force || !may_peer_be_there || !is_good,
+            "a good token of the peer's is replaced before it is known that the peer is gone"
+        );
+    }
+
     fn basis(&self, issue: Option<&Issue>) -> Basis {
         let (binding, account) = (&self.snapshot.binding, &self.snapshot.identity_account);
         Basis {
             slot: self.slot,
+            is_over: self.secret().is_some(),
             meaning: Meaning::written(binding, account.as_deref()),
             inputs: issue.map(|issue| issue.wanted.inputs.clone()),
             is_requested: binding.annotations().contains_key(REFRESH_REQUESTED),

@@ -96,6 +96,7 @@ impl Spec {
     /// The same with this changed and nothing else. What the annotations say is changed elsewhere.
     pub(crate) fn changed(&self, api: ApiVersion, field: Field) -> Self {
         let mut spec = self.clone();
+        spec.named = spec.named.in_api(api);
         match (field, &mut spec.named) {
             (Field::Server, _) => spec.server = 1 - spec.server,
             (Field::Scope, _) => spec.scope = (spec.scope + 1) % SCOPES.len(),
@@ -106,12 +107,18 @@ impl Spec {
             (Field::MoreAccounts, _) => spec.has_more = !spec.has_more,
             (Field::Identity, Named::Client(id) | Named::Resource(id)) => *id = 1 - *id,
             (Field::Identity, Named::InSpec { client, .. }) => *client = 1 - *client,
-            (Field::Identity, named @ Named::Annotated { .. }) => *named = named.in_api(api),
             (Field::Tenant, Named::InSpec { tenant, .. }) => *tenant = 1 - *tenant,
             (Field::Reference, Named::Annotated { account } | Named::InSpec { account, .. }) => {
                 *account = (*account + 1) % ACCOUNTS.len();
             }
-            (Field::Tenant | Field::Reference | Field::ClientAnnotation | Field::TenantAnnotation, _) => {}
+            (
+                Field::Identity
+                | Field::Tenant
+                | Field::Reference
+                | Field::ClientAnnotation
+                | Field::TenantAnnotation,
+                _,
+            ) => {}
         }
         spec
     }
