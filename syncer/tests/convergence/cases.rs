@@ -63,8 +63,12 @@ pub(crate) enum Shape {
     Overwritten,
     LabelLost,
     StaleOwner,
+    /// The same, of a binding that said something else.
+    StaleOwnerOtherInputs,
     Orphaned,
-    Peers { is_valid: bool },
+    Peers {
+        is_valid: bool,
+    },
     ForeignOwner,
     ForeignWithoutLabel,
     OtherType,
@@ -109,6 +113,15 @@ pub(crate) enum Disturbance {
     Recreate(usize),
     Request(usize, u32),
     Process(Fate),
+    /// Another process takes over while this one is in the middle of a pass, which it ends so much later.
+    Depose {
+        slot: usize,
+        /// Why there is something to do in that pass.
+        cause: Box<Disturbance>,
+        /// What happens before it ends.
+        meanwhile: Box<Disturbance>,
+        after: Duration,
+    },
     Azure(Mood),
     Faults(Vec<Fault>),
 }
@@ -117,8 +130,6 @@ pub(crate) enum Disturbance {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Fate {
     Restart,
-    /// Another process takes over while this one is in the middle of a pass, which it ends so much later.
-    Depose(usize, Duration),
     /// Another process works beside this one for so long; then the older of the two stops, or the newer.
     Second {
         lasts: Duration,

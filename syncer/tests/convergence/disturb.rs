@@ -111,6 +111,17 @@ impl World {
             Disturbance::Faults(faults) => self.faults.extend(faults),
             Disturbance::Nothing => {}
             Disturbance::Process(fate) => self.befall(*fate),
+            Disturbance::Depose {
+                slot,
+                cause,
+                meanwhile,
+                after,
+            } => {
+                self.disturb(cause);
+                self.depose(*slot, *after);
+                self.run_for(*after / 2);
+                self.disturb(meanwhile);
+            }
         }
         self.publish();
     }

@@ -123,6 +123,7 @@ fn shape() -> impl Strategy<Value = Shape> {
         Shape::Overwritten,
         Shape::LabelLost,
         Shape::StaleOwner,
+        Shape::StaleOwnerOtherInputs,
         Shape::Orphaned,
         Shape::Peers { is_valid: true },
         Shape::Peers { is_valid: false },
@@ -209,8 +210,43 @@ fn disturbance(slots: &[usize]) -> impl Strategy<Value = Disturbance> + use<> {
         2 => mood().prop_map(Disturbance::Azure),
         3 => vec(fault(), 1..6).prop_map(Disturbance::Faults),
     ];
-    let of_processes = fate(slots).prop_map(Disturbance::Process);
-    prop_oneof![3 => of_secrets, 2 => of_accounts, 3 => of_bindings, 1 => of_servers, 3 => of_processes]
+    let of_processes = prop_oneof![
+        3 => fate().prop_map(Disturbance::Process),
+        2 => deposed(slots),
+    ];
+    prop_oneof![4 => of_secrets, 2 => of_accounts, 3 => of_bindings, 1 => of_servers, 4 => of_processes]
+}
+
+/// What gives a pass over this binding something to do, or makes what it does outdated.
+fn of_one(slot: usize) -> impl Strategy<Value = Box<Disturbance>> {
+    let disturbance = prop_oneof![
+        2 => Just(Disturbance::DeleteSecret(slot)),
+        1 => Just(Disturbance::EditSecret(slot)),
+        1 => Just(Disturbance::Orphan(slot)),
+        1 => Just(Disturbance::Steal(slot)),
+        1 => Just(Disturbance::PutForeign(slot)),
+        1 => Just(Disturbance::PeerWrites(slot)),
+        1 => Just(Disturbance::Recreate(slot)),
+        1 => Just(Disturbance::DeleteBinding(slot)),
+        1 => spec().prop_map(move |spec| Disturbance::CreateBinding(slot, spec)),
+        2 => spec().prop_map(move |spec| Disturbance::Edit(slot, spec)),
+        1 => any::<u32>().prop_map(move |value| Disturbance::Request(slot, value)),
+    ];
+    disturbance.prop_map(Box::new)
+}
+
+fn deposed(slots: &[usize]) -> impl Strategy<Value = Disturbance> + use<> {
+    let slot = sample::select(slots.to_vec());
+    slot.prop_flat_map(|slot| {
+        (of_one(slot), of_one(slot), seconds(0..90)).prop_map(move |(cause, meanwhile, after)| {
+            Disturbance::Depose {
+                slot,
+                cause,
+                meanwhile,
+                after,
+            }
+        })
+    })
 }
 
 fn fault() -> impl Strategy<Value = Fault> {
@@ -223,14 +259,12 @@ fn fault() -> impl Strategy<Value = Fault> {
     ]
 }
 
-fn fate(slots: &[usize]) -> impl Strategy<Value = Fate> + use<> {
+fn fate() -> impl Strategy<Value = Fate> + use<> {
     let lag = || prop_oneof![1 => Just(Duration::ZERO), 2 => seconds(1..90)];
     let lags = (lag(), lag(), lag());
     let a_while = prop_oneof![seconds(1..90), minutes(1..60)];
     prop_oneof![
         1 => Just(Fate::Restart),
-        2 => (sample::select(slots.to_vec()), seconds(0..90))
-            .prop_map(|(slot, after)| Fate::Depose(slot, after)),
         2 => (a_while, any::<bool>()).prop_map(|(lasts, is_older_to_stop)| Fate::Second {
             lasts,
             is_older_to_stop

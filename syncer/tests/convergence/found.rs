@@ -119,7 +119,9 @@ pub(crate) fn put_secret(world: &mut World, slot: usize, shape: Shape) {
         Shape::Absent | Shape::Fresh | Shape::Due | Shape::Expired | Shape::OtherInputs => {}
         Shape::Overwritten => overwrite(&mut secret, "kubectl-edit"),
         Shape::LabelLost => metadata.labels = None,
-        Shape::StaleOwner => owner.unwrap().uid = "of an earlier one".to_owned(),
+        Shape::StaleOwner | Shape::StaleOwnerOtherInputs => {
+            owner.unwrap().uid = "of an earlier one".to_owned()
+        }
         Shape::Orphaned => metadata.owner_references = None,
         Shape::Peers { .. } => {
             metadata.managed_fields = Some(vec![wrote_all("manager", "Update")]);
@@ -149,7 +151,7 @@ fn ours(world: &mut World, slot: usize, shape: Shape) -> Secret {
         world.server.objects.accounts.get(&key)
     });
     let wanted = wanted::read(&binding, account).ok();
-    let wanted = wanted.filter(|_wanted| !matches!(shape, Shape::OtherInputs));
+    let wanted = wanted.filter(|_wanted| !matches!(shape, Shape::OtherInputs | Shape::StaleOwnerOtherInputs));
     let meaning = world.meant(slot).filter(|_meaning| wanted.is_some());
     let age = if matches!(shape, Shape::Due) {
         Duration::from_secs(100 * 60)

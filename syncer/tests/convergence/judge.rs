@@ -82,6 +82,8 @@ impl World {
             !is_made_anew,
             "a Secret that was deleted is made anew by a write over it"
         );
+        let is_over_another = was.is_some() && !basis.is_over;
+        assert!(!is_over_another, "a Secret is written over by who saw none");
         if let Some(was) = was {
             assert!(!is_foreign(was, basis.slot), "a foreign Secret: {was:?}");
             assert_eq!(was.metadata.uid, is.metadata.uid, "it is written in place");

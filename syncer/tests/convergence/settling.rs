@@ -163,6 +163,9 @@ pub(crate) fn obey(world: &mut World, changes: &[Change]) {
 
 /// Somebody undoes at once whatever is written of one binding's Secret, or of the link to it, and does not give up.
 pub(crate) fn persist(world: &mut World, change: Change) {
+    if change.fails_first {
+        return;
+    }
     settle(world);
     let slots: Vec<_> = world.server.objects.bindings.keys().copied().collect();
     let slot = change.binding.checked_rem(slots.len()).map(|place| slots[place]);

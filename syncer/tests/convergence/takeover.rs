@@ -12,7 +12,6 @@ impl World {
         let now = self.clock.monotonic();
         match fate {
             Fate::Restart => self.restart(),
-            Fate::Depose(slot, after) => self.depose(slot, after),
             Fate::Second {
                 lasts,
                 is_older_to_stop,
@@ -81,7 +80,7 @@ impl World {
     }
 
     /// The leader is deposed between what it read for a pass and what it does; it does that later all the same.
-    fn depose(&mut self, slot: usize, after: Duration) {
+    pub(crate) fn depose(&mut self, slot: usize, after: Duration) {
         self.stop_second(true);
         let old = self.leader();
         let pass = self.begin(old, slot);
