@@ -50,7 +50,10 @@ impl World {
                 self.processes[leader].wake(*slot, now);
             }
             Disturbance::PeerWrites(slot) => self.replace_secret(*slot, Shape::Peers { is_valid: true }),
-            Disturbance::PeerReturns(slot) => self.finalize(*slot, finalizer::PEERS),
+            Disturbance::PeerReturns(slot) => {
+                self.returned.insert(*slot);
+                self.finalize(*slot, finalizer::PEERS);
+            }
             Disturbance::Finalize(slot) => self.finalize(*slot, "example.com/keep"),
             Disturbance::Unlink(key) => self.edit_account(key, |account| {
                 let entries = account.image_pull_secrets.iter_mut();

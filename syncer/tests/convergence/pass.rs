@@ -9,7 +9,7 @@ use kube::ResourceExt as _;
 use syncer::{
     binding::Binding,
     contest::Fight,
-    finalizer,
+    finalizer::{self, Handover},
     links::Target,
     memory::BindingMemory,
     plan::{Plan, Snapshot, Step, plan},
@@ -46,6 +46,11 @@ impl World {
     pub(crate) fn begin(&mut self, process: usize, slot: usize) -> Option<Pass> {
         let draw = self.draw();
         let snapshot = self.snapshot(process, slot, draw)?;
+        let is_back = matches!(snapshot.memory.handover, Some(Handover::Returned { .. }));
+        assert!(
+            !is_back || self.returned.contains(&slot),
+            "the peer is taken to be back, and never was"
+        );
         let first = plan(&snapshot, self.now_of(&snapshot));
         let memory = &self.processes[process].memory;
         memory.allow_link(&snapshot.binding, first.may_link);

@@ -184,6 +184,12 @@ pub(crate) fn persist(world: &mut World, change: Change) {
         "binding {slot}: {undone} repairs in {FIGHT:?}, of the link: {is_link}"
     );
     assert_eq!(right::ready_reason(world, slot), Some("Contested"));
+    // Nobody fights over what it says now.
+    let change = Change {
+        field: change.field + 1,
+        ..change
+    };
+    obey(world, &[change]);
 }
 
 /// Lets the refreshes come, with a bounded number of questions.

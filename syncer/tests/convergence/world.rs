@@ -2,7 +2,7 @@
 //! Here time passes.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -43,6 +43,8 @@ pub(crate) struct World {
     pub(crate) second_until: Option<(Duration, bool)>,
     /// Bindings whose status was written by a process that knew less than the leader.
     pub(crate) told_late: Vec<usize>,
+    /// Bindings on which the peer put its finalizer back.
+    pub(crate) returned: BTreeSet<usize>,
     /// What the watches have been told.
     published: Objects,
     dice: u64,
