@@ -117,9 +117,9 @@ pub(crate) enum Disturbance {
     Depose {
         slot: usize,
         /// Why there is something to do in that pass.
-        cause: Box<Disturbance>,
+        cause: Box<Self>,
         /// What happens before it ends.
-        meanwhile: Box<Disturbance>,
+        meanwhile: Box<Self>,
         after: Duration,
     },
     Azure(Mood),

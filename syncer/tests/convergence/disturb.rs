@@ -75,13 +75,9 @@ impl World {
                 self.server.objects.accounts.remove(key);
             }
             Disturbance::CreateAccount(key, account) => create_account(self, key, account),
-            Disturbance::Annotate(key, is_on) => self.edit_account(key, |account| {
-                let annotations = account.annotations_mut();
-                annotations.remove(CLIENT_ID_ANNOTATION);
-                if *is_on {
-                    annotations.insert(CLIENT_ID_ANNOTATION.to_owned(), CLIENTS[1].to_owned());
-                }
-            }),
+            Disturbance::Annotate(key, is_on) => {
+                self.annotate(key, CLIENT_ID_ANNOTATION, is_on.then_some(CLIENTS[1]));
+            }
             Disturbance::Edit(slot, spec) => self.edit_spec(*slot, spec),
             Disturbance::Change(change) => {
                 self.change(*change);
@@ -177,12 +173,17 @@ impl World {
     }
 
     fn turn_annotation(&mut self, key: &Key, annotation: &str, values: [&str; 2]) {
+        let account = self.server.objects.accounts.get(key);
+        let value = account.and_then(|account| account.annotations().get(annotation));
+        let is_first = value.is_some_and(|value| value == values[0]);
+        self.annotate(key, annotation, Some(values[usize::from(is_first)]));
+    }
+
+    fn annotate(&mut self, key: &Key, annotation: &str, value: Option<&str>) {
         self.edit_account(key, |account| {
             let annotations = account.annotations_mut();
-            let is_first = annotations
-                .get(annotation)
-                .is_some_and(|value| value == values[0]);
-            annotations.insert(annotation.to_owned(), values[usize::from(is_first)].to_owned());
+            annotations.remove(annotation);
+            annotations.extend(value.map(|value| (annotation.to_owned(), value.to_owned())));
         });
     }
 

@@ -120,7 +120,7 @@ pub(crate) fn put_secret(world: &mut World, slot: usize, shape: Shape) {
         Shape::Overwritten => overwrite(&mut secret, "kubectl-edit"),
         Shape::LabelLost => metadata.labels = None,
         Shape::StaleOwner | Shape::StaleOwnerOtherInputs => {
-            owner.unwrap().uid = "of an earlier one".to_owned()
+            owner.unwrap().uid = "of an earlier one".to_owned();
         }
         Shape::Orphaned => metadata.owner_references = None,
         Shape::Peers { .. } => {

@@ -4,7 +4,8 @@
 //! The decisions are the product's own, through its public pure functions, and so is the routing of what the watches show.
 //! What stands around them here is small: the API server as far as the decisions depend on it ([`server`]), the broker
 //! ([`broker`]), watches that lag ([`feeds`]), processes that come, go and overlap ([`takeover`]), and the order of the
-//! steps of a pass ([`pass`]). What no write may do is in [`judge`], and what is right in [`right`].
+//! steps of a pass ([`pass`]). Not here are bindings that go with the peer's finalizer on them, Secrets that may not be
+//! read, and a clock that runs ahead. What no write may do is in [`judge`], and what is right in [`right`].
 //!
 //! Each case has a number, and the same number is the same case. `CONVERGENCE_FIRST` is the number of the first, zero if it
 //! is not set, and `CONVERGENCE_CASES` how many there are.

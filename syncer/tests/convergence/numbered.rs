@@ -16,7 +16,7 @@ fn check(case: &Case) {
     settling::settle(&mut world);
     settling::rest(&mut world);
     settling::obey(&mut world, &case.changes);
-    settling::persist(&mut world, case.changes[0]);
+    settling::withstand(&mut world, case.changes[0]);
     settling::renew(&mut world, case.set_back);
 }
 

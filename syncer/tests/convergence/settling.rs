@@ -1,6 +1,7 @@
 //! The property: after the last disturbance, with Azure willing, every binding gets to its right state within so many
 //! passes and so much time; then nothing happens before the next refresh; what somebody changes then takes effect within
-//! seconds; and with the refreshes all stays right, also by a clock that was set back.
+//! seconds; what somebody undoes again and again is put right ever less often; and with the refreshes all stays right, also
+//! by a clock that was set back.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,6 +26,8 @@ const LONGEST: Duration = Duration::from_secs(65 * 60);
 const UNHINDERED: Duration = Duration::from_secs(35);
 /// Until a token for what a binding says now takes the place of the one before.
 const SOON: Duration = Duration::from_secs(5);
+/// So long may the peer, if its finalizer was removed just now, take to come back; its token is left in place until then.
+const PEERS_TURN: Duration = Duration::from_secs(30);
 /// Between two of several equal disturbances.
 const AT_ONCE: Duration = Duration::from_secs(2);
 /// Until the next look where nothing is due.
@@ -143,6 +146,7 @@ pub(crate) fn rest(world: &mut World) {
 
 /// Changes one thing at a time, and leaves no time for a refresh.
 pub(crate) fn obey(world: &mut World, changes: &[Change]) {
+    world.run_for(PEERS_TURN);
     for change in changes {
         let mut change = *change;
         if change.fails_first {
@@ -162,7 +166,7 @@ pub(crate) fn obey(world: &mut World, changes: &[Change]) {
 }
 
 /// Somebody undoes at once whatever is written of one binding's Secret, or of the link to it, and does not give up.
-pub(crate) fn persist(world: &mut World, change: Change) {
+pub(crate) fn withstand(world: &mut World, change: Change) {
     if change.fails_first {
         return;
     }
@@ -173,7 +177,7 @@ pub(crate) fn persist(world: &mut World, change: Change) {
     let Some(slot) = slot.filter(is_fit) else {
         return;
     };
-    let is_link = change.field % 2 == 0;
+    let is_link = change.field.is_multiple_of(2);
     let mut undone = 0;
     for _look in 0..FIGHT.as_secs() / STEP.as_secs() {
         undone += usize::from(world.undo(slot, is_link));
