@@ -62,7 +62,12 @@ impl World {
 
     pub(crate) fn release(&mut self, pass: &mut Pass) {
         let (now, draw) = (self.now_of(&pass.snapshot), self.draw());
-        pass.is_wholly_ours();
+        // One that was decided on another version of the binding is refused.
+        let binding = self.server.objects.bindings.get(&pass.slot);
+        let version = binding.and_then(|binding| binding.resource_version());
+        if version == pass.snapshot.binding.resource_version() {
+            pass.is_wholly_ours();
+        }
         let patch = finalizer::removal(&pass.snapshot.binding.metadata);
         let sent = self.send(Write::Finalizer {
             slot: pass.slot,
@@ -234,7 +239,7 @@ impl Pass {
         let ends_at = secret.peers.map(|token| token.expires_at);
         let is_good = ends_at.is_some_and(|at| elapsed(now, at) > LEAST_LEFT);
         assert!(
-            issue.force || !may_peer_be_there || !is_good,
+            issue.request.is_some() || !may_peer_be_there || !is_good,
             "a good token of the peer's is replaced before it is known that the peer is gone"
         );
     }
