@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 use proto::Reason;
 use serde_json::json;
 use syncer::{
@@ -64,7 +64,7 @@ impl World {
         let (now, draw) = (self.now_of(&pass.snapshot), self.draw());
         // One that was decided on another version of the binding is refused.
         let binding = self.server.objects.bindings.get(&pass.slot);
-        let version = binding.and_then(|binding| binding.resource_version());
+        let version = binding.and_then(ResourceExt::resource_version);
         if version == pass.snapshot.binding.resource_version() {
             pass.is_wholly_ours();
         }
