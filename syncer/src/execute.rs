@@ -4,7 +4,7 @@
 //! another process took over cannot put an older token over a newer one. A status does not: the peer, people and our own
 //! last write change the binding all the time, and a word that is out of date is put right by the next pass.
 
-mod fence;
+pub mod fence;
 mod unread;
 
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};

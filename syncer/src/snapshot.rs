@@ -131,11 +131,7 @@ async fn secret(
 }
 
 /// The Secret that the watch knows: as watched, or as we last wrote it if the watch lags behind.
-pub(crate) fn watched_secret(
-    seen: &ObjectMeta,
-    binding: &Binding,
-    memory: &mut BindingMemory,
-) -> SecretState {
+pub fn watched_secret(seen: &ObjectMeta, binding: &Binding, memory: &mut BindingMemory) -> SecretState {
     let SecretState::Ours(secret) = pull_secret::judge(seen, binding) else {
         return SecretState::Foreign;
     };

@@ -15,7 +15,7 @@ mod bindings;
 mod clock_steps;
 mod namespaces;
 mod persistent;
-mod router;
+pub mod router;
 mod unreadable;
 mod watch;
 

@@ -12,7 +12,7 @@ const NO_VERSION: &str = "1";
 
 /// To be written over `secret` as it was seen, or where there was none. The version alone would not do for the former: an
 /// apply to an object that is gone would make it anew.
-pub(super) fn over(object: Secret, secret: Option<&PullSecret>) -> Secret {
+pub fn over(object: Secret, secret: Option<&PullSecret>) -> Secret {
     match secret {
         Some(secret) => with(object, Some(&secret.uid), &secret.resource_version),
         None => with(object, None, NO_VERSION),

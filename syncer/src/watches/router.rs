@@ -23,15 +23,22 @@ use crate::{
 
 /// What is to be looked at again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Wake {
+pub enum Wake {
+    /// This binding.
     Binding(BindingRef),
+    /// The links of this ServiceAccount.
     Account(ObjectRef<ServiceAccount>),
 }
 
 /// What happened to an object.
-pub(super) enum Change<'a, K> {
+pub enum Change<'a, K> {
     /// It is new or different.
-    Applied { before: Option<Arc<K>>, after: &'a K },
+    Applied {
+        /// As the store had it.
+        before: Option<Arc<K>>,
+        /// As it is now.
+        after: &'a K,
+    },
     /// It is gone, or does not decode any more.
     Gone(&'a ObjectMeta),
     /// The store was read anew; what went missing meanwhile is gone without a change of its own.
@@ -39,14 +46,15 @@ pub(super) enum Change<'a, K> {
 }
 
 /// Knows who depends on what.
-pub(super) struct Router {
+pub struct Router {
     memory: Arc<Memory>,
     bindings: Bindings,
     accounts: Indexed<ServiceAccount>,
 }
 
 impl Router {
-    pub(super) fn new(memory: Arc<Memory>, bindings: Bindings, accounts: Indexed<ServiceAccount>) -> Self {
+    /// One that knows the world from these stores.
+    pub fn new(memory: Arc<Memory>, bindings: Bindings, accounts: Indexed<ServiceAccount>) -> Self {
         Self {
             memory,
             bindings,
@@ -54,7 +62,8 @@ impl Router {
         }
     }
 
-    pub(super) fn binding(&self, api: ApiVersion, change: &Change<'_, Binding>) -> Vec<Wake> {
+    /// Whom the change of a binding concerns. What is remembered of one that is gone is forgotten.
+    pub fn binding(&self, api: ApiVersion, change: &Change<'_, Binding>) -> Vec<Wake> {
         match change {
             // Only its status, or something that nobody here reads.
             Change::Applied {
@@ -86,7 +95,8 @@ impl Router {
         }
     }
 
-    pub(super) fn account(&self, change: &Change<'_, ServiceAccount>) -> Vec<Wake> {
+    /// Whom the change of a ServiceAccount concerns.
+    pub fn account(&self, change: &Change<'_, ServiceAccount>) -> Vec<Wake> {
         let (before, after, metadata) = match change {
             Change::Applied { before, after } => (before.as_deref(), Some(*after), &after.metadata),
             Change::Gone(metadata) => (None, None, *metadata),
@@ -145,7 +155,8 @@ impl Router {
         behind.len() < gained.len()
     }
 
-    pub(super) fn secret(&self, change: &Change<'_, PartialObjectMeta<Secret>>) -> Vec<Wake> {
+    /// Whom the change of a Secret concerns.
+    pub fn secret(&self, change: &Change<'_, PartialObjectMeta<Secret>>) -> Vec<Wake> {
         let metadata = match change {
             Change::Applied { after, .. } => &after.metadata,
             Change::Gone(metadata) => *metadata,

@@ -1,14 +1,16 @@
-//! The broker and Azure behind it: what it answers, and what each payload that it ever sent was issued for.
+//! The broker and Azure behind it: what it answers, and what each payload that it ever sent was granted for.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
 use k8s_openapi::jiff::Timestamp;
 use pbjson_types::Timestamp as Time;
 use proto::{Fingerprint, Reason, v1::GetDockerConfigResponse};
-use syncer::{plan::Issue, problem::Problem, schedule::later, wanted::Wanted};
+use syncer::{binding::Binding, plan::Issue, problem::Problem, schedule::later};
+
+use crate::meaning::Meaning;
 
 /// The shortest and the longest life of a token.
 const SHORTEST: Duration = Duration::from_secs(75 * 60);
@@ -25,18 +27,18 @@ pub(crate) enum Mood {
 /// A token that was issued.
 #[derive(Debug, Clone)]
 pub(crate) struct Token {
-    pub(crate) issued_for: String,
     pub(crate) expires_at: Timestamp,
-    refresh_at: Timestamp,
-    payload: Vec<u8>,
+    pub(crate) refresh_at: Timestamp,
+    pub(crate) payload: Vec<u8>,
 }
 
 /// Two replicas that know nothing of each other.
 #[derive(Debug)]
 pub(crate) struct Broker {
     pub(crate) mood: Mood,
-    pub(crate) issued: BTreeMap<Vec<u8>, Token>,
-    cached: [HashMap<String, Token>; 2],
+    issued: BTreeMap<Vec<u8>, Token>,
+    granted: BTreeSet<(Vec<u8>, Meaning)>,
+    cached: [BTreeMap<Meaning, Token>; 2],
     pub(crate) questions: usize,
 }
 
@@ -45,40 +47,45 @@ impl Default for Broker {
         Self {
             mood: Mood::Grants,
             issued: BTreeMap::new(),
+            granted: BTreeSet::new(),
             cached: Default::default(),
             questions: 0,
         }
     }
 }
 
-/// All that a token depends on, and not by the hash that the product makes of it.
-pub(crate) fn meaning(wanted: &Wanted) -> String {
-    let Wanted {
-        registry,
-        scopes,
-        cloud,
-        identity,
-        inputs: _,
-    } = wanted;
-    format!("{registry} {scopes:?} {cloud:?} {identity:?}")
-}
-
 impl Broker {
     /// A new token.
-    pub(crate) fn mint(&mut self, issued_for: &str, now: Timestamp, draw: f64) -> Token {
+    pub(crate) fn mint(&mut self, meaning: &Meaning, now: Timestamp, draw: f64) -> Token {
         let life = SHORTEST + LONGEST.saturating_sub(SHORTEST).mul_f64(draw);
+        // Times of tokens are in seconds.
+        let (now, life) = (
+            Timestamp::from_second(now.as_second()).unwrap(),
+            Duration::from_secs(life.as_secs()),
+        );
         let token = Token {
-            issued_for: issued_for.to_owned(),
             expires_at: later(now, life),
             refresh_at: later(now, life / 2),
-            payload: format!("{} for {issued_for}", self.issued.len()).into_bytes(),
+            payload: format!("token {}", self.issued.len()).into_bytes(),
         };
         self.issued.insert(token.payload.clone(), token.clone());
+        self.granted.insert((token.payload.clone(), meaning.clone()));
         token
+    }
+
+    /// The token with this payload.
+    pub(crate) fn token(&self, payload: &[u8]) -> Option<&Token> {
+        self.issued.get(payload)
+    }
+
+    /// Whether this payload was ever the answer to a question for this.
+    pub(crate) fn has_granted(&self, payload: &[u8], meaning: &Meaning) -> bool {
+        self.granted.contains(&(payload.to_vec(), meaning.clone()))
     }
 
     pub(crate) fn answer(
         &mut self,
+        binding: &Binding,
         issue: &Issue,
         now: Timestamp,
         draws: [f64; 2],
@@ -94,24 +101,15 @@ impl Broker {
                 });
             }
         }
-        let issued_for = meaning(&issue.wanted);
-        let replica = usize::from(draws[0] < 0.5);
-        let cached = self.cached[replica].get(&issued_for).cloned();
+        let meaning = Meaning::asked(&issue.wanted, binding);
+        let (replica, key) = (usize::from(draws[0] < 0.5), meaning.of_the_token());
+        let cached = self.cached[replica].get(&key).cloned();
         let token = cached
             .filter(|token| !issue.force && now < token.refresh_at)
-            .unwrap_or_else(|| self.mint(&issued_for, now, draws[1]));
-        self.cached[replica].insert(issued_for, token.clone());
+            .unwrap_or_else(|| self.mint(&meaning, now, draws[1]));
+        self.granted.insert((token.payload.clone(), meaning));
+        self.cached[replica].insert(key, token.clone());
         Ok(response(&token, issue))
-    }
-}
-
-impl Token {
-    pub(crate) fn payload(&self) -> &[u8] {
-        &self.payload
-    }
-
-    pub(crate) fn refresh_at(&self) -> Timestamp {
-        self.refresh_at
     }
 }
 

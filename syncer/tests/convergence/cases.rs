@@ -1,19 +1,19 @@
-//! What a case is made of: the state that the syncer finds, and what happens to it then.
+//! What a case is made of: the state that the syncer finds, and what happens to it then. How they are drawn is in
+//! [`crate::draws`].
 
 use std::time::Duration;
 
-use proptest::{collection::vec, option, prelude::*, sample};
-use proto::Reason;
 use syncer::binding::ApiVersion;
 
 use crate::{
     broker::Mood,
     server::{Fault, Key},
+    written::Spec,
 };
 
 /// Bindings that there may be: each API, two names, two namespaces.
-const SLOTS: usize = 8;
-const NAMESPACES: [&str; 2] = ["shop", "stall"];
+pub(crate) const SLOTS: usize = 8;
+pub(crate) const NAMESPACES: [&str; 2] = ["shop", "stall"];
 const BINDINGS: [&str; 2] = ["web", "api"];
 pub(crate) const ACCOUNTS: [&str; 3] = ["web", "batch", "puller"];
 
@@ -23,9 +23,24 @@ pub(crate) struct Case {
     /// Those of the first namespace, then those of the second.
     pub(crate) accounts: Vec<Option<Account>>,
     pub(crate) mood: Mood,
+    /// What the first writes come to.
+    pub(crate) faults: Vec<Fault>,
     /// What happens after so long, and how often in a row.
     pub(crate) events: Vec<(Duration, Disturbance, usize)>,
+    /// Once all is right: one thing that a binding says is changed, and nothing else happens.
+    pub(crate) changes: Vec<Change>,
+    /// After that the clock is set back so far.
+    pub(crate) set_back: Duration,
     pub(crate) dice: u64,
+}
+
+/// One thing that somebody changes: which of the bindings that there are, and which of the things that it says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Change {
+    pub(crate) binding: usize,
+    pub(crate) field: usize,
+    /// Azure refuses until something else is changed as well.
+    pub(crate) fails_first: bool,
 }
 
 /// A binding as it is found.
@@ -35,17 +50,6 @@ pub(crate) struct Found {
     pub(crate) spec: Spec,
     pub(crate) has_finalizer: bool,
     pub(crate) secret: Shape,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) struct Spec {
-    pub(crate) scope: usize,
-    /// By a ServiceAccount; the older API knows no such identity.
-    pub(crate) is_federated: bool,
-    pub(crate) account: &'static str,
-    /// Two more ServiceAccounts than one.
-    pub(crate) has_more: bool,
-    pub(crate) is_valid: bool,
 }
 
 /// What a Secret may look like.
@@ -59,8 +63,12 @@ pub(crate) enum Shape {
     Overwritten,
     LabelLost,
     StaleOwner,
+    /// The same, of a binding that said something else.
+    StaleOwnerOtherInputs,
     Orphaned,
-    Peers { is_valid: bool },
+    Peers {
+        is_valid: bool,
+    },
     ForeignOwner,
     ForeignWithoutLabel,
     OtherType,
@@ -80,8 +88,8 @@ pub(crate) enum Disturbance {
     Nothing,
     DeleteSecret(usize),
     EditSecret(usize),
-    /// Somebody sets its times far ahead.
-    EditTimes(usize),
+    /// Somebody sets its times so far ahead.
+    EditTimes(usize, Duration),
     Unlabel(usize),
     Orphan(usize),
     Steal(usize),
@@ -89,6 +97,8 @@ pub(crate) enum Disturbance {
     Freeze(usize),
     PeerWrites(usize),
     PeerReturns(usize),
+    /// Somebody else puts a finalizer of their own on it.
+    Finalize(usize),
     Unlink(Key),
     ForgetRecord(Key),
     Reverse(Key),
@@ -97,15 +107,40 @@ pub(crate) enum Disturbance {
     CreateAccount(Key, Account),
     Annotate(Key, bool),
     Edit(usize, Spec),
-    Rescope(usize),
+    Change(Change),
     DeleteBinding(usize),
     CreateBinding(usize, Spec),
     Recreate(usize),
     Request(usize, u32),
-    Restart,
-    ClockStep(Duration),
+    Process(Fate),
+    /// Another process takes over while this one is in the middle of a pass, which it ends so much later.
+    Depose {
+        slot: usize,
+        /// Why there is something to do in that pass.
+        cause: Box<Self>,
+        /// What happens before it ends.
+        meanwhile: Box<Self>,
+        after: Duration,
+    },
     Azure(Mood),
     Faults(Vec<Fault>),
+}
+
+/// What befalls the processes of the syncer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Fate {
+    Restart,
+    /// Another process works beside this one for so long; then the older of the two stops, or the newer.
+    Second {
+        lasts: Duration,
+        is_older_to_stop: bool,
+    },
+    /// From now on the watches of bindings, ServiceAccounts and Secrets show each change up to so much later.
+    Lag([Duration; 3]),
+    /// The watches begin anew, with a list.
+    Relist,
+    /// The machine sleeps.
+    Sleep(Duration),
 }
 
 pub(crate) fn place(slot: usize) -> (ApiVersion, &'static str, &'static str) {
@@ -119,171 +154,4 @@ pub(crate) fn place(slot: usize) -> (ApiVersion, &'static str, &'static str) {
 pub(crate) fn account_key(index: usize) -> Key {
     let namespace = NAMESPACES[index / ACCOUNTS.len()];
     (namespace.to_owned(), ACCOUNTS[index % ACCOUNTS.len()].to_owned())
-}
-
-pub(crate) fn case() -> impl Strategy<Value = Case> {
-    let found = |slot| {
-        (Just(slot), spec(), prop::bool::weighted(0.3), shape()).prop_map(
-            |(slot, spec, has_finalizer, secret)| Found {
-                slot,
-                spec,
-                has_finalizer,
-                secret,
-            },
-        )
-    };
-    let bindings = sample::subsequence((0..SLOTS).collect::<Vec<_>>(), 1..=4)
-        .prop_flat_map(move |slots| slots.into_iter().map(found).collect::<Vec<_>>());
-    bindings.prop_flat_map(|bindings| {
-        let accounts = vec(
-            option::weighted(0.8, account()),
-            ACCOUNTS.len() * NAMESPACES.len(),
-        );
-        let slots: Vec<_> = bindings.iter().map(|found| found.slot).collect();
-        (Just(bindings), accounts, mood(), events(&slots), any::<u64>()).prop_map(
-            |(bindings, accounts, mood, events, dice)| Case {
-                bindings,
-                accounts,
-                mood,
-                events,
-                dice,
-            },
-        )
-    })
-}
-
-/// Most of them befall the bindings that are there.
-fn events(slots: &[usize]) -> impl Strategy<Value = Vec<(Duration, Disturbance, usize)>> + use<> {
-    let gap = prop_oneof![
-        Just(Duration::ZERO),
-        (1..60_u64).prop_map(Duration::from_secs),
-        (1..40_u64).prop_map(|minutes| Duration::from_secs(minutes * 60)),
-    ];
-    let times = prop_oneof![4 => Just(1), 1 => 2..12_usize];
-    vec((gap, disturbance(slots), times), 0..10)
-}
-
-fn spec() -> impl Strategy<Value = Spec> {
-    let account = sample::select(&ACCOUNTS[..2]);
-    (
-        0..2_usize,
-        any::<bool>(),
-        account,
-        any::<bool>(),
-        prop::bool::weighted(0.9),
-    )
-        .prop_map(|(scope, is_federated, account, has_more, is_valid)| Spec {
-            scope,
-            is_federated,
-            account,
-            has_more,
-            is_valid,
-        })
-}
-
-fn shape() -> impl Strategy<Value = Shape> {
-    sample::select(vec![
-        Shape::Absent,
-        Shape::Fresh,
-        Shape::Due,
-        Shape::Expired,
-        Shape::OtherInputs,
-        Shape::Overwritten,
-        Shape::LabelLost,
-        Shape::StaleOwner,
-        Shape::Orphaned,
-        Shape::Peers { is_valid: true },
-        Shape::Peers { is_valid: false },
-        Shape::ForeignOwner,
-        Shape::ForeignWithoutLabel,
-        Shape::OtherType,
-        Shape::Immutable,
-    ])
-}
-
-fn account() -> impl Strategy<Value = Account> {
-    let names = [
-        "theirs",
-        "other",
-        "acr-pull-web",
-        "web-msi-acrpull-secret",
-        "acr-pull-gone",
-    ];
-    let recorded = sample::subsequence(names[2..].to_vec(), 0..=3);
-    (
-        prop::bool::weighted(0.7),
-        vec(sample::select(names.to_vec()), 0..5),
-        recorded,
-    )
-        .prop_map(|(is_annotated, listed, recorded)| Account {
-            is_annotated,
-            listed,
-            recorded,
-        })
-}
-
-fn mood() -> impl Strategy<Value = Mood> {
-    let reasons = [
-        Reason::RegistryUnauthorized,
-        Reason::TenantNotFound,
-        Reason::PolicyDenied,
-        Reason::SubjectTokenRejected,
-        Reason::BrokerUnreachable,
-        Reason::Overloaded,
-    ];
-    let hint = option::of((1..20_u64).prop_map(|minutes| Duration::from_secs(minutes * 60)));
-    prop_oneof![
-        2 => Just(Mood::Grants),
-        1 => sample::select(reasons.to_vec()).prop_map(Mood::Refuses),
-        1 => hint.prop_map(Mood::Throttles),
-    ]
-}
-
-fn disturbance(slots: &[usize]) -> impl Strategy<Value = Disturbance> + use<> {
-    let slot = || prop_oneof![3 => sample::select(slots.to_vec()), 1 => 0..SLOTS];
-    let key = || (0..ACCOUNTS.len() * NAMESPACES.len()).prop_map(account_key);
-    let codes = sample::select(vec![403, 409, 409, 500]);
-    let fault = prop_oneof![
-        Just(Fault::None),
-        codes.prop_map(Fault::Refused),
-        Just(Fault::Lost)
-    ];
-    let of_secrets = prop_oneof![
-        slot().prop_map(Disturbance::DeleteSecret),
-        slot().prop_map(Disturbance::EditSecret),
-        slot().prop_map(Disturbance::EditTimes),
-        slot().prop_map(Disturbance::Unlabel),
-        slot().prop_map(Disturbance::Orphan),
-        slot().prop_map(Disturbance::Steal),
-        slot().prop_map(Disturbance::PutForeign),
-        slot().prop_map(Disturbance::Freeze),
-        slot().prop_map(Disturbance::PeerWrites),
-    ];
-    let of_accounts = prop_oneof![
-        key().prop_map(Disturbance::Unlink),
-        key().prop_map(Disturbance::ForgetRecord),
-        key().prop_map(Disturbance::Reverse),
-        (key(), sample::select(vec!["theirs", "new"]))
-            .prop_map(|(key, name)| Disturbance::ListForeign(key, name)),
-        key().prop_map(Disturbance::DeleteAccount),
-        (key(), account()).prop_map(|(key, account)| Disturbance::CreateAccount(key, account)),
-        (key(), any::<bool>()).prop_map(|(key, is_on)| Disturbance::Annotate(key, is_on)),
-    ];
-    let of_bindings = prop_oneof![
-        slot().prop_map(Disturbance::PeerReturns),
-        (slot(), spec()).prop_map(|(slot, spec)| Disturbance::Edit(slot, spec)),
-        slot().prop_map(Disturbance::Rescope),
-        slot().prop_map(Disturbance::DeleteBinding),
-        (slot(), spec()).prop_map(|(slot, spec)| Disturbance::CreateBinding(slot, spec)),
-        slot().prop_map(Disturbance::Recreate),
-        (slot(), any::<u32>()).prop_map(|(slot, value)| Disturbance::Request(slot, value)),
-    ];
-    let of_the_process = prop_oneof![
-        Just(Disturbance::Nothing),
-        Just(Disturbance::Restart),
-        (1..200_u64).prop_map(|minutes| Disturbance::ClockStep(Duration::from_secs(minutes * 60))),
-        mood().prop_map(Disturbance::Azure),
-        vec(fault, 1..6).prop_map(Disturbance::Faults),
-    ];
-    prop_oneof![3 => of_secrets, 2 => of_accounts, 2 => of_bindings, 2 => of_the_process]
 }

@@ -1,23 +1,21 @@
 //! The one right state of each binding, told by the objects themselves and not by the code that decides.
 
-use std::collections::BTreeSet;
-
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 use proto::Reason;
 use syncer::{
-    binding::Binding,
     finalizer, links,
     plan::plan,
-    pull_secret::{self, BINDING_LABEL},
-    status,
-    wanted::{self, Wanted},
+    pull_secret::{BINDING_LABEL, REFRESH_REQUESTED},
+    snapshot, status,
 };
 
 use crate::{
-    broker::meaning,
-    pass::status_after,
-    server::{listed, secret_key, wrote_all},
+    cases::place,
+    fields::is_payload_ours,
+    judge::{is_foreign, payload},
+    report::status_after,
+    server::{Key, listed, secret_key},
     world::World,
 };
 
@@ -34,75 +32,28 @@ enum Standing {
     Served,
 }
 
-/// Whether the Secret under the binding's name is somebody else's.
-pub(crate) fn is_foreign(secret: &Secret, binding: &Binding) -> bool {
-    let (name, metadata) = (binding.name_any(), &secret.metadata);
-    let owners = metadata.owner_references.as_deref().unwrap_or_default();
-    let label = metadata
-        .labels
-        .as_ref()
-        .and_then(|labels| labels.get(BINDING_LABEL));
-    let group = format!("{}/", binding.api.group());
-    let is_binding = owners.iter().all(|owner| {
-        owner.kind == "AcrPullBinding" && owner.name == name && owner.api_version.starts_with(&group)
-    });
-    !is_binding || owners.is_empty() && label != Some(&name)
-}
-
-/// Whether the payload is the one that the syncer wrote.
-pub(crate) fn is_written_by_us(secret: &Secret) -> bool {
-    let ours = wrote_all(pull_secret::FIELD_MANAGER, "Apply");
-    secret
-        .metadata
-        .managed_fields
-        .iter()
-        .flatten()
-        .any(|entry| *entry == ours)
-}
-
-/// Whether the annotations say that the token is for this.
-pub(crate) fn is_for(secret: &Secret, wanted: &Wanted) -> bool {
-    let annotations = secret.metadata.annotations.as_ref();
-    annotations.and_then(|annotations| annotations.get("acrpull.microsoft.com/inputs"))
-        == Some(&wanted.inputs)
-}
-
-pub(crate) fn payload(secret: &Secret) -> &[u8] {
-    let payload = secret
-        .data
-        .as_ref()
-        .and_then(|data| data.get(".dockerconfigjson"));
-    payload.map(|payload| payload.0.as_slice()).unwrap_or_default()
-}
-
-/// What the binding is to get, if that can be said.
-pub(crate) fn wanted(world: &World, slot: usize) -> Option<Wanted> {
-    let snapshot = world.snapshot(slot, world.remembered(slot));
-    wanted::read(&snapshot.binding, snapshot.identity_account.as_deref()).ok()
-}
-
 fn standing(world: &World, slot: usize) -> Standing {
-    let binding = &world.server.objects.bindings[&slot];
-    let secret = world.server.objects.secrets.get(&secret_key(binding));
+    let secret = world.server.objects.secrets.get(&secret_key(slot));
     let is_writable = |secret: &Secret| {
         secret.type_.as_deref() == Some("kubernetes.io/dockerconfigjson") && secret.immutable != Some(true)
     };
     match secret {
-        Some(secret) if is_foreign(secret, binding) => Standing::Conflict,
-        _ if wanted(world, slot).is_none() => Standing::Unasked,
+        Some(secret) if is_foreign(secret, slot) => Standing::Conflict,
+        _ if world.meant(slot).is_none() => Standing::Unasked,
         Some(secret) if !is_writable(secret) => Standing::Stuck,
         Some(_) | None => Standing::Served,
     }
 }
 
 /// What is not yet as it should be; nothing once it is.
-pub(crate) fn wrong(world: &World) -> Vec<(usize, String)> {
-    let bindings = world.server.objects.bindings.keys();
-    let mut wrong: Vec<_> = bindings
-        .filter_map(|slot| shortfall(world, *slot).map(|why| (*slot, why)))
+pub(crate) fn wrong(world: &mut World) -> Vec<(usize, String)> {
+    let slots: Vec<_> = world.server.objects.bindings.keys().copied().collect();
+    let mut wrong: Vec<_> = slots
+        .into_iter()
+        .filter_map(|slot| shortfall(world, slot).map(|why| (slot, why)))
         .collect();
     for (key, account) in &world.server.objects.accounts {
-        let claimed: BTreeSet<_> = world.server.claims(key).collect();
+        let claimed = world.server.claims(key);
         let left: Vec<_> = links::record(account).difference(&claimed).cloned().collect();
         if !left.is_empty() {
             wrong.push((usize::MAX, format!("{key:?} still records {left:?}")));
@@ -112,28 +63,37 @@ pub(crate) fn wrong(world: &World) -> Vec<(usize, String)> {
 }
 
 /// Whether the binding has its token and needs nothing before the next one.
-pub(crate) fn is_served(world: &World, slot: usize) -> bool {
-    let snapshot = world.snapshot(slot, world.remembered(slot));
-    let is_fresh = snapshot
-        .secret
-        .credential()
-        .is_some_and(|held| held.refresh_at > world.now);
+pub(crate) fn is_served(world: &mut World, slot: usize) -> bool {
+    let leader = world.leader();
+    let Some(snapshot) = world.snapshot(leader, slot, 0.0) else {
+        return false;
+    };
+    let held = snapshot.secret.credential();
+    let is_fresh = held.is_some_and(|held| held.is_fresh(world.now_of(&snapshot)));
     is_fresh && standing(world, slot) == Standing::Served && shortfall(world, slot).is_none()
 }
 
-fn shortfall(world: &World, slot: usize) -> Option<String> {
-    let standing = standing(world, slot);
-    let snapshot = world.snapshot(slot, world.remembered(slot));
-    let plan = plan(&snapshot, world.now);
+fn shortfall(world: &mut World, slot: usize) -> Option<String> {
+    let (leader, standing) = (world.leader(), standing(world, slot));
+    if world.processes[leader].feeds.next().is_some() {
+        return Some("the watches lag behind".to_owned());
+    }
+    let Some(mut snapshot) = world.snapshot(leader, slot, 0.0) else {
+        return Some("nobody knows of it".to_owned());
+    };
+    let now = world.now_of(&snapshot);
+    let plan = plan(&snapshot, now);
     if !plan.steps.is_empty() {
         return Some(format!("{standing:?}, to be done: {:?}", plan.steps));
     }
-    if plan.wake_at.is_some_and(|at| at <= world.now) {
+    if plan.wake_at.is_some_and(|at| at <= now) {
         return Some("it wakes in the past".to_owned());
     }
-    let before = snapshot.binding.status.clone().unwrap_or_default();
-    let after = status_after(&snapshot, &plan, &plan.link, plan.problem.as_ref(), world.now);
-    if status::is_due(&before, &after, Some(world.now), world.now) {
+    let before = snapshot::status(&snapshot.binding, &mut snapshot.memory);
+    let after = status_after(&snapshot, &before, &plan, &plan.link, plan.problem.as_ref(), now);
+    let binding = &world.server.objects.bindings[&slot];
+    if status::is_due(&before, &after, Some(now), now) || before != binding.status.clone().unwrap_or_default()
+    {
         return Some(format!(
             "the status is behind: {:?}",
             status::merge_patch(&before, &after)
@@ -144,55 +104,98 @@ fn shortfall(world: &World, slot: usize) -> Option<String> {
         let told = reason == Some(Reason::SecretConflict);
         return (!told).then(|| format!("a foreign Secret, and it tells {reason:?}"));
     }
-    let binding = &snapshot.binding;
     if finalizer::is_on(&binding.metadata) {
         return Some("the peer's finalizer is there".to_owned());
     }
-    let (_namespace, secret_name) = secret_key(binding);
-    for target in &snapshot.targets {
-        if let Some(account) = &target.account
-            && !(listed(account).contains(&secret_name) && links::record(account).contains(&secret_name))
-        {
-            return Some(format!("{} does not list it", target.name));
+    let (namespace, secret_name) = secret_key(slot);
+    let mut accounts = binding.spec.service_account_names.clone();
+    accounts.push(binding.spec.service_account_name.clone());
+    let accounts = accounts.into_iter().map(|name| (namespace.clone(), name));
+    let accounts: Vec<_> = accounts
+        .map(|key| world.server.objects.accounts.get(&key))
+        .collect();
+    for account in accounts.iter().flatten() {
+        if !(listed(account).contains(&secret_name) && links::record(account).contains(&secret_name)) {
+            return Some(format!("{} does not list it", account.name_any()));
         }
     }
-    let secret = world.server.objects.secrets.get(&secret_key(binding));
-    if let Some(secret) = secret {
+    if let Some(secret) = world.server.objects.secrets.get(&secret_key(slot)) {
         let owners = secret.metadata.owner_references.as_deref().unwrap_or_default();
         let is_owned = matches!(owners, [owner] if Some(&owner.uid) == binding.metadata.uid.as_ref());
-        let label = secret
-            .metadata
-            .labels
-            .as_ref()
-            .and_then(|labels| labels.get(BINDING_LABEL));
-        if !is_owned || label != Some(&binding.name_any()) {
+        let label = secret.labels().get(BINDING_LABEL).map(String::as_str);
+        if !is_owned || label != Some(place(slot).1) {
             return Some(format!("not adopted: {owners:?}, {label:?}"));
         }
     }
     match standing {
         Standing::Unasked => reason.is_none().then(|| "no problem is told".to_owned()),
         Standing::Conflict | Standing::Stuck => None,
-        Standing::Served => unserved(world, slot, secret, reason),
+        Standing::Served => lacks_its_token(world, slot).or_else(|| {
+            let are_there = accounts.iter().all(Option::is_some);
+            untold(world, slot, reason, are_there)
+        }),
     }
 }
 
-fn unserved(world: &World, slot: usize, secret: Option<&Secret>, reason: Option<Reason>) -> Option<String> {
-    let Some(secret) = secret else {
-        return Some(format!("no Secret: {reason:?}"));
+/// The first ServiceAccount that a binding names.
+pub(crate) fn first_account(world: &World, slot: usize) -> Key {
+    let binding = &world.server.objects.bindings[&slot];
+    (
+        binding.namespace().unwrap_or_default(),
+        binding.spec.service_account_name.clone(),
+    )
+}
+
+/// Whether all ServiceAccounts are there that a binding names.
+pub(crate) fn has_accounts(world: &World, slot: usize) -> bool {
+    let binding = &world.server.objects.bindings[&slot];
+    let (namespace, first) = first_account(world, slot);
+    let mut more = binding.spec.service_account_names.iter().chain([&first]);
+    more.all(|name| {
+        let key = (namespace.clone(), name.clone());
+        world.server.objects.accounts.contains_key(&key)
+    })
+}
+
+/// Why the binding is ready, or is not.
+pub(crate) fn ready_reason(world: &World, slot: usize) -> Option<&str> {
+    let status = world.server.objects.bindings[&slot].status.as_ref()?;
+    let mut conditions = status.conditions.iter();
+    let ready = conditions.find(|condition| condition.type_ == "Ready")?;
+    Some(&ready.reason)
+}
+
+/// Why the Secret does not hold a token that was granted for what the binding says now; nothing if it does, or cannot.
+pub(crate) fn lacks_its_token(world: &World, slot: usize) -> Option<String> {
+    if standing(world, slot) != Standing::Served {
+        return None;
+    }
+    let Some(secret) = world.server.objects.secrets.get(&secret_key(slot)) else {
+        return Some("no Secret".to_owned());
     };
-    let Some(token) = world.broker.issued.get(payload(secret)) else {
+    let Some(token) = world.broker.token(payload(secret)) else {
         return Some("the payload is not the broker's".to_owned());
     };
-    let wanted = wanted(world, slot).map(|wanted| meaning(&wanted));
-    if Some(&token.issued_for) != wanted.as_ref() {
-        return Some(format!("the token is for {}", token.issued_for));
+    let meaning = world.meant(slot)?;
+    if !world.broker.has_granted(&token.payload, &meaning) {
+        return Some(format!("the token was not granted for {meaning:?}"));
     }
-    if !is_written_by_us(secret) {
+    if !is_payload_ours(secret) {
         return Some("the token is the peer's".to_owned());
     }
-    if token.expires_at <= world.now {
+    if token.expires_at <= world.clock.right() {
         return Some("the token is not valid".to_owned());
     }
+    let requested = world.server.objects.bindings[&slot]
+        .annotations()
+        .get(REFRESH_REQUESTED);
+    let answered = secret.annotations().get(REFRESH_REQUESTED);
+    (requested.is_some() && requested != answered)
+        .then(|| format!("request {requested:?} is not answered, {answered:?} was"))
+}
+
+/// What the status of a binding that has its token should say, and does not.
+fn untold(world: &World, slot: usize, reason: Option<Reason>, are_there: bool) -> Option<String> {
     if reason.is_some() {
         return Some(format!("it has its token, and tells {reason:?}"));
     }
@@ -200,7 +203,5 @@ fn unserved(world: &World, slot: usize, secret: Option<&Secret>, reason: Option<
     let conditions = binding.status.iter().flat_map(|status| &status.conditions);
     let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
     let is_ready = ready.any(|ready| ready.status == "True");
-    let snapshot = world.snapshot(slot, world.remembered(slot));
-    let are_there = snapshot.targets.iter().all(|target| target.account.is_some());
     (is_ready != are_there).then(|| format!("Ready is {is_ready}"))
 }
