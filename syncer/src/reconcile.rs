@@ -8,6 +8,7 @@
 //! a ServiceAccount, see [`crate::context::Limits`].
 
 mod fights;
+mod question;
 mod release;
 mod report;
 mod steps;
@@ -17,7 +18,7 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
 
-use self::release::Release;
+use self::{question::Asked, release::Release};
 use crate::{
     binding::Binding,
     context::Context,
@@ -86,7 +87,10 @@ pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Action {
         drop(worker);
         return pass.finish().await;
     }
-    let first = plan::plan(&pass.snapshot, pass.now());
+    let mut first = plan::plan(&pass.snapshot, pass.now());
+    if Box::pin(pass.look(&first)).await {
+        first = plan::plan(&pass.snapshot, pass.now());
+    }
     // Told before anything is done: whoever works on the ServiceAccount meanwhile makes the link as well.
     context.memory.allow_link(&pass.snapshot.binding, first.may_link);
     let is_new_conflict = pass.snapshot.secret == SecretState::Foreign && first.wake_at.is_none();
@@ -101,8 +105,12 @@ pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Action {
             Step::Adopt(secret) => Box::pin(pass.adopt(&secret)).await,
             Step::Release => Box::pin(pass.release()).await,
             Step::Issue(issue) => match Box::pin(pass.ask(&issue)).await {
-                Some(answer) => Box::pin(pass.settle(&issue, answer)).await,
-                None => return Action::await_change(),
+                Asked::Answered(answer, worker) => {
+                    Box::pin(pass.settle(&issue, answer)).await;
+                    drop(worker);
+                }
+                Asked::Outdated => return pass.give_up(),
+                Asked::Ending => return Action::await_change(),
             },
         }
     }
@@ -114,6 +122,7 @@ pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Action {
     }
     if is_new_conflict {
         pass.fail(NO_INPUTS, first.problem);
+        pass.look_again_soon();
     }
     pass.finish().await
 }

@@ -161,6 +161,7 @@ pub fn spawn(
     };
     let router = Arc::new(Router::new(
         Arc::clone(&context.memory),
+        Arc::clone(&context.news),
         stores.bindings.clone(),
         stores.accounts.clone(),
     ));

@@ -202,9 +202,6 @@ impl World {
         else {
             return;
         };
-        if after.is_none() {
-            self.memory.conflict_is_over(&binding);
-        }
         let bindings = &self.server.objects.bindings;
         let slot = bindings
             .iter()
