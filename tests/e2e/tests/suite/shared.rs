@@ -95,6 +95,12 @@ pub(crate) const NO_ARM: Granted = Granted {
     registry: "no-arm.azurecr.io",
     number: 65,
 };
+/// For a registry that a test makes slow. Its namespaces have the grant of [`EITHER_API`] as well.
+pub(crate) const SLOW: Granted = Granted {
+    prefix: "either-api-slow",
+    registry: "either-api-slow.azurecr.io",
+    number: 71,
+};
 /// For an identity whose role on the registry comes late: a test assigns it.
 pub(crate) const LATE_ROLE: Granted = Granted {
     prefix: "late-role",
@@ -169,7 +175,7 @@ const TRAPPED: [&str; 7] = [
 /// One test of the stack, as long as it runs.
 struct UnderWay;
 
-const ALL: [Granted; 14] = [
+const ALL: [Granted; 15] = [
     BY_CLIENT_ID,
     BY_RESOURCE_ID,
     NARROW,
@@ -178,6 +184,7 @@ const ALL: [Granted; 14] = [
     V1BETA1_DEFAULT,
     EITHER_API_NEXT,
     NO_ARM,
+    SLOW,
     LATE_ROLE,
     SHORT_LIVED,
     FAILING,
