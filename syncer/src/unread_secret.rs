@@ -44,7 +44,7 @@ pub enum Known {
     #[default]
     Told,
     /// As our last write left it, or as it was when it was looked at.
-    Seen(PullSecret),
+    Seen(Box<PullSecret>),
     /// There was none when it was looked at.
     Absent,
     /// Not as it was left or seen, and not as the status tells either.
@@ -56,7 +56,7 @@ impl UnreadSecret {
     pub fn saw(&mut self, secret: &SecretState) {
         self.is_foreign = *secret == SecretState::Foreign;
         self.known = match secret {
-            SecretState::Ours(secret) => Known::Seen(secret.clone()),
+            SecretState::Ours(secret) => Known::Seen(Box::new(secret.clone())),
             SecretState::Absent => Known::Absent,
             SecretState::Foreign => Known::Unknown,
         };
@@ -87,7 +87,7 @@ pub fn state(binding: &Binding, memory: &BindingMemory, now: Timestamp) -> Secre
     match known {
         _ if *is_foreign && is_too_early() => SecretState::Foreign,
         _ if *is_foreign => SecretState::Absent,
-        Known::Seen(secret) => SecretState::Ours(secret.clone()),
+        Known::Seen(secret) => SecretState::Ours(PullSecret::clone(secret)),
         Known::Absent | Known::Unknown => SecretState::Absent,
         Known::Told => told(binding).map_or(SecretState::Absent, SecretState::Ours),
     }

@@ -23,7 +23,7 @@ pub(super) fn over(object: Secret, secret: Option<&PullSecret>) -> Secret {
 /// that it may be there or not.
 pub(super) fn over_unread(object: Secret, known: &Known) -> Secret {
     match known {
-        Known::Seen(secret) => over(object, Some(secret)),
+        Known::Seen(secret) => over(object, Some(secret.as_ref())),
         Known::Absent => over(object, None),
         Known::Told | Known::Unknown => object,
     }
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn fence_of_a_secret_that_may_not_be_read_is_our_last_write_or_look_if_that_is_remembered() {
         let fence = |known| named(over_unread(Secret::default(), &known));
-        let seen = fence(Known::Seen(known("one", "7")));
+        let seen = fence(Known::Seen(Box::new(known("one", "7"))));
         assert_eq!(seen, [Some("one".to_owned()), Some("7".to_owned())]);
         assert_eq!(fence(Known::Absent), [None, Some("1".to_owned())]);
         for hearsay in [Known::Told, Known::Unknown] {

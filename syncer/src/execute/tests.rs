@@ -41,7 +41,7 @@ fn answer(binding: &Binding, payload: Option<&str>) -> Answer {
             expires_at: now(),
             refresh_at: now(),
         },
-        payload: payload.map(|payload| payload.as_bytes().to_vec().into()),
+        payload: payload.map(|payload| payload.as_bytes().to_vec()),
         degraded: false,
         granted_scope: String::new(),
     }

@@ -120,7 +120,7 @@ fn issue(pass: &Pass<'_>) -> Issue {
 fn answer(credential: Credential) -> Answer {
     Answer {
         credential,
-        payload: Some(b"{}".to_vec().into()),
+        payload: Some(b"{}".to_vec()),
         degraded: false,
         granted_scope: String::new(),
     }
