@@ -5,7 +5,8 @@
 //! its own, for as long as it runs, and a pass that waits holds little more than what it read.
 //!
 //! A pass holds a worker only while it does Kubernetes work and never while it waits for the broker or for its turn at
-//! a ServiceAccount, see [`crate::context::Limits`].
+//! a ServiceAccount, see [`crate::context::Limits`]. While it waits for the broker it hears of changes of its binding, and
+//! leaves to the next pass what it knows too little of, see `question`.
 
 mod fights;
 mod question;
