@@ -20,6 +20,7 @@ use crate::{
     links::LinkKeeper,
     memory::Memory,
     metrics::Metrics,
+    news::News,
     seldom::Seldom,
     steady,
     turns::{Turn, Turns, Urgency},
@@ -44,6 +45,8 @@ pub struct Context {
     pub links: LinkKeeper,
     /// What is remembered of each binding.
     pub memory: Arc<Memory>,
+    /// Tells passes that wait of changes of their bindings.
+    pub news: Arc<News>,
     /// How much happens at a time.
     pub limits: Limits,
     /// Whether this process does the work, or stands by.

@@ -1,7 +1,8 @@
 //! Writes to Kubernetes: one function per write, each idempotent and safe by itself. Decides nothing.
 //!
 //! A write of a Secret names the version that it was decided on, or that there was none. So one that hung somewhere while
-//! another process took over cannot put an older token over a newer one. A status does not: the peer, people and our own
+//! another process took over cannot put an older token over a newer one. Only of a Secret that may neither be read nor
+//! looked at (`snapshot::unread`) nobody knows the version until the first write of a process is made. A status does not: the peer, people and our own
 //! last write change the binding all the time, and a word that is out of date is put right by the next pass.
 
 pub mod fence;
@@ -52,15 +53,19 @@ pub async fn adopt(
     secret: &PullSecret,
 ) -> Result<PullSecret, StoreError> {
     let adoption = pull_secret::adoption(binding);
-    let patch = json!({"metadata": {
-        "uid": secret.uid,
-        "resourceVersion": secret.resource_version,
-        "labels": adoption.labels,
-        "ownerReferences": adoption.owner_references,
-    }});
+    let patch = json!({
+        "metadata": {
+            "uid": secret.uid,
+            "resourceVersion": secret.resource_version,
+            "labels": adoption.labels,
+            "ownerReferences": adoption.owner_references,
+        },
+        // Metadata does not tell the type, and it cannot be changed: of another type nothing is taken over.
+        "type": pull_secret::SECRET_TYPE,
+    });
     let patch = Patch::Merge(patch);
     let written = patch_secret(context, binding, &PatchParams::default(), &patch, "adopt Secret").await;
-    judged(binding, written)
+    judged(binding, written.map_err(NotWritten::changing))
 }
 
 /// Stores an answer of the broker: the whole Secret, or only the times when the payload is there already.
@@ -88,7 +93,7 @@ pub async fn store(
             }}));
             let written =
                 patch_secret(context, binding, &PatchParams::default(), &patch, "apply Secret").await;
-            judged(binding, written)
+            judged(binding, written.map_err(NotWritten::changing))
         }
         (Some(payload), secret) => {
             let object = fence::over(pull_secret::object(binding, payload, annotations), secret);
@@ -97,7 +102,7 @@ pub async fn store(
             let params = if secret.is_some() { params.force() } else { params };
             let written =
                 patch_secret(context, binding, &params, &Patch::Apply(object), "apply Secret").await;
-            judged(binding, written)
+            judged(binding, written.map_err(NotWritten::applying))
         }
     }
 }
@@ -133,14 +138,38 @@ where
         .await
 }
 
+/// A write that was refused.
+struct NotWritten {
+    error: KubeError,
+    /// Because the Secret is not the one any more that it was decided on.
+    is_race: bool,
+}
+
+impl NotWritten {
+    /// An apply, which makes what is not there. Another Secret of the name has another uid, and that cannot be changed.
+    fn applying(error: KubeError) -> Self {
+        let is_race = error.is_conflict() || error.is_immutable("metadata.uid");
+        Self { error, is_race }
+    }
+
+    /// A change of what was there when it was decided on.
+    fn changing(error: KubeError) -> Self {
+        let is_gone = error.is_not_found();
+        let refused = Self::applying(error);
+        Self {
+            is_race: refused.is_race || is_gone,
+            ..refused
+        }
+    }
+}
+
 /// What a write has left, or why it could not be made.
 fn judged(
     binding: &Binding,
-    written: Result<PartialObjectMeta<Secret>, KubeError>,
+    written: Result<PartialObjectMeta<Secret>, NotWritten>,
 ) -> Result<PullSecret, StoreError> {
     let tried = format!("write Secret {}", pull_secret::name_of(binding));
-    let written = written.map_err(|error| {
-        let is_race = error.is_conflict();
+    let written = written.map_err(|NotWritten { error, is_race }| {
         let problem = error.into_problem(&tried).of_the_secret();
         if is_race {
             StoreError::Outpaced(problem)
@@ -221,3 +250,6 @@ pub async fn write_status(
         kept: status::of(&mut written),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,8 @@
 //! that `claim` decides on, and says what came of them; whoever writes to Kubernetes asks `authority`.
 //!
 //! Losing the Lease ends the process, as other controllers do it: what it remembers may be outdated, and a start is
-//! cheap. What it had sent by then cannot undo the work of its successor, because every write names the version that
-//! it was decided on.
+//! cheap. What it had sent by then cannot undo the work of its successor, because every write of a Secret or a
+//! ServiceAccount names the version that it was decided on. A status does not, see `execute`.
 //!
 //! Not a crate: those that exist compare the time of day in the Lease with their own, or renew whatever version there
 //! is, and none knows a renew deadline.

@@ -30,6 +30,7 @@ pub mod links;
 pub mod memory;
 pub mod metrics;
 pub mod namespaces;
+pub mod news;
 pub mod plan;
 mod preflight;
 mod probe;

@@ -3,12 +3,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
-use proto::Reason;
 
 use crate::{
     binding::{Binding, BindingRef, Bindings},
@@ -186,14 +185,6 @@ impl Memory {
         }
     }
 
-    /// The Secret under a binding's name is gone, and with it what stood in the way: the next attempt need not wait.
-    pub fn conflict_is_over(&self, key: &BindingRef) {
-        if let Some(memory) = self.entries().get_mut(key) {
-            let conflict = |run: &FailureRun| run.problem.reason == Reason::SecretConflict;
-            memory.failures = memory.failures.take().filter(|run| !conflict(run));
-        }
-    }
-
     /// Whether the Secret of a binding may be linked by whoever works on the ServiceAccount, see `Plan::may_link`.
     pub fn allow_link(&self, binding: &Binding, allowed: bool) {
         let (key, uid) = (binding.key(), binding.uid().unwrap_or_default());
@@ -227,8 +218,13 @@ impl Memory {
         self.linkable().retain(|key, _uid| exists(key));
     }
 
+    /// The binding as it is now, if it is still there.
+    pub fn present(&self, key: &BindingRef) -> Option<Arc<Binding>> {
+        self.bindings.get(key)
+    }
+
     fn exists(&self, key: &BindingRef, uid: &str) -> bool {
-        let binding = self.bindings.get(key);
+        let binding = self.present(key);
         binding.is_some_and(|binding| binding.metadata.uid.as_deref().unwrap_or_default() == uid)
     }
 

@@ -8,6 +8,7 @@
 
 mod contested;
 mod handover;
+mod outdated;
 
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ use crate::{
     memory::BindingMemory,
     problem::Problem,
     pull_secret::{self, Credential, PullSecret, REFRESH_REQUESTED, SecretState},
-    schedule,
+    schedule::{self, FailureRun},
     wanted::{self, Wanted},
 };
 
@@ -185,7 +186,13 @@ fn secret(snapshot: &Snapshot, link: Link, claim: Claim, now: Timestamp) -> Plan
         return plan;
     }
     let failures = snapshot.memory.failures.as_ref();
-    let failures = failures.filter(|run| run.inputs == wanted.inputs);
+    // What was in the way of a Secret that is gone is gone with it.
+    let is_over = |run: &FailureRun| {
+        run.problem.reason == Reason::SecretConflict
+            && snapshot.secret == SecretState::Absent
+            && reapply_at.is_none()
+    };
+    let failures = failures.filter(|run| run.inputs == wanted.inputs && !is_over(run));
     plan.problem = failures.map(|run| run.problem.clone());
     match failures {
         Some(run) if now < run.next_at && !force => {

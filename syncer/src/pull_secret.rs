@@ -50,7 +50,8 @@ pub const FIELD_MANAGER: &str = "acrpull-syncer";
 
 /// A token that lives longer than this was never given out: the broker believes none.
 const LONGEST_LIFE: SignedDuration = SignedDuration::from_hours(24);
-const SECRET_TYPE: &str = "kubernetes.io/dockerconfigjson";
+/// The type of a pull Secret, which is fixed when it is made.
+pub const SECRET_TYPE: &str = "kubernetes.io/dockerconfigjson";
 const PAYLOAD_KEY: &str = ".dockerconfigjson";
 
 /// A Secret under the name that belongs to a binding.

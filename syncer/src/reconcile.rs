@@ -5,9 +5,11 @@
 //! its own, for as long as it runs, and a pass that waits holds little more than what it read.
 //!
 //! A pass holds a worker only while it does Kubernetes work and never while it waits for the broker or for its turn at
-//! a ServiceAccount, see [`crate::context::Limits`].
+//! a ServiceAccount, see [`crate::context::Limits`]. While it waits for the broker it hears of changes of its binding, and
+//! leaves to the next pass what it knows too little of, see `question`.
 
 mod fights;
+mod question;
 mod release;
 mod report;
 mod steps;
@@ -16,7 +18,7 @@ use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
 
-use self::release::Release;
+use self::{question::Asked, release::Release};
 use crate::{
     binding::Binding,
     context::Context,
@@ -85,7 +87,10 @@ pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Option<D
         drop(worker);
         return pass.finish().await;
     }
-    let first = plan::plan(&pass.snapshot, pass.now());
+    let mut first = plan::plan(&pass.snapshot, pass.now());
+    if Box::pin(pass.look(&first)).await {
+        first = plan::plan(&pass.snapshot, pass.now());
+    }
     // Told before anything is done: whoever works on the ServiceAccount meanwhile makes the link as well.
     context.memory.allow_link(&pass.snapshot.binding, first.may_link);
     let is_new_conflict = pass.snapshot.secret == SecretState::Foreign && first.wake_at.is_none();
@@ -100,8 +105,12 @@ pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Option<D
             Step::Adopt(secret) => Box::pin(pass.adopt(&secret)).await,
             Step::Release => Box::pin(pass.release()).await,
             Step::Issue(issue) => match Box::pin(pass.ask(&issue)).await {
-                Some(answer) => Box::pin(pass.settle(&issue, answer)).await,
-                None => return None,
+                Asked::Answered(answer, worker) => {
+                    Box::pin(pass.settle(&issue, answer)).await;
+                    drop(worker);
+                }
+                Asked::Outdated => return pass.give_up(),
+                Asked::Ending => return None,
             },
         }
     }
@@ -113,6 +122,7 @@ pub async fn reconcile(context: Arc<Context>, binding: Arc<Binding>) -> Option<D
     }
     if is_new_conflict {
         pass.fail(NO_INPUTS, first.problem);
+        pass.look_again_soon();
     }
     pass.finish().await
 }

@@ -1,5 +1,6 @@
 //! Objects for unit tests. Every field has a value of its own, so that a test sees when two are mixed up.
 
+pub(crate) mod api_server;
 mod context;
 
 use k8s_openapi::{

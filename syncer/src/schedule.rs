@@ -18,6 +18,9 @@ const WAITING_PATIENCE: Duration = Duration::from_secs(15 * 60);
 const LONGEST: Duration = Duration::from_secs(15 * 60);
 /// What only a person can put right.
 const PERMANENT_FIRST: Duration = Duration::from_secs(30);
+/// The longest pause where the next attempt is a look that asks nobody but Kubernetes: a Secret of somebody else that is
+/// deleted tells nobody.
+const LOOK_CAP: Duration = Duration::from_secs(60);
 /// Backoff of what heals by itself.
 const TRANSIENT_FIRST: Duration = Duration::from_secs(1);
 const TRANSIENT_CAP: Duration = Duration::from_secs(60);
@@ -94,6 +97,16 @@ impl FailureRun {
         let cap = (left / SHARE_OF_WHAT_IS_LEFT).clamp(TRANSIENT_FIRST, TRANSIENT_UNHURRIED);
         Self {
             next_at: later(now, cap.mul_f64(draw).max(TRANSIENT_FIRST)),
+            ..self
+        }
+    }
+
+    /// The same where the next attempt is a mere look.
+    #[must_use]
+    pub fn looked_at(self, now: Timestamp, draw: f64) -> Self {
+        let at_the_latest = later(now, LOOK_CAP.mul_f64(1.0 - draw / 10.0));
+        Self {
+            next_at: self.next_at.min(at_the_latest),
             ..self
         }
     }
@@ -216,6 +229,23 @@ mod tests {
         let (count, longest) = attempts_within(Reason::TenantNotFound, minutes(60), 0.0);
         assert!(count <= 8, "{count}");
         assert_eq!(longest, minutes(15));
+    }
+
+    #[test]
+    fn schedule_look_at_a_name_that_somebody_else_has_comes_every_minute() {
+        let (mut time, mut run) = (now(), None);
+        for attempt in 0..30 {
+            let problem = Problem::new(Reason::SecretConflict, "m");
+            let next = FailureRun::after(run.as_ref(), "", problem, time, 0.5).looked_at(time, 0.5);
+            let pause = elapsed(time, next.next_at);
+            let most = if attempt == 0 { PERMANENT_FIRST } else { LOOK_CAP };
+            assert!(
+                pause >= most.mul_f64(0.9) && pause <= most,
+                "{attempt}: {pause:?}"
+            );
+            time = next.next_at;
+            run = Some(next);
+        }
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Reads what a decision needs, from the stores of the watches and what the process remembers. One live read is
 //! possible: the Secret, by name and metadata only, when the watch does not know it, because it watches Secrets with
 //! our label and the name may be taken by one without. Where Secrets may not be read at all, see
-//! [`unread_secret`]. Writes nothing.
+//! [`unread_secret`] and [`unread`]. Writes nothing.
+
+pub mod unread;
 
 use std::sync::Arc;
 

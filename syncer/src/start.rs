@@ -102,6 +102,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), Failure> {
             Arc::clone(&memory),
         ),
         memory,
+        news: Arc::default(),
         authority: authority.clone(),
         limits: Limits::new(workers.get()),
         calls,

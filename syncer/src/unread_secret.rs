@@ -1,8 +1,10 @@
 //! A Secret that the syncer may write and not read (`--secrets-access=write-only`): what it holds is known from our own
-//! last write, and after a restart from the binding's status. Pure.
+//! last write, and after a restart from the binding's status. Before the first write of a process it is looked at, see
+//! `snapshot::unread`. Pure.
 //!
 //! Nobody tells when somebody deletes or overwrites such a Secret. So it is written again now and then, whatever is known
-//! of it; the broker has the credential and asks nobody for it.
+//! of it; the broker has the credential and asks nobody for it. A write that is refused because the Secret is another one
+//! shows that nothing is known: then it counts as gone, and is looked at and written without waiting for anything.
 
 mod answered;
 
@@ -30,36 +32,67 @@ const REAPPLY: Duration = Duration::from_secs(10 * 60);
 /// What is remembered of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UnreadSecret {
-    /// As our last write left it.
-    pub written: Option<PullSecret>,
-    /// Our last write met somebody else's.
+    /// How it is, as far as this process knows.
+    pub known: Known,
+    /// Our last write, or look, met somebody else's.
     pub is_foreign: bool,
     /// When a write was last due, whatever came of it.
     pub tried_at: Option<Timestamp>,
 }
 
+/// How a Secret is that may not be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Known {
+    /// This process has neither written it nor looked at it: the binding's status may tell.
+    #[default]
+    Told,
+    /// As our last write left it, or as it was when it was looked at.
+    Seen(Box<PullSecret>),
+    /// There was none when it was looked at.
+    Absent,
+    /// Not as it was left or seen, and not as the status tells either.
+    Unknown,
+}
+
 impl UnreadSecret {
-    /// The Secret is not as our last write left it, and nobody knows how it is. The write that showed it is still due:
-    /// `tried_at` is when one was due before it.
-    pub fn forget(&mut self, tried_at: Option<Timestamp>) {
-        self.written = None;
-        self.tried_at = tried_at;
+    /// The Secret was written, or looked at, and is like this now.
+    pub fn saw(&mut self, secret: &SecretState) {
+        self.is_foreign = *secret == SecretState::Foreign;
+        self.known = match secret {
+            SecretState::Ours(secret) => Known::Seen(Box::new(secret.clone())),
+            SecretState::Absent => Known::Absent,
+            SecretState::Foreign => Known::Unknown,
+        };
+    }
+
+    /// A write was refused, because the Secret is not as it is known.
+    pub fn forget(&mut self) {
+        self.known = Known::Unknown;
+    }
+
+    /// Whether a look is worth a call before the next write: that is decided on hearsay otherwise.
+    pub fn is_hearsay(&self) -> bool {
+        match self.known {
+            Known::Told | Known::Unknown => true,
+            Known::Seen(_) | Known::Absent => false,
+        }
     }
 }
 
 /// What is known of the Secret. One of somebody else counts as such until it is time to try again.
 pub fn state(binding: &Binding, memory: &BindingMemory, now: Timestamp) -> SecretState {
     let UnreadSecret {
-        written,
+        known,
         is_foreign,
         tried_at: _,
     } = &memory.unread;
     let is_too_early = || memory.failures.as_ref().is_some_and(|run| now < run.next_at);
-    match written {
+    match known {
         _ if *is_foreign && is_too_early() => SecretState::Foreign,
         _ if *is_foreign => SecretState::Absent,
-        Some(written) => SecretState::Ours(written.clone()),
-        None => told(binding).map_or(SecretState::Absent, SecretState::Ours),
+        Known::Seen(secret) => SecretState::Ours(PullSecret::clone(secret)),
+        Known::Absent | Known::Unknown => SecretState::Absent,
+        Known::Told => told(binding).map_or(SecretState::Absent, SecretState::Ours),
     }
 }
 
@@ -125,150 +158,4 @@ fn share(text: &str) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::ToSpan as _};
-    use proto::Reason;
-
-    use super::*;
-    use crate::{
-        crd::AcrPullBindingStatus,
-        problem::Problem,
-        samples::{binding, now, workload_identity_spec},
-        schedule::FailureRun,
-    };
-
-    pub(super) fn written() -> PullSecret {
-        PullSecret {
-            uid: "uid-of-secret".to_owned(),
-            resource_version: "7".to_owned(),
-            adopted: true,
-            credential: Some(Credential {
-                inputs: "inputs".to_owned(),
-                fingerprint: Fingerprint::of(b"payload"),
-                refreshed_at: now() - 10.minutes(),
-                expires_at: now() + 60.minutes(),
-                refresh_at: now() + 30.minutes(),
-            }),
-            answered_request: Some("monday".to_owned()),
-            peers: None,
-        }
-    }
-
-    /// A binding with the status that follows from [`written`], and what a new process remembers of it.
-    fn restarted() -> (Binding, BindingMemory) {
-        let mut binding = binding("web", workload_identity_spec());
-        let credential = written().credential.unwrap();
-        binding.status = Some(AcrPullBindingStatus {
-            observed_generation: binding.metadata.generation,
-            pull_secret_name: Some("acr-pull-web".to_owned()),
-            last_token_refresh_time: Some(Time(credential.refreshed_at)),
-            token_expiration_time: Some(Time(credential.expires_at)),
-            next_refresh_time: Some(Time(credential.refresh_at)),
-            credential: record(&written()),
-            ..AcrPullBindingStatus::default()
-        });
-        let memory = BindingMemory::new("uid-of-web", now());
-        (binding, memory)
-    }
-
-    #[test]
-    fn unread_secret_after_a_restart_is_what_the_status_tells() {
-        let (binding, memory) = restarted();
-        let SecretState::Ours(told) = state(&binding, &memory, now()) else {
-            panic!("the status tells of it");
-        };
-        assert_eq!(told.credential, written().credential);
-        assert_eq!(told.answered_request, written().answered_request);
-        assert!(told.adopted, "nothing is to be taken over on hearsay");
-    }
-
-    #[test]
-    fn unread_secret_of_another_spec_or_an_older_crd_is_not_known() {
-        type Change = fn(&mut AcrPullBindingStatus);
-        let changes: [Change; 6] = [
-            |status| status.observed_generation = Some(2),
-            |status| status.pull_secret_name = Some("other".to_owned()),
-            |status| status.credential = None,
-            |status| status.next_refresh_time = None,
-            |status| status.token_expiration_time = None,
-            |status| status.credential.as_mut().unwrap().fingerprint = "?".to_owned(),
-        ];
-        for change in changes {
-            let (mut binding, memory) = restarted();
-            change(binding.status.as_mut().unwrap());
-            assert_eq!(
-                state(&binding, &memory, now()),
-                SecretState::Absent,
-                "{:?}",
-                binding.status
-            );
-        }
-    }
-
-    #[test]
-    fn unread_secret_of_our_own_write_counts_before_the_status() {
-        let (binding, mut memory) = restarted();
-        memory.unread.written = Some(PullSecret {
-            answered_request: None,
-            ..written()
-        });
-        assert_eq!(
-            state(&binding, &memory, now()),
-            SecretState::Ours(memory.unread.written.clone().unwrap())
-        );
-    }
-
-    #[test]
-    fn b6_unread_secret_of_somebody_else_is_left_alone_until_the_next_try() {
-        let (binding, mut memory) = restarted();
-        memory.unread.is_foreign = true;
-        let run = FailureRun::after(None, "", Problem::new(Reason::SecretConflict, "no"), now(), 0.0);
-        memory.failures = Some(run.clone());
-        assert_eq!(state(&binding, &memory, now()), SecretState::Foreign);
-        assert_eq!(state(&binding, &memory, run.next_at), SecretState::Absent);
-    }
-
-    #[test]
-    fn unread_secret_that_is_not_as_it_was_left_is_not_foreign_and_is_due_again() {
-        let (binding, mut memory) = restarted();
-        let due_at = now() + 10.minutes();
-        memory.unread = UnreadSecret {
-            written: Some(written()),
-            is_foreign: false,
-            tried_at: Some(due_at),
-        };
-        memory.unread.forget(Some(now()));
-        assert_eq!(reapply_at(&binding, &memory), due_at);
-        let SecretState::Ours(told) = state(&binding, &memory, due_at) else {
-            panic!("the status tells of it")
-        };
-        assert_eq!(told.uid, "", "the next write is made whatever is there");
-    }
-
-    #[test]
-    fn b14_unread_secret_whose_status_tells_times_that_cannot_be_true_is_written_again() {
-        let (mut binding, memory) = restarted();
-        let expiry = Time("2099-01-01T00:00:00Z".parse().unwrap());
-        binding.status.as_mut().unwrap().token_expiration_time = Some(expiry);
-        assert_eq!(state(&binding, &memory, now()).credential(), None);
-    }
-
-    #[test]
-    fn unread_secret_is_written_again_within_ten_minutes_and_at_a_start_not_all_at_once() {
-        let (mut binding, mut memory) = restarted();
-        let mut moments = Vec::new();
-        for number in 0..100 {
-            binding.metadata.uid = Some(format!("uid-{number}"));
-            moments.push(reapply_at(&binding, &memory));
-        }
-        moments.sort();
-        assert!(
-            moments
-                .iter()
-                .all(|at| (now()..now() + 10.minutes()).contains(at))
-        );
-        assert!(moments[10] < now() + 3.minutes() && moments[90] > now() + 7.minutes());
-        memory.unread.tried_at = Some(now());
-        assert_eq!(reapply_at(&binding, &memory), now() + 10.minutes());
-    }
-}
+mod tests;

@@ -13,6 +13,7 @@
 mod absent;
 mod bindings;
 mod clock_steps;
+mod leftover_links;
 mod namespaces;
 mod persistent;
 pub mod router;
@@ -160,6 +161,7 @@ pub fn spawn(
     };
     let router = Arc::new(Router::new(
         Arc::clone(&context.memory),
+        Arc::clone(&context.news),
         stores.bindings.clone(),
         stores.accounts.clone(),
     ));
@@ -218,9 +220,12 @@ pub fn spawn(
         tasks.spawn("watch Secrets", watch.run(deliveries));
     }
     let clock = Arc::clone(&context.clock);
-    let authority = context.authority.clone();
-    let steps = clock_steps::watch(clock, stores.bindings.clone(), queues, authority, shutdown());
+    let authority = || context.authority.clone();
+    let (bindings, accounts) = (stores.bindings.clone(), stores.accounts.clone());
+    let steps = clock_steps::watch(clock, bindings.clone(), queues.clone(), authority(), shutdown());
     tasks.spawn("watch the clock", steps);
+    let rounds = leftover_links::watch(bindings, accounts, queues, authority(), shutdown());
+    tasks.spawn("leftover links", rounds);
     Wakes {
         bindings: PerApi {
             v1beta2: current_rx,

@@ -4,7 +4,7 @@
 
 use k8s_openapi::api::core::v1::Secret;
 
-use crate::pull_secret::PullSecret;
+use crate::{pull_secret::PullSecret, unread_secret::Known};
 
 /// A version that no Secret has: it is that of an empty store, whose first write makes the next one. With it an apply
 /// creates what is absent, and is refused where there is something.
@@ -19,11 +19,13 @@ pub fn over(object: Secret, secret: Option<&PullSecret>) -> Secret {
     }
 }
 
-/// The same for a Secret that may not be read: as our last write left it. Without that it may be there or not.
-pub(super) fn over_unread(object: Secret, known: Option<&PullSecret>) -> Secret {
-    match known.filter(|secret| !secret.uid.is_empty()) {
-        Some(secret) => over(object, Some(secret)),
-        None => object,
+/// The same for a Secret that may not be read: as our last write left it, or as it was when it was looked at. Without
+/// that it may be there or not.
+pub(super) fn over_unread(object: Secret, known: &Known) -> Secret {
+    match known {
+        Known::Seen(secret) => over(object, Some(secret.as_ref())),
+        Known::Absent => over(object, None),
+        Known::Told | Known::Unknown => object,
     }
 }
 
@@ -61,13 +63,13 @@ mod tests {
     }
 
     #[test]
-    fn fence_of_a_secret_that_may_not_be_read_is_our_last_write_if_that_is_remembered() {
-        let written = named(over_unread(Secret::default(), Some(&known("one", "7"))));
-        assert_eq!(written, [Some("one".to_owned()), Some("7".to_owned())]);
-        // As the status tells of it.
-        let told = known("", "");
-        for unknown in [None, Some(&told)] {
-            assert_eq!(named(over_unread(Secret::default(), unknown)), [None, None]);
+    fn fence_of_a_secret_that_may_not_be_read_is_our_last_write_or_look_if_that_is_remembered() {
+        let fence = |known| named(over_unread(Secret::default(), &known));
+        let seen = fence(Known::Seen(Box::new(known("one", "7"))));
+        assert_eq!(seen, [Some("one".to_owned()), Some("7".to_owned())]);
+        assert_eq!(fence(Known::Absent), [None, Some("1".to_owned())]);
+        for hearsay in [Known::Told, Known::Unknown] {
+            assert_eq!(fence(hearsay), [None, None]);
         }
     }
 }

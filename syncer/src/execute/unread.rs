@@ -1,26 +1,25 @@
 //! Writes a Secret that may not be read. Without force at first: the server then refuses to touch what somebody else wrote.
 //! By force only where an admission policy is known to refuse the same for Secrets of others.
 
-use k8s_openapi::jiff::Timestamp;
 use kube::{
     ResourceExt as _,
     api::{Patch, PatchParams},
 };
 use proto::Reason;
 
-use super::{StoreError, fence, judged, patch_secret};
+use super::{NotWritten, StoreError, fence, judged, patch_secret};
 use crate::{
     binding::Binding,
     context::Context,
     credential::Answer,
     guard_rails::GuardRails,
     problem::Problem,
-    pull_secret::{self, PullSecret, SecretState},
-    unread_secret,
+    pull_secret::{self, SecretState},
+    unread_secret::Known,
 };
 
-/// Stores an answer of the broker, at the time of the binding. Foreign if the Secret is somebody else's; it is unchanged then.
-/// Outpaced if it is not as it is known: deleted, made anew, or changed by anybody.
+/// Stores an answer of the broker. Foreign if the Secret is somebody else's; it is unchanged then. Outpaced if it is not as
+/// it is known: deleted, made anew, or changed by anybody.
 ///
 /// # Errors
 /// Kubernetes refused or failed.
@@ -28,17 +27,15 @@ pub async fn store_unread(
     context: &Context,
     guard_rails: &GuardRails,
     binding: &Binding,
-    known: Option<&PullSecret>,
+    known: &Known,
     answer: &Answer,
     request: Option<&str>,
-    now: Timestamp,
 ) -> Result<SecretState, StoreError> {
     let Some(payload) = &answer.payload else {
         let problem = Problem::new(Reason::Internal, "the broker sent nothing to store");
         return Err(StoreError::Refused(problem));
     };
-    let credential = unread_secret::settled(known, &answer.credential, now);
-    let annotations = pull_secret::annotations(binding, &credential, request);
+    let annotations = pull_secret::annotations(binding, &answer.credential, request);
     let object = pull_secret::object(binding, payload, annotations);
     let object = Patch::Apply(fence::over_unread(object, known));
     let unforced = PatchParams::apply(pull_secret::FIELD_MANAGER);
@@ -57,5 +54,5 @@ pub async fn store_unread(
             return Ok(SecretState::Foreign);
         }
     }
-    judged(binding, written).map(SecretState::Ours)
+    judged(binding, written.map_err(NotWritten::applying)).map(SecretState::Ours)
 }

@@ -5,7 +5,6 @@ use super::*;
 use crate::{
     binding::{ApiVersion, PerApi},
     indexed::IndexedWriter,
-    problem::Problem,
     pull_secret::{self, SecretState},
     samples::{binding, binding_of, now, owner, workload_identity_spec},
     snapshot,
@@ -104,21 +103,6 @@ fn memory_of_a_binding_of_the_other_api_is_apart() {
     memory.forget(&older.key());
     assert!(memory.of(&current.key(), "uid-of-web", now()).degraded);
     assert!(memory.allows_link(&current));
-}
-
-#[test]
-fn memory_of_a_conflict_ends_with_the_secret_and_that_of_other_failures_does_not() {
-    let web = binding_of(ApiVersion::V1Beta2, "web");
-    let (memory, _writers) = memory_of(&[&web]);
-    for (reason, is_over) in [(Reason::SecretConflict, true), (Reason::PolicyDenied, false)] {
-        let mut known = memory.of(&web.key(), "uid-of-web", now());
-        let problem = Problem::new(reason, "no");
-        known.failures = Some(FailureRun::after(None, "inputs", problem, now(), 0.0));
-        memory.keep(web.key(), known);
-        memory.conflict_is_over(&web.key());
-        let left = memory.of(&web.key(), "uid-of-web", now()).failures;
-        assert_eq!(left.is_none(), is_over);
-    }
 }
 
 #[test]

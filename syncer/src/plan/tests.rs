@@ -15,6 +15,7 @@ use crate::{
 mod contested;
 mod done;
 mod handover;
+mod outdated;
 mod unread;
 
 /// A binding for which everything is as it should be, in the middle of its credential's life.
@@ -296,4 +297,24 @@ fn plan_spec_that_does_not_parse_is_not_sent() {
     let plan = plan(&snapshot, now());
     assert_eq!(plan.steps, []);
     assert_eq!(plan.problem.unwrap().reason, Reason::InvalidSpec);
+}
+
+#[test]
+fn plan_conflict_ends_with_the_secret_that_was_in_the_way_and_other_failures_do_not() {
+    for (reason, is_over) in [(Reason::SecretConflict, true), (Reason::PolicyDenied, false)] {
+        let mut snapshot = settled();
+        // It is ours, and marked immutable.
+        secret(&mut snapshot).credential = None;
+        let run = fail(&mut snapshot, reason);
+        let waiting = plan(&snapshot, now());
+        assert_eq!((waiting.steps.len(), waiting.wake_at), (0, Some(run.next_at)));
+
+        snapshot.secret = SecretState::Absent;
+        let freed = plan(&snapshot, now());
+        assert_eq!(freed.steps.len(), usize::from(is_over), "{reason:?}");
+        assert_eq!(freed.problem.is_none(), is_over, "{reason:?}");
+        // Where it may not be read nobody knows that it is gone.
+        snapshot.reapply_at = Some(now() + 5.minutes());
+        assert_eq!(plan(&snapshot, now()).steps, []);
+    }
 }

@@ -50,10 +50,22 @@ impl Pass<'_> {
 
     /// Ends the pass where somebody else was faster: nothing is said, and what they wrote is looked at soon.
     pub(super) fn give_way(self) -> Duration {
-        tracing::Span::current().record("acrpull.outcome", "outpaced");
+        self.leave("outpaced");
+        RETRY_OUTPACED.mul_f64(1.0 + rand::random::<f64>())
+    }
+
+    /// Ends the pass whose binding is another one by now: nothing is said of the one that it read. The change has woken the
+    /// next pass, which begins when this one is over.
+    pub(super) fn give_up(self) -> Option<Duration> {
+        self.leave("outdated");
+        None
+    }
+
+    /// Remembers what was done, and says nothing.
+    fn leave(self, outcome: &'static str) {
+        tracing::Span::current().record("acrpull.outcome", outcome);
         let key = self.snapshot.binding.key();
         self.context.memory.keep(key, self.snapshot.memory);
-        RETRY_OUTPACED.mul_f64(1.0 + rand::random::<f64>())
     }
 
     /// How the link stands, and what stands in the way.

@@ -1,11 +1,9 @@
 //! The steps of a pass, each with what it means for the rest of it.
 
-use std::{sync::Arc, time::Duration};
-
 use kube::ResourceExt as _;
 use tracing::Instrument as _;
 
-use super::{MAX_OUTPACED, NO_INPUTS, PATIENCE, Pass};
+use super::{MAX_OUTPACED, NO_INPUTS, Pass};
 use crate::{
     context::Secrets,
     credential,
@@ -13,12 +11,12 @@ use crate::{
     links::{self, Linked},
     memory::Echo,
     metrics::RefreshOutcome,
-    plan::{self, Issue, Snapshot, Step},
+    plan::{self, Issue, Plan, Snapshot, Step},
     problem::Problem,
     pull_secret::{self, PullSecret, SecretState},
     schedule::{self, FailureRun},
+    snapshot,
     status::Notice,
-    turns::Urgency,
     unread_secret,
 };
 
@@ -75,74 +73,15 @@ impl Pass<'_> {
         }
     }
 
-    /// Asks the broker. When that takes long, the status says so meanwhile. None when the process is to end: the
-    /// broker finishes for others, and the next process asks again.
-    pub(super) async fn ask(&mut self, issue: &Issue) -> Option<Result<credential::Answer, Problem>> {
-        let (context, binding) = (self.context, Arc::clone(&self.snapshot.binding));
-        let urgency = self.urgency(issue);
-        let question = tokio::select! {
-            question = Box::pin(credential::prepare(context, &binding, issue, urgency)) => question,
-            () = context.shutdown.started() => return None,
-        };
-        let question = match question {
-            Ok(question) => question,
-            Err(problem) => return Some(Err(problem)),
-        };
-        let mut answer = Box::pin(question.put(context, issue));
-        tokio::select! {
-            answer = &mut answer => return Some(answer),
-            () = context.shutdown.started() => return None,
-            () = tokio::time::sleep(PATIENCE) => {}
-        }
-        if self.knows_less_than_the_status() {
-            return tokio::select! {
-                answer = answer => Some(answer),
-                () = context.shutdown.started() => None,
-            };
-        }
-        let now = self.now();
-        let rest = plan::plan(&self.snapshot, now);
-        let answer = async {
-            tokio::select! {
-                answer = answer => Some(answer),
-                () = context.shutdown.started() => None,
-            }
-        };
-        // Both at once: the question holds its turn until its answer is polled, and the report may wait for a worker.
-        let (answer, _unwritten) = tokio::join!(answer, Box::pin(self.report(&rest, now)));
-        answer
-    }
-
-    /// How urgent the question is. One that a person asked for is put at once.
-    fn urgency(&self, issue: &Issue) -> Urgency {
-        let left = issue
-            .held
-            .as_ref()
-            .map(|held| schedule::elapsed(self.now(), held.expires_at));
-        let attempts = self
-            .snapshot
-            .memory
-            .failures
-            .as_ref()
-            .map_or(0, |run| run.attempts);
-        let patience = if issue.force {
-            Duration::ZERO
-        } else {
-            schedule::patience(left, attempts)
-        };
-        Urgency(self.context.clock.monotonic() + patience)
-    }
-
     /// Stores what the broker answered, or remembers why there is nothing to store.
     pub(super) async fn settle(&mut self, issue: &Issue, answer: Result<credential::Answer, Problem>) {
         if issue.force {
             self.snapshot.memory.forced_request.clone_from(&issue.request);
         }
-        let tried_at = self.snapshot.memory.unread.tried_at;
         // Whatever comes of it: one that fails is not to be tried again at once.
         self.put_off_the_next_write();
         let inputs = &issue.wanted.inputs;
-        let answer = match answer {
+        let mut answer = match answer {
             Ok(answer) => answer,
             Err(problem) => {
                 self.context
@@ -164,23 +103,15 @@ impl Pass<'_> {
             self.snapshot.memory.failures = None;
             return;
         }
-        let _worker = self.context.limits.worker().await;
         let binding = &self.snapshot.binding;
         let stored = match &self.context.secrets {
             Secrets::Watched(_) => execute::store(self.context, binding, secret.as_ref(), &answer, request)
                 .await
                 .map(SecretState::Ours),
             Secrets::Unread(guard_rails) => {
-                execute::store_unread(
-                    self.context,
-                    guard_rails,
-                    binding,
-                    secret.as_ref(),
-                    &answer,
-                    request,
-                    now,
-                )
-                .await
+                let (context, known) = (self.context, &self.snapshot.memory.unread.known);
+                answer.credential = unread_secret::settled(secret.as_ref(), &answer.credential, now);
+                execute::store_unread(context, guard_rails, binding, known, &answer, request).await
             }
         };
         match stored {
@@ -202,7 +133,7 @@ impl Pass<'_> {
             Ok(SecretState::Foreign | SecretState::Absent) => self.met_a_foreign_secret(),
             Err(error) => {
                 if matches!(error, StoreError::Outpaced(_)) {
-                    self.snapshot.memory.unread.forget(tried_at);
+                    self.lose_sight();
                 }
                 if let Some(problem) = self.unless_outpaced(error) {
                     self.context
@@ -244,24 +175,48 @@ impl Pass<'_> {
             Secrets::Watched(_) => {
                 memory.secret = Some(Echo::after(memory.secret.as_ref(), over, secret.clone()));
             }
-            Secrets::Unread(_) => {
-                memory.unread.written = Some(secret.clone());
-                memory.unread.is_foreign = false;
-            }
+            Secrets::Unread(_) => memory.unread.saw(&SecretState::Ours(secret.clone())),
         }
         self.snapshot.secret = SecretState::Ours(secret);
     }
 
     /// A Secret that may not be read has shown, by a write that was refused, that it is somebody else's.
     fn met_a_foreign_secret(&mut self) {
-        self.snapshot.memory.unread.written = None;
-        self.snapshot.memory.unread.is_foreign = true;
+        self.snapshot.memory.unread.saw(&SecretState::Foreign);
         self.snapshot.secret = SecretState::Foreign;
         self.context.memory.allow_link(&self.snapshot.binding, false);
         let problem = plan::plan(&self.snapshot, self.now()).problem;
         let reason = problem.as_ref().map(|problem| problem.reason);
         self.context.metrics.refreshed(RefreshOutcome::failed, reason);
         self.fail(NO_INPUTS, problem);
+    }
+
+    /// Looks at a Secret that may not be read, if it is to be written on hearsay otherwise. True if more is known by that.
+    pub(super) async fn look(&mut self, next: &Plan) -> bool {
+        let is_to_be_written = next.steps.iter().any(|step| matches!(step, Step::Issue(_)));
+        let is_hearsay = match self.context.secrets {
+            Secrets::Watched(_) => false,
+            Secrets::Unread(_) => self.snapshot.memory.unread.is_hearsay(),
+        };
+        if !is_hearsay || !is_to_be_written {
+            return false;
+        }
+        let Some(seen) = Box::pin(snapshot::unread::look(self.context, &self.snapshot.binding)).await else {
+            return false;
+        };
+        let (memory, moment) = (&mut self.snapshot.memory, self.context.clock.moment());
+        memory.unread.saw(&seen);
+        memory.steady.saw(seen.credential(), moment);
+        self.snapshot.secret = seen;
+        true
+    }
+
+    /// A Secret that may not be read is not as it was known: a write was refused for that.
+    fn lose_sight(&mut self) {
+        if matches!(self.context.secrets, Secrets::Unread(_)) {
+            self.snapshot.memory.unread.forget();
+            self.snapshot.secret = SecretState::Absent;
+        }
     }
 
     /// A Secret that may not be read was to be written, now.
@@ -299,6 +254,14 @@ impl Pass<'_> {
         memory.steady.failed(self.context.clock.moment());
     }
 
+    /// To see whether a name is free costs one small call, and nobody tells.
+    pub(super) fn look_again_soon(&mut self) {
+        let now = self.now();
+        let memory = &mut self.snapshot.memory;
+        let run = memory.failures.take();
+        memory.failures = run.map(|run| run.looked_at(now, rand::random()));
+    }
+
     /// Once, for a link that this process made: from when both binding and ServiceAccount were there.
     fn measure_link(&mut self, name: &str) {
         let target = self.snapshot.targets.iter().find(|target| target.name == name);
@@ -329,3 +292,6 @@ impl Pass<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

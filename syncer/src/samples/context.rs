@@ -21,7 +21,7 @@ use crate::{
     seldom::Seldom,
 };
 
-/// A broker that is never found: no test here asks it.
+/// A broker that is never found: whoever asks it waits.
 #[derive(Debug)]
 struct Nowhere;
 
@@ -61,6 +61,7 @@ pub(crate) fn context(
         unwritten: Seldom::default(),
         links,
         memory,
+        news: Arc::default(),
         limits: Limits::new(4),
         calls,
         events,
@@ -82,7 +83,8 @@ fn broker() -> BrokerClient {
         address: "https://broker.example".to_owned(),
         ca_file: Some(ca_file),
         client_certificate: None,
-        token_file: dir.path().join("token"),
+        // An empty token will do: nobody is there to refuse it.
+        token_file: "/dev/null".into(),
     };
     BrokerClient::with_resolver(&options, Arc::new(Nowhere)).unwrap()
 }

@@ -17,6 +17,7 @@ use crate::{
     indexed::Indexed,
     links,
     memory::Memory,
+    news::News,
     pull_secret::{self, REFRESH_REQUESTED},
     wanted::{CLIENT_ID_ANNOTATION, TENANT_ID_ANNOTATION},
 };
@@ -48,15 +49,22 @@ pub enum Change<'a, K> {
 /// Knows who depends on what.
 pub struct Router {
     memory: Arc<Memory>,
+    news: Arc<News>,
     bindings: Bindings,
     accounts: Indexed<ServiceAccount>,
 }
 
 impl Router {
-    /// One that knows the world from these stores.
-    pub fn new(memory: Arc<Memory>, bindings: Bindings, accounts: Indexed<ServiceAccount>) -> Self {
+    /// One that knows the world from these stores, and tells those who wait for news.
+    pub fn new(
+        memory: Arc<Memory>,
+        news: Arc<News>,
+        bindings: Bindings,
+        accounts: Indexed<ServiceAccount>,
+    ) -> Self {
         Self {
             memory,
+            news,
             bindings,
             accounts,
         }
@@ -77,19 +85,22 @@ impl Router {
                     Some(_) => Vec::new(),
                 };
                 let mut wakes = self.accounts_to_unlink(api, metadata, &targets);
-                wakes.push(Wake::Binding(after.key()));
+                wakes.push(self.wake(after.key()));
                 wakes
             }
             Change::Gone(metadata) => {
                 let name = metadata.name.as_deref().unwrap_or_default();
                 let namespace = metadata.namespace.as_deref().unwrap_or_default();
-                self.memory
-                    .forget(&BindingRef::new_with(name, api).within(namespace));
+                let gone = BindingRef::new_with(name, api).within(namespace);
+                self.memory.forget(&gone);
+                self.news.tell(&gone);
                 self.accounts_to_unlink(api, metadata, &[])
             }
             Change::Resynced => {
                 self.memory
                     .retain(|binding| binding.dyntype != api || self.bindings.get(binding).is_some());
+                // Those that are gone among them.
+                self.news.tell_all();
                 self.all_of(&[api])
             }
         }
@@ -119,10 +130,7 @@ impl Router {
                 || binding.spec.is_for(name)
                     && (appeared_or_gone || lost.contains(&pull_secret::name_of(binding)))
         });
-        let mut wakes: Vec<_> = concerned
-            .iter()
-            .map(|binding| Wake::Binding(binding.key()))
-            .collect();
+        let mut wakes: Vec<_> = concerned.iter().map(|binding| self.wake(binding.key())).collect();
         // One that appears with a record was restored from somewhere; what it records may be long gone.
         if let (None, Some(account)) = (before, after)
             && (!wakes.is_empty() || !links::record(account).is_empty())
@@ -162,11 +170,16 @@ impl Router {
             Change::Gone(metadata) => *metadata,
             Change::Resynced => return self.all_of(&ApiVersion::ALL),
         };
-        let binding = pull_secret::binding_of(metadata);
-        if let (Some(binding), Change::Gone(_)) = (&binding, change) {
-            self.memory.conflict_is_over(binding);
-        }
-        binding.map(Wake::Binding).into_iter().collect()
+        pull_secret::binding_of(metadata)
+            .map(Wake::Binding)
+            .into_iter()
+            .collect()
+    }
+
+    /// A pass of the binding, and a word to the one that may be waiting.
+    fn wake(&self, binding: BindingRef) -> Wake {
+        self.news.tell(&binding);
+        Wake::Binding(binding)
     }
 
     /// ServiceAccounts that record a link to the binding's Secret and should not, or no longer; all but `targets`.
@@ -189,7 +202,7 @@ impl Router {
             .iter()
             .flat_map(|api| self.bindings.of(*api).state())
             .collect();
-        let bindings = bindings.iter().map(|binding| Wake::Binding(binding.key()));
+        let bindings = bindings.iter().map(|binding| self.wake(binding.key()));
         let accounts = self
             .accounts
             .store()

@@ -83,7 +83,12 @@ pub(crate) fn watched() -> (Feeds, Stores, Arc<Memory>) {
         },
         accounts: Feed::new((), account_writer),
         secrets: Feed::new((), secret_writer.into()),
-        router: Router::new(Arc::clone(&memory), bindings.clone(), accounts.clone()),
+        router: Router::new(
+            Arc::clone(&memory),
+            Arc::default(),
+            bindings.clone(),
+            accounts.clone(),
+        ),
     };
     let stores = Stores {
         bindings,

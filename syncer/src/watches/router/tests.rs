@@ -1,3 +1,4 @@
+use futures::FutureExt as _;
 use kube::{ResourceExt as _, runtime::watcher::Event};
 
 use super::*;
@@ -30,7 +31,12 @@ fn router_with(older: &[Binding]) -> Router {
     link(&mut old, "acr-pull-one");
     writer.apply_watcher_event(&Event::Apply(old));
     writer.apply_watcher_event(&Event::Apply(account("bystander")));
-    Router::new(Arc::new(Memory::new(bindings.clone())), bindings, accounts)
+    Router::new(
+        Arc::new(Memory::new(bindings.clone())),
+        Arc::default(),
+        bindings,
+        accounts,
+    )
 }
 
 /// The woken, sorted, as `kind/name`.
@@ -185,7 +191,7 @@ fn b9_router_account_that_is_linked_has_the_identity_where_the_ref_is_ignored() 
     let (bindings, mut writers) = Bindings::empty();
     writers.v1beta2.apply_watcher_event(&Event::Apply(ignoring));
     let memory = Arc::new(Memory::new(bindings.clone()));
-    let router = Router::new(memory, bindings, indexed::store(()).0);
+    let router = Router::new(memory, Arc::default(), bindings, indexed::store(()).0);
     for (name, concerned) in [("web", vec!["binding/three"]), ("puller", vec![])] {
         let (before, after) = (account(name), annotated_account(name));
         assert_eq!(woken(router.account(&applied(Some(before), &after))), concerned);
@@ -268,7 +274,12 @@ fn router_binding_of_several_accounts_is_woken_by_each_and_unlinked_where_it_lef
         link(&mut account, "acr-pull-one");
         writer.apply_watcher_event(&Event::Apply(account));
     }
-    let router = Router::new(Arc::new(Memory::new(bindings.clone())), bindings, accounts);
+    let router = Router::new(
+        Arc::new(Memory::new(bindings.clone())),
+        Arc::default(),
+        bindings,
+        accounts,
+    );
     for name in ["web", "batch"] {
         let mut before = account(name);
         link(&mut before, "acr-pull-one");
@@ -300,4 +311,28 @@ fn router_account_wakes_nobody_of_another_namespace() {
     let mut elsewhere = account("web");
     elsewhere.metadata.namespace = Some("elsewhere".to_owned());
     assert_eq!(router().account(&applied(None, &elsewhere)), []);
+}
+
+#[test]
+fn router_tells_whoever_follows_a_binding_of_what_its_answer_may_depend_on() {
+    let router = router();
+    let before = binding("one", workload_identity_spec());
+    let follower = router.news.follow(before.key());
+    let is_told = || follower.changed().now_or_never().is_some();
+    let mut after = before.clone();
+    after.metadata.resource_version = Some("101".to_owned());
+    router.binding(ApiVersion::V1Beta2, &applied(Some(before.clone()), &after));
+    assert!(!is_told(), "nothing that anybody reads has changed");
+    after.metadata.generation = Some(4);
+    router.binding(ApiVersion::V1Beta2, &applied(Some(before.clone()), &after));
+    assert!(is_told());
+    router.binding(ApiVersion::V1Beta2, &Change::Gone(&before.metadata));
+    assert!(is_told());
+    router.account(&applied(Some(account("puller")), &annotated_account("puller")));
+    assert!(is_told(), "its identity is another one");
+
+    // One that went while the watch was down has no change of its own.
+    let gone = router.news.follow(key(ApiVersion::V1Beta2, "gone"));
+    router.binding(ApiVersion::V1Beta2, &Change::Resynced);
+    assert!(gone.changed().now_or_never().is_some());
 }

@@ -8,6 +8,7 @@ mod ends;
 mod installed;
 mod life;
 mod neighbours;
+mod open_questions;
 mod ratchet;
 mod requests;
 mod secrets;

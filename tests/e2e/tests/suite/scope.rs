@@ -93,9 +93,10 @@ fn scope_write_only_syncer_keeps_secrets_that_it_never_reads() -> anyhow::Result
                 .plane()
                 .client_for_service_account(NAMESPACE, ACCOUNT)
                 .await?;
-            reads_no_secret(client, &team).await?;
+            reads_no_secret(client.clone(), &team).await?;
             team.create(&bound("web", &team)).await?;
             team.ready("web").await?;
+            looks_at_its_own_secret(client, &team).await?;
             team.wait_links("web", &["acr-pull-web"]).await?;
 
             // After a restart the status tells what the Secret holds: nobody is asked, nothing is written.
@@ -158,6 +159,19 @@ async fn reads_no_secret(client: Client, team: &Team<'_>) -> anyhow::Result<()> 
         Ok(refusal(tried) == Some(403))
     })
     .await
+}
+
+/// What a first write of a process relies on: a dry run of an empty patch names the version and changes nothing.
+async fn looks_at_its_own_secret(client: Client, team: &Team<'_>) -> anyhow::Result<()> {
+    let secrets: Api<Secret> = Api::namespaced(client, team.namespace());
+    let (dry, nothing) = (PatchParams::default().dry_run(), Patch::Merge(json!({})));
+    let before = team.api::<Secret>().get("acr-pull-web").await?;
+    let seen = secrets.patch_metadata("acr-pull-web", &dry, &nothing).await?;
+    assert_eq!(seen.metadata, before.metadata);
+    assert_eq!(team.api::<Secret>().get("acr-pull-web").await?, before);
+    let absent = secrets.patch_metadata("acr-pull-absent", &dry, &nothing).await;
+    assert_eq!(refusal(absent), Some(404));
+    Ok(())
 }
 
 /// Our own Secret, overwritten and then deleted by a person.

@@ -95,6 +95,12 @@ pub(crate) const NO_ARM: Granted = Granted {
     registry: "no-arm.azurecr.io",
     number: 65,
 };
+/// For a registry that a test makes slow. Its namespaces have the grant of [`EITHER_API`] as well.
+pub(crate) const SLOW: Granted = Granted {
+    prefix: "either-api-slow",
+    registry: "either-api-slow.azurecr.io",
+    number: 71,
+};
 /// For an identity whose role on the registry comes late: a test assigns it.
 pub(crate) const LATE_ROLE: Granted = Granted {
     prefix: "late-role",
@@ -190,7 +196,7 @@ const SHORT_LIVES: [&str; 4] = [
     STEPPED_SOON.prefix,
 ];
 
-const ALL: [Granted; 16] = [
+const ALL: [Granted; 17] = [
     BY_CLIENT_ID,
     BY_RESOURCE_ID,
     NARROW,
@@ -199,6 +205,7 @@ const ALL: [Granted; 16] = [
     V1BETA1_DEFAULT,
     EITHER_API_NEXT,
     NO_ARM,
+    SLOW,
     LATE_ROLE,
     SHORT_LIVED,
     FAILING,

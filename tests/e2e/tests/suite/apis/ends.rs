@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use e2e::{Stack, wait_for};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::events::v1::Event;
 use kube::Api;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, ListParams};
 use serde::Deserialize;
 use syncer::binding::ApiVersion;
 
@@ -75,6 +76,14 @@ fn binding_that_is_created_again_at_once_owns_its_secret() -> anyhow::Result<()>
                 .await?;
         }
         side.ready("one").await?;
+        // What goes with its owner in the middle of a pass is no failure, and nobody is alarmed.
+        let events = side.team.api::<Event>().list(&ListParams::default()).await?;
+        let warnings = events
+            .iter()
+            .filter(|event| event.type_.as_deref() == Some("Warning"))
+            .map(|event| (&event.reason, &event.note));
+        let warnings: Vec<_> = warnings.collect();
+        assert!(warnings.is_empty(), "{warnings:?}");
         Ok(())
     })
 }
