@@ -5,11 +5,13 @@ mod changes;
 mod contested;
 mod defaults;
 mod ends;
+mod foreign;
 mod installed;
 mod life;
 mod neighbours;
 mod ratchet;
 mod requests;
 mod secrets;
+mod waited;
 
 use crate::side::{ACCOUNT, OWN, SCOPE, Side, in_both_apis};

@@ -4,7 +4,9 @@
 //! The peer is re-created here from what it leaves and does on a real API server: see `handover::peer`.
 
 mod both;
+mod fixture;
 mod leaving;
 mod left;
+mod one_by_one;
 mod peer;
 mod pulling;

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use azure_simulator::{Action, Fault, HangAt, Operation, Service};
-use e2e::binding::{self, condition};
-use e2e::{Stack, Team, wait_for};
+use e2e::{Stack, wait_for};
 use futures::future::try_join_all;
-use kube::api::ListParams;
 use rustix::process::Signal;
-use syncer::crd::AcrPullBinding;
+use syncer::binding::ApiVersion;
 use tokio::time::Instant;
 
-use crate::shared::alone;
+use crate::shared::life_events::SILENT;
+use crate::shared::{EITHER_API, Granted, alone};
 use crate::side::{ACCOUNT, OWN, SCOPE, Side, in_both_apis_alone};
 
 const GOOD: usize = 50;
@@ -25,57 +25,72 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[test]
 fn b3_bindings_beside_a_registry_that_never_answers_are_ready_within_ten_seconds() -> anyhow::Result<()> {
     alone(async |stack| {
-        let (bad, good) = (stack.team("hanging").await?, stack.team("beside").await?);
-        for team in [&bad, &good] {
-            team.federated_account("web").await?;
-        }
         // The connection is accepted, and then nothing.
         let silence = Fault::new(Action::Hang { at: HangAt::Tls })
             .on_service(Service::Acr)
-            .host(bad.registry());
+            .host(SILENT.registry);
         stack.azure().add_fault(silence).await?;
-        create_many(&bad, HANGING).await?;
-        wait_for("the silent registry is being asked", PATIENCE, async || {
-            Ok(!stack
-                .azure()
-                .calls()
-                .await?
-                .of(Service::Acr, Operation::Connect)
-                .host(bad.registry())
-                .is_empty())
-        })
-        .await?;
-
-        let started = Instant::now();
-        create_many(&good, GOOD).await?;
-        for number in 0..GOOD {
-            good.ready(&format!("b{number}")).await?;
+        for api in ApiVersion::ALL {
+            let (bad, good) = (
+                stack.team(SILENT.prefix).await?,
+                stack.team(EITHER_API.prefix).await?,
+            );
+            for team in [&bad, &good] {
+                team.create_account(ACCOUNT, &[], &[]).await?;
+            }
+            let (bad, good) = (Side::new(&bad, api), Side::new(&good, api));
+            let took = beside_silence(stack, &bad, &good).await;
+            let took = took.with_context(|| api.as_str())?;
+            println!(
+                "{}: {GOOD} bindings were Ready after {took:?}, beside {HANGING} on a silent registry",
+                api.as_str()
+            );
         }
-        let took = started.elapsed();
-        println!("{GOOD} bindings were Ready after {took:?}, beside {HANGING} on a silent registry");
-        assert!(took <= ALL_READY, "{GOOD} bindings took {took:?}");
-        assert!(bad.pull_secret("b0").await?.is_none());
-        let linked = bad.links("web").await?.len();
-        assert_eq!(linked, HANGING, "links do not wait for the registry");
-
-        // What waits long says so in its status. That takes a worker each, and there are fewer workers than that.
-        wait_for("one says which side does not answer", PATIENCE, async || {
-            let bindings = bad.api::<AcrPullBinding>().list(&ListParams::default()).await?;
-            Ok(bindings.iter().any(|binding| {
-                ["CredentialIssued", "Ready"].into_iter().all(|kind| {
-                    condition(binding, kind).is_some_and(|condition| {
-                        condition.status == "False" && condition.reason == "RegistryUnreachable"
-                    })
-                })
-            }))
-        })
-        .await?;
-        let scope = "repository:team/late:pull";
-        good.create(&binding::workload_identity("late", "web", good.registry(), scope))
-            .await?;
-        good.ready("late").await?;
         Ok(())
     })
+}
+
+/// How long the good ones took.
+async fn beside_silence(stack: &Stack, bad: &Side<'_>, good: &Side<'_>) -> anyhow::Result<Duration> {
+    let asked = async || {
+        let calls = stack.azure().calls().await?.of(Service::Acr, Operation::Connect);
+        anyhow::Ok(calls.host(SILENT.registry).count())
+    };
+    let before = asked().await?;
+    create_many(bad, &SILENT, HANGING).await?;
+    wait_for("the silent registry is being asked", PATIENCE, async || {
+        Ok(asked().await? > before)
+    })
+    .await?;
+
+    let started = Instant::now();
+    create_many(good, &EITHER_API, GOOD).await?;
+    for number in 0..GOOD {
+        good.ready(&format!("b{number}")).await?;
+    }
+    let took = started.elapsed();
+    assert!(took <= ALL_READY, "{GOOD} bindings took {took:?}");
+    assert!(bad.secret("b0").await.is_err());
+    let linked = bad.team.links(ACCOUNT).await?.len();
+    assert_eq!(linked, HANGING, "links do not wait for the registry");
+
+    // What waits long says so in its status. That takes a worker each, and there are fewer workers than that.
+    wait_for("one says which side does not answer", PATIENCE, async || {
+        Ok(bad.all().await?.iter().any(|status| {
+            ["CredentialIssued", "Ready"].into_iter().all(|kind| {
+                status.conditions.iter().any(|condition| {
+                    condition.type_ == kind
+                        && condition.status == "False"
+                        && condition.reason == "RegistryUnreachable"
+                })
+            })
+        }))
+    })
+    .await?;
+    let scope = "repository:team/late:pull";
+    good.create("late", &good.spec(ACCOUNT, scope)).await?;
+    good.ready("late").await?;
+    Ok(took)
 }
 
 #[test]
@@ -108,11 +123,14 @@ async fn linked_in_the_dark(stack: &Stack, side: &Side<'_>) -> anyhow::Result<Du
     Ok(took)
 }
 
-async fn create_many(team: &Team<'_>, count: usize) -> anyhow::Result<()> {
-    let bindings = (0..count).map(|number| {
-        let scope = format!("repository:team/app{number}:pull");
-        binding::workload_identity(&format!("b{number}"), "web", team.registry(), &scope)
-    });
-    try_join_all(bindings.map(async |binding| team.create(&binding).await)).await?;
+async fn create_many(side: &Side<'_>, granted: &Granted, count: usize) -> anyhow::Result<()> {
+    let numbers = 0..count;
+    try_join_all(numbers.map(async |number| {
+        // A token for each.
+        let scope = format!("repository:team/app{number}-{}:pull", side.api.version());
+        let spec = side.spec_for(granted, ACCOUNT, &scope);
+        side.create(&format!("b{number}"), &spec).await
+    }))
+    .await?;
     Ok(())
 }

@@ -4,6 +4,9 @@
 //! process or looks at all that happens takes the stack [`alone`], and one takes it [`last`]. Rust drops no statics: the stack ends with the process,
 //! by its watchdogs.
 
+pub(crate) mod life_events;
+pub(crate) mod peer_left;
+
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -220,7 +223,7 @@ impl Granted {
                 arm_policy: ArmPolicy::Disabled,
                 ..registry.with_role(&object_id, Role::AcrPull)
             },
-            prefix if [SHORT_LIVED.prefix, FAILING.prefix, EXPIRING.prefix].contains(&prefix) => Registry {
+            prefix if is_short_lived(prefix) => Registry {
                 access_ttl_s: SHORT_LIFE_S,
                 ..registry.with_role(&object_id, Role::AcrPull)
             },
@@ -241,6 +244,12 @@ impl Granted {
             "registryWide": is_wide,
         })
     }
+}
+
+/// Whether tokens of the registry that this grant is for live for [`SHORT_LIFE_S`].
+fn is_short_lived(prefix: &str) -> bool {
+    let short_lived = [SHORT_LIVED, FAILING, EXPIRING, life_events::CHANGING];
+    short_lived.iter().any(|granted| granted.prefix == prefix)
 }
 
 /// Runs a test beside others.
@@ -301,13 +310,18 @@ fn options() -> StackOptions {
     let azure = State::default()
         .with_cloud(Cloud::named(name, authority, registry_suffix))
         .with_tenant_in(PRIVATE_TENANT, name);
-    let registries = ALL.iter().map(Granted::simulated);
-    let azure = registries.fold(azure, State::with_registry);
+    let all: Vec<&Granted> = ALL.iter().chain(&life_events::ALL).collect();
+    let registries = all.iter().map(|granted| granted.simulated());
+    let azure = registries
+        .chain(peer_left::registries())
+        .fold(azure, State::with_registry);
+    let identities = all.iter().map(|granted| granted.identity());
+    let grants = all.iter().map(|granted| granted.grant());
     StackOptions {
         name: "e2e".to_owned(),
         azure,
-        identities: ALL.iter().map(Granted::identity).collect(),
-        grants: ALL.iter().map(Granted::grant).collect(),
+        identities: identities.chain([peer_left::puller()]).collect(),
+        grants: grants.chain(peer_left::grants()).collect(),
         // The same issuer and another key: two clusters of a fleet.
         more_clusters: vec![NEIGHBOUR.cluster(controlplane::DEFAULT_ISSUER)],
         workloads: vec![format!("{WORKLOADS}-*")],

@@ -1,6 +1,7 @@
 //! Azure/msi-acrpull, as the API server sees it: full updates under the field manager `manager`, a finalizer, Secrets
 //! built anew with each write, lists that are sorted.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ pub(super) struct Bound<'a> {
     spec: Value,
     /// What its hash is made of.
     inputs: String,
+    labels: BTreeMap<String, String>,
     bindings: Api<DynamicObject>,
 }
 
@@ -109,7 +111,17 @@ impl<'a> Bound<'a> {
             registry,
             spec,
             inputs,
+            labels: BTreeMap::new(),
         }
+    }
+
+    /// The same with labels, by which controllers select it.
+    pub(super) fn labelled(mut self, labels: &[(&str, &str)]) -> Self {
+        let labels = labels
+            .iter()
+            .map(|&(key, value)| (key.to_owned(), value.to_owned()));
+        self.labels.extend(labels);
+        self
     }
 
     pub(super) fn secret_name(&self) -> String {
@@ -147,7 +159,8 @@ impl<'a> Bound<'a> {
     /// Everything as the peer leaves it: finalizer, Secret, link, status. The uid of the Secret.
     pub(super) async fn leave(&self, docker_config: &str) -> anyhow::Result<String> {
         let kind = ApiResource::erase::<Binding>(&self.api);
-        let binding = DynamicObject::new(self.name, &kind).data(json!({ "spec": self.spec }));
+        let mut binding = DynamicObject::new(self.name, &kind).data(json!({ "spec": self.spec }));
+        binding.metadata.labels = Some(self.labels.clone());
         self.bindings.create(&PostParams::default(), &binding).await?;
         self.claim().await?;
         self.write_secret(docker_config).await?;
