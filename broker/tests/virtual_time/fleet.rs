@@ -15,7 +15,7 @@ const REGISTRY: &str = "one.azurecr.io";
 const BINDINGS: usize = 1_000;
 const HOUR_S: u64 = 3_600;
 /// After the first hour, in which all of them are new.
-const HOURS: u64 = 4;
+const HOURS: u64 = 3;
 /// A peer without a cache makes three calls for each binding, twice an hour.
 const OF_THE_PEER: usize = 6 * BINDINGS;
 /// Of what all bindings need together: one that lives for an hour, refreshed at half of its life.
