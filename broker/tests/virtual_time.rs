@@ -6,6 +6,7 @@
 mod virtual_time {
     mod broken_keys;
     mod early_death;
+    mod fleet;
     mod holder;
     mod interference;
     mod outages;

@@ -8,6 +8,7 @@ use std::{
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
+use proto::Reason;
 
 use crate::{
     binding::{Binding, BindingRef, Bindings},
@@ -66,6 +67,8 @@ pub struct BindingMemory {
     pub status_not_kept: Option<AcrPullBindingStatus>,
     /// When that was.
     pub status_written_at: Option<Timestamp>,
+    /// Why it may not be written, as an event has said.
+    pub status_denied: Option<Reason>,
     /// When the failure that goes on was told by an event.
     pub reminder: Reminder,
     /// Its link was seen, so the delay until then has been measured.
@@ -149,6 +152,7 @@ impl BindingMemory {
             status: None,
             status_not_kept: None,
             status_written_at: None,
+            status_denied: None,
             reminder: Reminder::default(),
             link_measured: false,
             ready_measured: false,

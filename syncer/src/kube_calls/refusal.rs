@@ -23,6 +23,11 @@ impl KubeError {
     /// The problem for the status of a binding. `what` says what was tried: "write Secret acr-pull-web".
     pub fn into_problem(self, what: &str) -> Problem {
         tracing::warn!(error = %ErrorChain(&self), "cannot {what}");
+        self.problem(what)
+    }
+
+    /// The same, where somebody else says it in the log.
+    pub fn problem(&self, what: &str) -> Problem {
         let (reason, why) = self.status().map_or_else(
             || {
                 (

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
+use proto::Reason;
 use runtime::telemetry::propagation;
 
 use super::{Pass, RETRY, RETRY_OUTPACED, SOONEST, release::Release};
@@ -153,12 +154,14 @@ impl Pass<'_> {
                 let over = binding.resource_version().into_iter().chain(released);
                 memory.status = Some(Echo::after(memory.status.as_ref(), over, after).at(version));
                 memory.status_written_at = Some(now);
+                memory.status_denied = None;
                 None
             }
             // It was deleted meanwhile.
             Err(error) if error.is_not_found() => None,
             Err(error) => {
                 self.context.tell_of_an_unwritten_status(&error);
+                self.tell_of_a_denial(&binding, &error.problem("write the status of the binding"));
                 Some(RETRY.max(error.retry_after().unwrap_or_default()))
             }
         }
@@ -176,6 +179,16 @@ impl Pass<'_> {
     }
 
     /// Publishes what is new, and what goes on and was told long ago.
+    /// A status cannot say that it may not be written, so an event does.
+    fn tell_of_a_denial(&mut self, binding: &Binding, problem: &Problem) {
+        let memory = &mut self.snapshot.memory;
+        if is_news(memory.status_denied, problem.reason) {
+            memory.status_denied = Some(problem.reason);
+            let notice = Notice::warning(problem.reason.as_str(), "Report", &*problem.message);
+            self.context.events.announce(binding, vec![notice]);
+        }
+    }
+
     fn tell(
         &mut self,
         binding: &Binding,
@@ -190,6 +203,11 @@ impl Pass<'_> {
             .remind(after, names, &mut notices, now);
         self.context.events.announce(binding, notices);
     }
+}
+
+/// Whether the application team is to hear why the status cannot be written: Kubernetes denies it, and that was not told.
+fn is_news(told: Option<Reason>, reason: Reason) -> bool {
+    matches!(reason, Reason::AdmissionDenied | Reason::KubernetesDenied) && told != Some(reason)
 }
 
 /// When to look again: when the plan says so, and before long if a step is left, or something is `behind` that is to be
@@ -211,6 +229,18 @@ mod tests {
 
     use super::*;
     use crate::{plan::Step, samples::now};
+
+    #[test]
+    fn b18_status_that_may_not_be_written_is_told_once_for_each_reason() {
+        let denied = [Reason::AdmissionDenied, Reason::KubernetesDenied];
+        for (reason, other) in denied.into_iter().zip(denied.into_iter().rev()) {
+            assert!(is_news(None, reason));
+            assert!(!is_news(Some(reason), reason));
+            assert!(is_news(Some(other), reason));
+        }
+        // It heals by itself, and the next attempt may be told what has not been.
+        assert!(!is_news(None, Reason::KubernetesUnreachable));
+    }
 
     fn done() -> Plan {
         Plan {

@@ -5,6 +5,7 @@ mod changes;
 mod contested;
 mod defaults;
 mod ends;
+mod foreign;
 mod installed;
 mod life;
 mod neighbours;
@@ -12,5 +13,6 @@ mod open_questions;
 mod ratchet;
 mod requests;
 mod secrets;
+mod waited;
 
 use crate::side::{ACCOUNT, OWN, SCOPE, Side, in_both_apis};

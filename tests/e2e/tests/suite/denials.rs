@@ -1,16 +1,15 @@
 //! What Kubernetes refuses the syncer, and what the application team sees of it. No test touches the binding to get it
 //! going again.
 
+mod admission;
+
 use std::time::Duration;
 
 use e2e::{Team, wait_for};
 use futures::future::try_join_all;
-use k8s_openapi::api::admissionregistration::v1::{
-    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
-};
 use k8s_openapi::api::core::v1::{ResourceQuota, Secret};
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use serde_json::{from_value, json};
 use syncer::binding::ApiVersion;
 
@@ -62,59 +61,6 @@ fn b18_quota_that_is_used_up_is_named_and_its_raise_is_noticed() -> anyhow::Resu
         quotas
             .patch("no-secrets", &PatchParams::default(), &raised)
             .await?;
-        recover(&sides, created).await
-    })
-}
-
-#[test]
-fn b18_admission_policy_that_refuses_the_secret_is_named() -> anyhow::Result<()> {
-    beside_others(async |stack| {
-        let team = stack.team(EITHER_API.prefix).await?;
-        team.create_account(ACCOUNT, &[], &[]).await?;
-        let sides = ApiVersion::ALL.map(|api| Side::new(&team, api));
-        let client = team.api::<Secret>().into_client();
-        let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
-        let policy_bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client);
-        let name = format!("no-secrets-in-{}", team.namespace());
-        let policy = from_value(json!({
-            "metadata": {"name": name},
-            "spec": {
-                "failurePolicy": "Fail",
-                "matchConstraints": {
-                    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": team.namespace()}},
-                    "resourceRules": [{
-                        "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["secrets"],
-                    }],
-                },
-                "validations": [{"expression": "false", "messageExpression": "'holds ' + string(object.data['.dockerconfigjson'])"}],
-            },
-        }))?;
-        let policy_binding = from_value(json!({
-            "metadata": {"name": name},
-            "spec": {"policyName": name, "validationActions": ["Deny"]},
-        }))?;
-        policies.create(&PostParams::default(), &policy).await?;
-        policy_bindings
-            .create(&PostParams::default(), &policy_binding)
-            .await?;
-        in_effect(&team, "the policy").await?;
-
-        let created = create(&sides).await?;
-        for side in &sides {
-            let refused = side.refused("web", "SecretSynced", "AdmissionDenied").await?;
-            let secret = side.secret_name("web");
-            assert_eq!(
-                refused.error,
-                Some(format!(
-                    "cannot write Secret {secret}: ValidatingAdmissionPolicy {name} refuses it"
-                )),
-                "and nothing of what the policy says, which may quote the Secret"
-            );
-            warned(side, "AdmissionDenied", &name).await?;
-        }
-
-        policy_bindings.delete(&name, &DeleteParams::default()).await?;
-        policies.delete(&name, &DeleteParams::default()).await?;
         recover(&sides, created).await
     })
 }

@@ -5,9 +5,11 @@
 //! state. `handover::real` has the program itself, and holds the one to the other.
 
 mod both;
+mod fixture;
 mod leaving;
 mod left;
 mod msi_acrpull;
+mod one_by_one;
 mod peer;
 mod pulling;
 mod real;

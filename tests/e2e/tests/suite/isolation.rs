@@ -3,15 +3,14 @@
 use std::time::Duration;
 
 use azure_simulator::{Action, Fault, HangAt, Operation, Service};
-use e2e::binding::{self, condition};
-use e2e::{Stack, Team, wait_for};
+use e2e::{Stack, wait_for};
 use futures::future::try_join_all;
-use kube::api::ListParams;
 use rustix::process::Signal;
-use syncer::crd::AcrPullBinding;
+use syncer::binding::ApiVersion;
 use tokio::time::Instant;
 
-use crate::shared::alone;
+use crate::shared::life_events::SILENT;
+use crate::shared::{EITHER_API, Granted, alone};
 use crate::side::{ACCOUNT, OWN, SCOPE, Side, in_both_apis_alone};
 
 const GOOD: usize = 50;
@@ -25,57 +24,71 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[test]
 fn b3_bindings_beside_a_registry_that_never_answers_are_ready_within_ten_seconds() -> anyhow::Result<()> {
     alone(async |stack| {
-        let (bad, good) = (stack.team("hanging").await?, stack.team("beside").await?);
-        for team in [&bad, &good] {
-            team.federated_account("web").await?;
+        let teams = [
+            stack.team(SILENT.prefix).await?,
+            stack.team(EITHER_API.prefix).await?,
+        ];
+        for team in &teams {
+            team.create_account(ACCOUNT, &[], &[]).await?;
         }
+        // Half of them are of the one API, half of the other.
+        let [bad, good] = teams
+            .each_ref()
+            .map(|team| ApiVersion::ALL.map(|api| Side::new(team, api)));
         // The connection is accepted, and then nothing.
         let silence = Fault::new(Action::Hang { at: HangAt::Tls })
             .on_service(Service::Acr)
-            .host(bad.registry());
+            .host(SILENT.registry);
         stack.azure().add_fault(silence).await?;
-        create_many(&bad, HANGING).await?;
+        create_many(&bad, &SILENT, HANGING).await?;
         wait_for("the silent registry is being asked", PATIENCE, async || {
-            Ok(!stack
-                .azure()
-                .calls()
-                .await?
-                .of(Service::Acr, Operation::Connect)
-                .host(bad.registry())
-                .is_empty())
+            let calls = stack.azure().calls().await?.of(Service::Acr, Operation::Connect);
+            Ok(!calls.host(SILENT.registry).is_empty())
         })
         .await?;
 
         let started = Instant::now();
-        create_many(&good, GOOD).await?;
-        for number in 0..GOOD {
-            good.ready(&format!("b{number}")).await?;
+        create_many(&good, &EITHER_API, GOOD).await?;
+        for side in &good {
+            for number in 0..GOOD / good.len() {
+                side.ready(&format!("b{number}")).await?;
+            }
+            let api = side.api.as_str();
+            println!("those of {api} were Ready after {:?}", started.elapsed());
         }
         let took = started.elapsed();
         println!("{GOOD} bindings were Ready after {took:?}, beside {HANGING} on a silent registry");
         assert!(took <= ALL_READY, "{GOOD} bindings took {took:?}");
-        assert!(bad.pull_secret("b0").await?.is_none());
-        let linked = bad.links("web").await?.len();
+        let [bad_team, _good_team] = &teams;
+        let linked = bad_team.links(ACCOUNT).await?.len();
         assert_eq!(linked, HANGING, "links do not wait for the registry");
-
-        // What waits long says so in its status. That takes a worker each, and there are fewer workers than that.
-        wait_for("one says which side does not answer", PATIENCE, async || {
-            let bindings = bad.api::<AcrPullBinding>().list(&ListParams::default()).await?;
-            Ok(bindings.iter().any(|binding| {
-                ["CredentialIssued", "Ready"].into_iter().all(|kind| {
-                    condition(binding, kind).is_some_and(|condition| {
-                        condition.status == "False" && condition.reason == "RegistryUnreachable"
-                    })
-                })
-            }))
-        })
-        .await?;
-        let scope = "repository:team/late:pull";
-        good.create(&binding::workload_identity("late", "web", good.registry(), scope))
-            .await?;
-        good.ready("late").await?;
+        for side in &bad {
+            assert!(side.secret("b0").await.is_err());
+            says_who_is_silent(side).await?;
+        }
+        for side in &good {
+            side.create("late", &side.spec(ACCOUNT, "repository:team/late:pull"))
+                .await?;
+            side.ready("late").await?;
+        }
         Ok(())
     })
+}
+
+/// What waits long says so in its status. That takes a worker each, and there are fewer workers than that.
+async fn says_who_is_silent(side: &Side<'_>) -> anyhow::Result<()> {
+    wait_for("one says which side does not answer", PATIENCE, async || {
+        Ok(side.all().await?.iter().any(|status| {
+            ["CredentialIssued", "Ready"].into_iter().all(|kind| {
+                status.conditions.iter().any(|condition| {
+                    condition.type_ == kind
+                        && condition.status == "False"
+                        && condition.reason == "RegistryUnreachable"
+                })
+            })
+        }))
+    })
+    .await
 }
 
 #[test]
@@ -108,11 +121,18 @@ async fn linked_in_the_dark(stack: &Stack, side: &Side<'_>) -> anyhow::Result<Du
     Ok(took)
 }
 
-async fn create_many(team: &Team<'_>, count: usize) -> anyhow::Result<()> {
-    let bindings = (0..count).map(|number| {
-        let scope = format!("repository:team/app{number}:pull");
-        binding::workload_identity(&format!("b{number}"), "web", team.registry(), &scope)
-    });
-    try_join_all(bindings.map(async |binding| team.create(&binding).await)).await?;
+/// Creates so many bindings, in turn of each API.
+async fn create_many(sides: &[Side<'_>], granted: &Granted, count: usize) -> anyhow::Result<()> {
+    let each = count / sides.len();
+    let all = sides
+        .iter()
+        .flat_map(|side| (0..each).map(move |number| (side, number)));
+    try_join_all(all.map(async |(side, number)| {
+        // A token for each.
+        let scope = format!("repository:team/app{number}-{}:pull", side.api.version());
+        let spec = side.spec_for(granted, ACCOUNT, &scope);
+        side.create(&format!("b{number}"), &spec).await
+    }))
+    .await?;
     Ok(())
 }

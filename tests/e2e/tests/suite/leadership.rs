@@ -17,8 +17,10 @@ use kube::{
 };
 use rustix::process::Signal;
 use serde_json::json;
+use syncer::binding::ApiVersion;
 
-use crate::shared::{alone, beside_others};
+use crate::shared::{EITHER_API, alone, beside_others};
+use crate::side::{ACCOUNT, Side};
 
 const SCOPE: &str = "repository:team/web:pull";
 /// Two looks at the Lease, and the machine of the tests is busy.
@@ -135,13 +137,27 @@ fn leader_that_is_told_to_stop_hands_over_at_once_and_the_standby_had_done_nothi
 fn leader_that_is_killed_is_succeeded_when_its_lease_has_expired() -> anyhow::Result<()> {
     alone(async |stack| {
         with_standby(stack, async |second| {
-            let team = stack.team("killed").await?;
-            team.federated_account("web").await?;
+            let team = stack.team(EITHER_API.prefix).await?;
+            team.create_account(ACCOUNT, &[], &[]).await?;
+            let sides = ApiVersion::ALL.map(|api| Side::new(&team, api));
+            let mut before = Vec::new();
+            for side in &sides {
+                side.create("before", &side.spec(ACCOUNT, SCOPE)).await?;
+                side.ready("before").await?;
+                before.push(side.secret("before").await?.version());
+            }
             stack.syncer().signal(Signal::KILL);
-            team.create(&binding::workload_identity("web", "web", team.registry(), SCOPE))
-                .await?;
+            for side in &sides {
+                side.create("after", &side.spec(ACCOUNT, SCOPE)).await?;
+            }
             takes_over(second, EXPIRED).await?;
-            team.ready("web").await?;
+            for (side, before) in sides.iter().zip(before) {
+                side.ready("after").await?;
+                let links = team.links(ACCOUNT).await?;
+                assert!(links.contains(&side.secret_name("after")), "{links:?}");
+                let secret = side.secret("before").await?;
+                assert_eq!(secret.version(), before, "the Secret was written");
+            }
             Ok(())
         })
         .await

@@ -31,6 +31,7 @@ mod scope;
 mod secrets;
 mod shared;
 mod side;
+mod start_up;
 mod throttled;
 mod traces;
 mod voice;

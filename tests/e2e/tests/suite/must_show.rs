@@ -2,6 +2,7 @@
 //! on costs, how often a Secret is written. Each takes a minute or two, beside all others. The rest of that list is in
 //! `isolation`.
 
+mod changed;
 mod expiry;
 mod failures;
 mod replicas;

@@ -8,6 +8,7 @@ use e2e::wait_for;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::shared::{alone, beside_others};
+use crate::side::{ACCOUNT, in_both_apis_alone};
 
 const SCOPE: &str = "repository:team/web:pull";
 /// A token younger than this is not renewed, whoever asks; one with less left is not handed out.
@@ -65,47 +66,35 @@ fn secret_survives_restarts_of_broker_and_syncer_without_a_write() -> anyhow::Re
 
 #[test]
 fn binding_of_a_dead_broker_says_so_and_recovers_by_itself() -> anyhow::Result<()> {
-    alone(async |stack| {
-        let team = stack.team("dead-broker").await?;
-        team.federated_account("web").await?;
+    in_both_apis_alone(async |stack, side| {
         stack.broker().stop().await;
-        let created = team
-            .create(&binding::workload_identity("web", "web", team.registry(), SCOPE))
-            .await;
-        let refused = team.refused("web", "CredentialIssued", "BrokerUnreachable").await;
+        let created = side.create("one", &side.spec(ACCOUNT, SCOPE)).await;
+        let refused = side.refused("one", "CredentialIssued", "BrokerUnreachable").await;
         stack.broker().start().await?;
         created?;
         refused?;
-        team.ready("web").await?;
+        side.ready("one").await?;
         Ok(())
     })
 }
 
 #[test]
 fn s5_stopped_broker_leaves_every_secret_as_it_is() -> anyhow::Result<()> {
-    alone(async |stack| {
-        let team = stack.team("no-broker").await?;
-        team.federated_account("web").await?;
-        team.create(&binding::workload_identity("web", "web", team.registry(), SCOPE))
-            .await?;
-        team.ready("web").await?;
-        let before = team.secret("web").await?;
+    in_both_apis_alone(async |stack, side| {
+        side.create("one", &side.spec(ACCOUNT, SCOPE)).await?;
+        side.ready("one").await?;
+        let before = side.secret("one").await?;
 
         stack.broker().stop().await;
         // Even where somebody insists on another one.
-        team.request_refresh("web", "now").await?;
-        let failing = team.wait_binding("web", "says that nothing is renewed", SLACK, |binding| {
-            condition(binding, "RefreshDegraded").is_some_and(|degraded| degraded.status == "True")
-        });
-        let failing = failing.await;
-        let during = team.secret("web").await;
+        side.request_refresh("one", "now").await?;
+        let failing = side.condition("one", "RefreshDegraded", "True").await;
+        let during = side.secret("one").await;
         stack.broker().start().await?;
         assert_eq!(during?.version(), before.version(), "the Secret was touched");
-        assert_eq!(condition(&failing?, "Ready").unwrap().status, "True");
-        team.wait_binding("web", "has recovered", 2 * SLACK, |binding| {
-            condition(binding, "RefreshDegraded").is_some_and(|degraded| degraded.status == "False")
-        })
-        .await?;
+        let ready = failing?.conditions.into_iter().find(|one| one.type_ == "Ready");
+        assert_eq!(ready.map(|ready| ready.status).as_deref(), Some("True"));
+        side.condition("one", "RefreshDegraded", "False").await?;
         Ok(())
     })
 }

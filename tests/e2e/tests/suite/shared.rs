@@ -4,6 +4,9 @@
 //! process or looks at all that happens takes the stack [`alone`], and one takes it [`last`]. Rust drops no statics: the stack ends with the process,
 //! by its watchdogs.
 
+pub(crate) mod life_events;
+pub(crate) mod peer_left;
+
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -189,11 +192,12 @@ const TRAPPED: [&str; 7] = [
 struct UnderWay;
 
 /// Those at whose registries tokens live for [`SHORT_LIFE_S`].
-const SHORT_LIVES: [&str; 4] = [
+const SHORT_LIVES: [&str; 5] = [
     SHORT_LIVED.prefix,
     FAILING.prefix,
     EXPIRING.prefix,
     STEPPED_SOON.prefix,
+    life_events::CHANGING.prefix,
 ];
 
 const ALL: [Granted; 17] = [
@@ -331,13 +335,18 @@ fn options() -> StackOptions {
     let azure = State::default()
         .with_cloud(Cloud::named(name, authority, registry_suffix))
         .with_tenant_in(PRIVATE_TENANT, name);
-    let registries = ALL.iter().map(Granted::simulated);
-    let azure = registries.fold(azure, State::with_registry);
+    let all: Vec<&Granted> = ALL.iter().chain(&life_events::ALL).collect();
+    let registries = all.iter().map(|granted| granted.simulated());
+    let azure = registries
+        .chain(peer_left::registries())
+        .fold(azure, State::with_registry);
+    let identities = all.iter().map(|granted| granted.identity());
+    let grants = all.iter().map(|granted| granted.grant());
     StackOptions {
         name: "e2e".to_owned(),
         azure,
-        identities: ALL.iter().map(Granted::identity).collect(),
-        grants: ALL.iter().map(Granted::grant).collect(),
+        identities: identities.chain([peer_left::puller()]).collect(),
+        grants: grants.chain(peer_left::grants()).collect(),
         // The same issuer and another key: two clusters of a fleet.
         more_clusters: vec![NEIGHBOUR.cluster(controlplane::DEFAULT_ISSUER)],
         workloads: vec![format!("{WORKLOADS}-*")],

@@ -8,7 +8,8 @@ use e2e::{PullSecret, Stack, Team, VmIdentity, poll};
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{
-    Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, WatchEvent, WatchParams,
+    Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, WatchEvent,
+    WatchParams,
 };
 use serde_json::{Value, json};
 use syncer::binding::{ApiVersion, Binding};
@@ -145,6 +146,17 @@ impl<'a> Side<'a> {
             .transpose()?
             .unwrap_or_default();
         Ok((binding, status))
+    }
+
+    /// What the statuses of all bindings of the team say.
+    pub(crate) async fn all(&self) -> anyhow::Result<Vec<AcrPullBindingStatus>> {
+        let bindings = self.bindings.list(&ListParams::default()).await?;
+        let statuses = bindings.items.into_iter().map(|mut binding| {
+            let status = binding.data.get_mut("status").map(Value::take);
+            status.map(serde_json::from_value).transpose()
+        });
+        let statuses: Result<Vec<_>, _> = statuses.collect();
+        Ok(statuses?.into_iter().flatten().collect())
     }
 
     /// The statuses that are written within `window` after this version of the binding, each write one.

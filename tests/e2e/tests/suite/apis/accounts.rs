@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use e2e::wait_for;
+use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -10,10 +12,12 @@ use syncer::crd::AcrPullBindingStatus;
 use tokio::time::Instant;
 
 use super::{ACCOUNT, OWN, SCOPE, Side, in_both_apis};
-use crate::shared::{EITHER_API, beside_others};
+use crate::shared::{EITHER_API, SHORT_LIFE_S, SHORT_LIVED, beside_others};
 
 /// The promise is a link within a second; the machine of the tests is busy.
 const LINKED: Duration = Duration::from_secs(2);
+/// A token is renewed before its end.
+const SHORT_LIFE: Duration = Duration::from_secs(SHORT_LIFE_S);
 
 #[test]
 fn account_that_is_deleted_and_created_again_is_linked_again_and_costs_no_token() -> anyhow::Result<()> {
@@ -36,6 +40,43 @@ fn account_that_is_deleted_and_created_again_is_linked_again_and_costs_no_token(
         assert!(took <= LINKED, "it took {took:?}");
         side.ready("one").await?;
         assert_eq!(side.secret("one").await?.version(), secret);
+        Ok(())
+    })
+}
+
+/// Pods that name the Secret themselves need no ServiceAccount.
+#[test]
+fn b32_binding_whose_account_is_deleted_is_renewed_without_it() -> anyhow::Result<()> {
+    beside_others(async |stack| {
+        let team = stack.team(SHORT_LIVED.prefix).await?;
+        team.create_account(ACCOUNT, &[OWN], &[]).await?;
+        let sides = ApiVersion::ALL.map(|api| Side::new(&team, api));
+        for side in &sides {
+            // A token for each.
+            let scope = format!("repository:team/alone-{}:pull", side.api.version());
+            side.create("one", &side.spec_for(&SHORT_LIVED, ACCOUNT, &scope))
+                .await?;
+            side.ready("one").await?;
+        }
+        let accounts = team.api::<ServiceAccount>();
+        accounts.delete(ACCOUNT, &DeleteParams::default()).await?;
+        try_join_all(sides.iter().map(async |side| {
+            side.condition("one", "ServiceAccountLinked", "False").await?;
+            let before = side.secret("one").await?;
+            wait_for("the token is renewed", SHORT_LIFE, async || {
+                Ok(side.secret("one").await?.docker_config != before.docker_config)
+            })
+            .await?;
+            let after = side.secret("one").await?;
+            assert_eq!(after.version().1, before.version().1, "the Secret was replaced");
+            let issued = side.condition("one", "CredentialIssued", "True").await?;
+            let refreshed = issued.last_token_refresh_time;
+            assert!(refreshed.is_some(), "{:?}", issued.conditions);
+            side.refused("one", "ServiceAccountLinked", "ServiceAccountNotFound")
+                .await
+        }))
+        .await?;
+        assert!(accounts.get_opt(ACCOUNT).await?.is_none());
         Ok(())
     })
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use azure_simulator::{Operation, Service};
 use e2e::{TENANT, binding, wait_for};
 use serde_json::json;
+use syncer::binding::ApiVersion;
 use tokio::time::Instant;
 
-use super::{ACCOUNT, SCOPE, in_both_apis};
+use super::{ACCOUNT, SCOPE, Side, in_both_apis};
 use crate::shared::{EITHER_API, EITHER_API_NEXT, beside_others};
 use crate::side::in_each_api;
 
@@ -89,6 +90,48 @@ fn b10_binding_with_another_client_id_gets_a_token_of_that_identity_within_five_
         assert_eq!(exchanged(&second.client_id).await?, 1);
         assert_eq!(team.secret("one").await?.version().1, before.version().1);
         team.ready("one").await?;
+        Ok(())
+    })
+}
+
+/// What only a person can put right is tried again after half a minute. The change is what is acted on.
+#[test]
+fn b10_binding_with_another_tenant_alone_gets_a_token_within_five_seconds() -> anyhow::Result<()> {
+    const NOWHERE: &str = "77777777-7777-7777-7777-777777777777";
+    beside_others(async |stack| {
+        let team = stack.team("tenant-change").await?;
+        let application = team.federated_account(ACCOUNT).await?;
+        let side = Side::new(&team, ApiVersion::V1Beta2);
+        let mut binding = binding::workload_identity("one", ACCOUNT, team.registry(), SCOPE);
+        if let Some(identity) = &mut binding.spec.auth.workload_identity {
+            identity.client_id = Some(application.client_id.clone());
+            identity.tenant_id = Some(NOWHERE.to_owned());
+        }
+        team.create(&binding).await?;
+        side.condition("one", "CredentialIssued", "False").await?;
+        let in_tenant = async |tenant: &'static str| {
+            let patch = json!({"spec": {"auth": {"workloadIdentity": {"tenantID": tenant}}}});
+            side.patch("one", &patch).await?;
+            anyhow::Ok(Instant::now())
+        };
+
+        let changed = in_tenant(TENANT).await?;
+        side.ready("one").await?;
+        let took = changed.elapsed();
+        println!("a token {took:?} after the change of the tenant");
+        assert!(took <= SOON, "it took {took:?}");
+        let calls = stack.azure().calls().await?.of(Service::Entra, Operation::Token);
+        let calls = calls.client_id(&application.client_id).status(200);
+        assert_eq!(calls.count(), 1);
+        let before = side.secret("one").await?;
+
+        in_tenant(NOWHERE).await?;
+        side.condition("one", "Ready", "False").await?;
+        assert_eq!(
+            side.secret("one").await?.docker_config,
+            before.docker_config,
+            "what still works was touched"
+        );
         Ok(())
     })
 }

@@ -30,39 +30,53 @@ fn without_rules(schema: &mut Value) {
 #[test]
 fn binding_of_the_peers_time_that_our_schema_refuses_is_told_handed_over_and_deleted() -> anyhow::Result<()> {
     alone(async |stack| {
-        let team = stack.team(EITHER_API.prefix).await?;
-        team.create_account(ACCOUNT, &[], &[]).await?;
-        let side = Side::new(&team, ApiVersion::V1Beta2);
-        let crds: Api<CustomResourceDefinition> = Api::all(team.api::<Secret>().into_client());
-        let name = format!("acrpullbindings.{}", side.api.group());
-        let ours = serde_json::to_value(crds.get(&name).await?.spec.versions)?;
-        let install = async |versions: &Value| {
-            let patch = Patch::Merge(json!({"spec": {"versions": versions}}));
-            crds.patch(&name, &PatchParams::default(), &patch).await
-        };
-        let mut peers = ours.clone();
-        without_rules(&mut peers);
-        // It comes later, as in a migration.
-        stack.syncer().stop().await;
-        install(&peers).await?;
-        let left = leave(&side).await;
-        install(&ours).await?;
-        let is_ours = wait_for("our schema is in effect", PATIENCE, async || {
-            let refused = side.create("another", &invalid(&side)).await.err();
-            Ok(refused.is_some_and(|error| format!("{error:#}").contains("must be a GUID")))
-        })
-        .await;
-        stack.syncer().start().await?;
-        left?;
-        is_ours?;
-        taken_over(stack, &team, &side).await
+        for api in ApiVersion::ALL {
+            let team = stack.team(EITHER_API.prefix).await?;
+            team.create_account(ACCOUNT, &[], &[]).await?;
+            let side = Side::new(&team, api);
+            ratcheted(stack, &team, &side)
+                .await
+                .with_context(|| api.as_str())?;
+        }
+        Ok(())
     })
+}
+
+async fn ratcheted(stack: &Stack, team: &Team<'_>, side: &Side<'_>) -> anyhow::Result<()> {
+    let crds: Api<CustomResourceDefinition> = Api::all(team.api::<Secret>().into_client());
+    let name = format!("acrpullbindings.{}", side.api.group());
+    let ours = serde_json::to_value(crds.get(&name).await?.spec.versions)?;
+    let install = async |versions: &Value| {
+        let patch = Patch::Merge(json!({"spec": {"versions": versions}}));
+        crds.patch(&name, &PatchParams::default(), &patch).await
+    };
+    let mut peers = ours.clone();
+    without_rules(&mut peers);
+    // It comes later, as in a migration.
+    stack.syncer().stop().await;
+    install(&peers).await?;
+    let left = leave(side).await;
+    install(&ours).await?;
+    let is_ours = wait_for("our schema is in effect", PATIENCE, async || {
+        let refused = side.create("another", &invalid(side)).await.err();
+        Ok(refused.is_some_and(|error| format!("{error:#}").contains("must be a GUID")))
+    })
+    .await;
+    stack.syncer().start().await?;
+    left?;
+    is_ours?;
+    taken_over(stack, team, side).await
 }
 
 fn invalid(side: &Side<'_>) -> Value {
     let mut spec = side.spec(ACCOUNT, SCOPE);
-    if let Some(identity) = spec.pointer_mut("/auth/managedIdentity") {
-        *identity = json!({"clientID": ""});
+    // The peer writes empty strings into bindings of v1beta1 itself, so there they mean a default.
+    let (field, wrong) = match side.api {
+        ApiVersion::V1Beta2 => ("/auth/managedIdentity/clientID", ""),
+        ApiVersion::V1Beta1 => ("/managedIdentityClientID", "puller"),
+    };
+    if let Some(client_id) = spec.pointer_mut(field) {
+        *client_id = json!(wrong);
     }
     spec
 }
@@ -79,7 +93,7 @@ async fn leave(side: &Side<'_>) -> anyhow::Result<()> {
 async fn taken_over(stack: &Stack, team: &Team<'_>, side: &Side<'_>) -> anyhow::Result<()> {
     let status = side.refused("one", "Ready", "InvalidSpec").await?;
     let error = status.error.context("it says what is wrong")?;
-    assert!(error.contains("clientID"), "{error}");
+    assert!(error.to_lowercase().contains("clientid"), "{error}");
     wait_for("the finalizer is removed", PATIENCE, async || {
         Ok(side.get("one").await?.0.finalizers().is_empty())
     })
@@ -93,6 +107,11 @@ async fn taken_over(stack: &Stack, team: &Team<'_>, side: &Side<'_>) -> anyhow::
         Ok(side.get("one").await.is_err())
     })
     .await?;
-    assert!(team.api::<Secret>().get_opt("acr-pull-one").await?.is_none());
+    assert!(
+        team.api::<Secret>()
+            .get_opt(&side.secret_name("one"))
+            .await?
+            .is_none()
+    );
     Ok(())
 }

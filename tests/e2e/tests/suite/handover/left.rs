@@ -25,7 +25,7 @@ fn b26_all_that_the_peer_left_is_taken_over_in_place_while_pods_pull() -> anyhow
                 .await?;
         }
         team.federated_account("web").await?;
-        for account in ["web-batch", "web-legacy", "web-old"] {
+        for account in ["web-batch", "web-legacy", "web-old", "web-bare"] {
             team.create_account(account, &OWN, &[]).await?;
         }
         let bound = [
@@ -33,6 +33,7 @@ fn b26_all_that_the_peer_left_is_taken_over_in_place_while_pods_pull() -> anyhow
             Bound::by_identity(&team, ApiVersion::V1Beta2, "batch", "web-batch"),
             Bound::by_identity(&team, ApiVersion::V1Beta1, "legacy", "web-legacy"),
             Bound::by_identity(&team, ApiVersion::V1Beta1, "old", "web-old"),
+            Bound::by_identity(&team, ApiVersion::V1Beta2, "bare", "web-bare"),
         ];
         let mut tokens = Vec::new();
         for one in &bound {
@@ -44,8 +45,10 @@ fn b26_all_that_the_peer_left_is_taken_over_in_place_while_pods_pull() -> anyhow
             uids.push(one.leave(token).await?);
             links.push(team.links(one.account).await?);
         }
-        let [.., old] = &bound;
-        forget_marks(old).await?;
+        let [.., old, bare] = &bound;
+        for one in [old, bare] {
+            forget_marks(one).await?;
+        }
 
         let pulled = pulling::throughout(stack, &bound, async {
             stack.syncer().start().await?;

@@ -3,6 +3,7 @@
 
 mod secret;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ pub(super) struct Bound<'a> {
     spec: Value,
     /// What its hash is made of.
     inputs: String,
+    labels: BTreeMap<String, String>,
     bindings: Api<DynamicObject>,
 }
 
@@ -110,7 +112,17 @@ impl<'a> Bound<'a> {
             registry,
             spec,
             inputs,
+            labels: BTreeMap::new(),
         }
+    }
+
+    /// The same with labels, by which controllers select it.
+    pub(super) fn labelled(mut self, labels: &[(&str, &str)]) -> Self {
+        let labels = labels
+            .iter()
+            .map(|&(key, value)| (key.to_owned(), value.to_owned()));
+        self.labels.extend(labels);
+        self
     }
 
     pub(super) fn secret_name(&self) -> String {
@@ -144,6 +156,7 @@ impl<'a> Bound<'a> {
     pub(super) async fn create(&self) -> anyhow::Result<()> {
         let kind = ApiResource::erase::<Binding>(&self.api);
         let mut binding = DynamicObject::new(self.name, &kind).data(json!({ "spec": self.spec }));
+        binding.labels_mut().extend(self.labels.clone());
         binding.labels_mut().insert(LABEL.to_owned(), String::new());
         self.bindings.create(&PostParams::default(), &binding).await?;
         Ok(())

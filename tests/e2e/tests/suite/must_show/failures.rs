@@ -1,6 +1,7 @@
 //! A failure that goes on: how often Azure is asked and the status written meanwhile, and how soon it is over. After the
 //! first quarter of an hour the pauses grow to 15 minutes: the tests of `syncer::schedule` show that.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use azure_simulator::{Action, Fault, Operation, Service};
@@ -9,6 +10,7 @@ use futures::future::try_join_all;
 use syncer::binding::ApiVersion;
 use tokio::time::Instant;
 
+use crate::shared::life_events::WORDY;
 use crate::shared::{FAILING, LATE_ROLE, SHORT_LIFE_S, beside_others};
 use crate::side::{ACCOUNT, OWN, SCOPE, Side};
 
@@ -101,6 +103,54 @@ fn b1b_error_with_ever_changing_trace_ids_costs_few_calls_and_two_writes_a_minut
         assert!((1..=WRITES).contains(&written.len()), "{written:#?}");
         side.refused("one", "CredentialIssued", "FederationRejected")
             .await?;
+        Ok(())
+    })
+}
+
+/// For an identity of the broker's, which is all that `v1beta1` has, it is the registry whose words change.
+#[test]
+fn b1b_refusal_of_the_registry_in_ever_changing_words_costs_few_calls_and_two_writes_a_minute()
+-> anyhow::Result<()> {
+    beside_others(async |stack| {
+        for number in 0..100 {
+            let words = format!(
+                r#"{{"errors":[{{"code":"UNAUTHORIZED","message":"CorrelationId: {number:032x}","detail":null}}]}}"#
+            );
+            let refusal = Action::Status {
+                code: 401,
+                body: words,
+                content_type: Some("application/json".to_owned()),
+                headers: BTreeMap::new(),
+            };
+            let refusal = Fault::new(refusal).on(Service::Acr, Operation::Exchange);
+            let once = Fault {
+                times: Some(1),
+                ..refusal.host(WORDY.registry)
+            };
+            stack.azure().add_fault(once).await?;
+        }
+        let team = stack.team(WORDY.prefix).await?;
+        team.create_account(ACCOUNT, &[OWN], &[]).await?;
+        let sides = ApiVersion::ALL.map(|api| Side::new(&team, api));
+        let watched = try_join_all(sides.iter().map(async |side| {
+            let created = side.create("one", &side.spec_for(&WORDY, ACCOUNT, SCOPE)).await?;
+            let version = created.metadata.resource_version;
+            side.written_within("one", version, MINUTE).await
+        }))
+        .await?;
+        let calls = stack.azure().calls().await?.host(WORDY.registry);
+        println!(
+            "words that change: {} calls in a minute",
+            calls.clone().status(401).count()
+        );
+        let count = calls.status(401).count();
+        assert!((2..=2 * CALLS).contains(&count), "{count}");
+        for (side, written) in sides.iter().zip(&watched) {
+            let api = side.api.as_str();
+            println!("{api}: {} status writes in that minute", written.len());
+            assert!((1..=WRITES).contains(&written.len()), "{api}: {written:#?}");
+            side.refused("one", "Ready", "RegistryUnauthorized").await?;
+        }
         Ok(())
     })
 }

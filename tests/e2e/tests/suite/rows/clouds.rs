@@ -1,13 +1,19 @@
 //! Clouds that Azure does not have built in: from the manifest through admission to the token.
 
+use std::time::Duration;
+
 use azure_simulator::{Operation, Principal, Registry, Role, Service};
 use e2e::{FEDERATION_AUDIENCE, Team, binding};
 use serde_json::{Value, json};
 use syncer::binding::ApiVersion;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::shared::{PRIVATE_CLOUD, PRIVATE_TENANT, beside_others};
 use crate::side::{ACCOUNT, SCOPE, Side};
+
+/// The promise: a new token within this.
+const SOON: Duration = Duration::from_secs(5);
 
 /// What a team writes for a cloud of its own.
 fn spec(registry: &str, authority: &str, client_id: &str) -> Value {
@@ -63,12 +69,16 @@ fn b2_binding_of_a_private_cloud_works_and_one_of_an_unknown_cloud_disturbs_nobo
         let public = binding::workload_identity("moves", ACCOUNT, team.registry(), SCOPE);
         team.create(&public).await?;
         side.ready("moves").await?;
+        let changed = Instant::now();
         side.patch("moves", &json!({"spec": spec(&registry, &authority, &client_id)}))
             .await?;
         side.wait_secret("moves", "is for the registry of the private cloud", |secret| {
             secret.login(&registry).is_ok() && secret.login(team.registry()).is_err()
         })
         .await?;
+        let took = changed.elapsed();
+        println!("another token {took:?} after the change of the cloud");
+        assert!(took <= SOON, "it took {took:?}");
         side.ready("moves").await?;
         // The one that nobody can help has stayed as it was.
         assert!(side.secret("unknown").await.is_err());

@@ -1,14 +1,14 @@
 //! Registries: one that takes no tokens for Azure Resource Manager, one that grants a part, and two for one Pod.
 
 use azure_simulator::{Condition, InsufficientScope, Operation, Role, RoleAssignment, RoleMode, Service};
-use e2e::{IMAGE_FILE, PullSecret, binding};
+use e2e::{IMAGE_FILE, PullSecret};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
 use serde_json::{Map, Value, json};
-use syncer::binding::ApiVersion;
 
+use crate::shared::life_events::PARTLY;
 use crate::shared::{EITHER_API, EITHER_API_NEXT, NO_ARM, beside_others};
-use crate::side::{ACCOUNT, OWN, SCOPE, Side, in_each_api};
+use crate::side::{ACCOUNT, OWN, SCOPE, in_each_api};
 
 #[test]
 fn b8_registry_that_takes_no_token_for_resource_manager_works_in_both_apis() -> anyhow::Result<()> {
@@ -32,45 +32,44 @@ fn b8_registry_that_takes_no_token_for_resource_manager_works_in_both_apis() -> 
 #[test]
 fn b20_binding_that_is_granted_less_than_it_asks_for_says_so() -> anyhow::Result<()> {
     beside_others(async |stack| {
-        let team = stack.team("partly").await?;
-        let application = team.application(ACCOUNT).await?;
         stack
             .azure()
             .update(|state| {
-                let registry = state.registry_mut(team.registry()).unwrap();
+                let registry = state.registry_mut(PARTLY.registry).unwrap();
                 registry.mode = RoleMode::RbacAbac;
                 registry.switches.insufficient_scope = InsufficientScope::Reduced200;
-                registry.roles.push(RoleAssignment {
-                    object_id: application.object_id.clone(),
+                registry.roles = vec![RoleAssignment {
+                    object_id: PARTLY.identity().object_id,
                     role: Role::RepoReader,
                     condition: Some(Condition::Equals("team/one".to_owned())),
                     effective_at: None,
                     revoked_at: None,
-                });
+                }];
             })
             .await?;
-        let both = "repository:team/one:pull repository:team/two:pull";
-        team.create(&binding::workload_identity("one", ACCOUNT, team.registry(), both))
-            .await?;
-        let side = Side::new(&team, ApiVersion::V1Beta2);
-        let status = side.ready("one").await?;
-        assert_eq!(status.granted_scope.as_deref(), Some("repository:team/one:pull"));
-        for kind in ["Ready", "CredentialIssued"] {
-            let condition = status.conditions.iter().find(|condition| condition.type_ == kind);
-            let condition = condition.expect("a ready binding has it");
-            assert_eq!(condition.reason, "PartlyGranted");
-            assert_eq!(
-                condition.message,
-                "the registry did not grant repository:team/two:pull"
-            );
-        }
-        assert!(side.secret("one").await?.login(team.registry()).is_ok());
-        let told = async || {
-            let events = team.api::<Event>().list(&ListParams::default()).await?;
-            let mut events = events.items.iter();
-            anyhow::Ok(events.any(|event| event.reason.as_deref() == Some("PartlyGranted")))
-        };
-        e2e::wait_for("an event tells it", crate::side::PATIENCE, told).await
+        in_each_api(stack, &PARTLY, &async |_stack, side| {
+            let both = "repository:team/one:pull repository:team/two:pull";
+            side.create("one", &side.spec_for(&PARTLY, ACCOUNT, both)).await?;
+            let status = side.ready("one").await?;
+            assert_eq!(status.granted_scope.as_deref(), Some("repository:team/one:pull"));
+            for kind in ["Ready", "CredentialIssued"] {
+                let condition = status.conditions.iter().find(|condition| condition.type_ == kind);
+                let condition = condition.expect("a ready binding has it");
+                assert_eq!(condition.reason, "PartlyGranted");
+                assert_eq!(
+                    condition.message,
+                    "the registry did not grant repository:team/two:pull"
+                );
+            }
+            assert!(side.secret("one").await?.login(PARTLY.registry).is_ok());
+            let told = async || {
+                let events = side.team.api::<Event>().list(&ListParams::default()).await?;
+                let mut events = events.items.iter();
+                anyhow::Ok(events.any(|event| event.reason.as_deref() == Some("PartlyGranted")))
+            };
+            e2e::wait_for("an event tells it", crate::side::PATIENCE, told).await
+        })
+        .await
     })
 }
 

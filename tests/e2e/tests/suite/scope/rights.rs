@@ -11,11 +11,13 @@ use k8s_openapi::api::rbac::v1::{PolicyRule, Role};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
+use syncer::binding::ApiVersion;
 use syncer::crd::AcrPullBinding;
 
 use super::narrow::{ACCOUNT, with_narrow_syncer};
 use super::{PATIENCE, SCOPE, bound, refusal};
-use crate::shared::alone;
+use crate::shared::{EITHER_API, alone};
+use crate::side::Side;
 
 /// Denials are tried again within a minute of the first.
 const RECOVERED: Duration = Duration::from_secs(65);
@@ -24,7 +26,8 @@ const ROLE: &str = "syncer-without";
 #[test]
 fn b18_right_that_the_role_lacks_is_named_and_its_return_is_noticed() -> anyhow::Result<()> {
     alone(async |stack| {
-        let team = stack.team("denied-rights").await?;
+        let team = stack.team(EITHER_API.prefix).await?;
+        let older = Side::new(&team, ApiVersion::V1Beta1);
         for account in ["web", "later"] {
             team.federated_account(account).await?;
         }
@@ -39,15 +42,29 @@ fn b18_right_that_the_role_lacks_is_named_and_its_return_is_noticed() -> anyhow:
             set_rules(&team, &without(&all, "serviceaccounts", "patch")).await?;
             in_effect(&client, &team, patch_is_refused).await?;
             let created = team.create(&bound("web", &team)).await?;
+            let created_older = older.create("older", &older.spec("web", SCOPE)).await?;
             let refused = team
                 .refused("web", "ServiceAccountLinked", "KubernetesDenied")
                 .await?;
             assert!(refused.message.contains("the syncer's role does not allow it"));
             team.refused("web", "Ready", "KubernetesDenied").await?;
             warned(&team, "web", &refused.message).await?;
+            older
+                .refused("older", "ServiceAccountLinked", "KubernetesDenied")
+                .await?;
+            older.refused("older", "Ready", "KubernetesDenied").await?;
+            older.condition("older", "CredentialIssued", "True").await?;
+            warned(&team, "older", "the syncer's role does not allow it").await?;
             set_rules(&team, &all).await?;
             recovers(&team, "web", created.metadata.generation).await?;
-            team.wait_links("web", &["acr-pull-web"]).await?;
+            let links = ["acr-pull-web", "older-msi-acrpull-secret"];
+            wait_for("both are linked", RECOVERED, async || {
+                Ok(team.links("web").await? == links)
+            })
+            .await?;
+            older.ready("older").await?;
+            let (found, _status) = older.get("older").await?;
+            assert_eq!(found.metadata.generation, created_older.metadata.generation);
 
             set_rules(&team, &without(&all, "serviceaccounts/token", "create")).await?;
             in_effect(&client, &team, token_is_refused).await?;
