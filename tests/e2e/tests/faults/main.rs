@@ -5,6 +5,7 @@ mod answers;
 mod churn;
 mod clouds;
 mod egress;
+mod forged;
 mod keys;
 mod leaks;
 mod metadata_service;
