@@ -30,6 +30,7 @@ use tokio::{sync::oneshot, time::sleep};
 
 use crate::{
     access::Call,
+    authn::Caller,
     config::{AuditConfig, AuditSink},
     metrics::{AuditMetrics, Outcome, WireFormat},
 };
@@ -195,12 +196,14 @@ impl Audit {
     }
 
     /// Whether a refusal before anything was asked is one of those few that are recorded and logged; if not, it is summed
-    /// up. `cluster` is the caller's, where the caller is known.
-    pub(crate) fn may_be_recorded(&self, cluster: Option<&Arc<str>>, reason: Reason) -> bool {
+    /// up. By `caller`, where it is known.
+    pub(crate) fn may_be_recorded(&self, caller: Option<&Caller>, reason: Reason) -> bool {
         let Parts {
             log, clock, refusals, ..
         } = &*self.0;
-        let may = refusals.may_be_recorded(clock.monotonic(), cluster.cloned(), reason);
+        let cluster = caller.map(|caller| Arc::clone(&caller.cluster.config.name));
+        let subject = caller.map(|caller| &caller.subject);
+        let may = refusals.may_be_recorded(clock.monotonic(), cluster, subject, reason);
         if let (false, Some(log)) = (may, log) {
             log.suppressed();
         }

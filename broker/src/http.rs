@@ -109,7 +109,7 @@ fn respond<A: Serialize>(answered: Result<A, CredentialError>) -> Response {
         (header::CONTENT_TYPE, "application/json"),
         (header::CACHE_CONTROL, "no-store"),
     ];
-    (StatusCode::OK, headers, body).into_response()
+    (StatusCode::OK, headers, Bytes::from_owner(body)).into_response()
 }
 
 fn unreadable(rejection: &BytesRejection) -> CredentialError {

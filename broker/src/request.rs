@@ -259,22 +259,18 @@ fn identity_from(
 ) -> Result<RequestedIdentity, InvalidField> {
     match identity {
         None => Err(InvalidField::new("identity", "must be federated or broker_owned")),
-        Some(Identity::Federated(v1::FederatedIdentity {
-            tenant_id,
-            client_id,
-            subject_token,
-        })) => {
-            let subject_token = Secret::from(subject_token);
+        Some(Identity::Federated(mut federated)) => {
+            let subject_token = Secret::from(std::mem::take(&mut federated.subject_token));
             if subject_token.is_empty() && demand == SubjectToken::Required {
                 return Err(InvalidField::new("federated.subject_token", "must be set"));
             }
-            let tenant = match tenant_id.as_str() {
+            let tenant = match federated.tenant_id.as_str() {
                 "" => None,
                 text => Some(parse("federated.tenant_id", text)?),
             };
             Ok(RequestedIdentity::Federated {
                 tenant,
-                client: parse("federated.client_id", &client_id)?,
+                client: parse("federated.client_id", &federated.client_id)?,
                 subject_token,
             })
         }

@@ -11,6 +11,7 @@ pub mod fingerprint;
 mod redacted;
 pub mod time;
 pub mod types;
+mod wiped;
 
 use std::sync::LazyLock;
 

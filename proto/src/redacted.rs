@@ -49,17 +49,16 @@ mod tests {
     #[test]
     fn l2_credential_messages_print_no_credential() {
         let federated = FederatedIdentity {
+            tenant_id: String::new(),
+            client_id: String::new(),
             subject_token: "canary-subject".to_owned(),
-            ..FederatedIdentity::default()
         };
         let docker_config = GetDockerConfigResponse {
             docker_config_json: "canary-payload".into(),
             ..GetDockerConfigResponse::default()
         };
-        let access_token = GetAccessTokenResponse {
-            token: "canary-token".to_owned(),
-            ..GetAccessTokenResponse::default()
-        };
+        let mut access_token = GetAccessTokenResponse::default();
+        "canary-token".clone_into(&mut access_token.token);
         let printed = [
             ("FederatedIdentity", format!("{federated:?}")),
             ("GetDockerConfigResponse", format!("{docker_config:?}")),

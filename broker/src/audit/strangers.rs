@@ -1,9 +1,10 @@
 //! How many refusals get a record of their own. Anybody can cause one by being nobody, and anybody in a cluster by having
 //! no right to call or by asking too often: a flood of either must neither fill a disk nor crowd out the records of
-//! others. Each source has so many a second; the rest is counted, by source and reason.
+//! others. Each source has so many a second; the rest is counted, by source and reason. Within a cluster a caller who has had
+//! none in this second gets one all the same: another's flood does not hide that somebody tries a stolen token.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -14,13 +15,17 @@ use std::{
 
 use proto::Reason;
 
+/// Callers of a cluster that are told apart in one second. More ServiceAccounts than one pod can ask as, and few enough that
+/// all of them together fill no disk.
+const MAX_CALLERS: usize = 64;
+
 /// Whom something is counted for: the callers of a cluster together, or all whom no cluster vouches for.
 pub(super) type Source = Option<Arc<str>>;
 
 /// How many were not recorded, by source and reason. There are few reasons to be refused before anything was asked.
 pub(super) type Suppressed = Vec<(Source, Vec<(Reason, u64)>)>;
 
-/// So many a second for each source. Remembers as many sources as there are clusters.
+/// So many a second for each source. Remembers as many sources as there are clusters, and of each a few callers.
 pub(super) struct Ration {
     per_second: AtomicU32,
     counts: Mutex<HashMap<Source, Count>>,
@@ -31,6 +36,8 @@ pub(super) struct Ration {
 struct Count {
     second: u64,
     granted: u32,
+    /// Who has had a record in that second.
+    callers: HashSet<Arc<str>>,
     suppressed: Vec<(Reason, u64)>,
 }
 
@@ -53,12 +60,20 @@ impl Ration {
         self.counts().entry(source).or_default().take(at, per_second)
     }
 
-    /// Whether a refusal of `source` at `at` gets a record; if not, it is counted.
-    pub(super) fn may_be_recorded(&self, at: Duration, source: Source, reason: Reason) -> bool {
+    /// Whether a refusal of `caller`, who is one of `source`, at `at` gets a record; if not, it is counted.
+    pub(super) fn may_be_recorded(
+        &self,
+        at: Duration,
+        source: Source,
+        caller: Option<&Arc<str>>,
+        reason: Reason,
+    ) -> bool {
         let per_second = self.per_second.load(Ordering::Relaxed);
         let mut counts = self.counts();
         let count = counts.entry(source).or_default();
-        let has_one = count.take(at, per_second);
+        let is_within = count.take(at, per_second);
+        let is_first = per_second > 0 && caller.is_some_and(|caller| count.is_first_of(caller));
+        let has_one = is_within || is_first;
         if !has_one {
             count.suppress(reason);
         }
@@ -89,10 +104,16 @@ impl Count {
         if self.second != at.as_secs() {
             self.second = at.as_secs();
             self.granted = 0;
+            self.callers.clear();
         }
         let has_one = self.granted < per_second;
         self.granted += u32::from(has_one);
         has_one
+    }
+
+    /// Whether this caller has had none in the second that runs; now it has.
+    fn is_first_of(&mut self, caller: &Arc<str>) -> bool {
+        self.callers.len() < MAX_CALLERS && self.callers.insert(Arc::clone(caller))
     }
 
     fn suppress(&mut self, reason: Reason) {
@@ -124,7 +145,7 @@ mod tests {
                 Reason::CallerUnauthenticated
             };
             let at = Duration::from_millis(1_000_500 + millis);
-            recorded += u32::from(strangers.may_be_recorded(at, None, reason));
+            recorded += u32::from(strangers.may_be_recorded(at, None, None, reason));
         }
         // Parts of four seconds by the clock.
         assert_eq!(recorded, 40);
@@ -140,11 +161,13 @@ mod tests {
     #[test]
     fn o1_strangers_may_have_no_record_at_all() {
         let strangers = Ration::new(0);
-        assert!(!strangers.may_be_recorded(FLOOD, None, Reason::CallerUnauthenticated));
+        assert!(!strangers.may_be_recorded(FLOOD, None, None, Reason::CallerUnauthenticated));
         assert_eq!(
             strangers.take_suppressed(FLOOD),
             [(None, vec![(Reason::CallerUnauthenticated, 1)])]
         );
+        let (east, caller) = (Arc::from("east"), Arc::from("caller"));
+        assert!(!strangers.may_be_recorded(FLOOD, Some(east), Some(&caller), Reason::CallerThrottled));
     }
 
     #[test]
@@ -152,15 +175,41 @@ mod tests {
         let ration = Ration::new(2);
         let of = |name: &str| Some(Arc::from(name));
         for _ in 0..5 {
-            ration.may_be_recorded(FLOOD, of("east"), Reason::CallerThrottled);
+            ration.may_be_recorded(FLOOD, of("east"), None, Reason::CallerThrottled);
         }
-        assert!(ration.may_be_recorded(FLOOD, of("west"), Reason::CallerThrottled));
-        assert!(ration.may_be_recorded(FLOOD, None, Reason::CallerUnauthenticated));
+        assert!(ration.may_be_recorded(FLOOD, of("west"), None, Reason::CallerThrottled));
+        assert!(ration.may_be_recorded(FLOOD, None, None, Reason::CallerUnauthenticated));
         let suppressed = ration.take_suppressed(FLOOD);
         assert_eq!(suppressed, [(of("east"), vec![(Reason::CallerThrottled, 3)])]);
         // To be summed up is no reason to have more in the same second.
         assert!(!ration.take(FLOOD, of("east")));
         assert!(ration.take_suppressed(FLOOD + Duration::from_secs(1)).is_empty());
         assert!(ration.counts().is_empty());
+    }
+
+    #[test]
+    fn o1_flood_of_one_caller_hides_no_other_of_its_cluster() {
+        let ration = Ration::new(2);
+        let refused = |at, caller: &str| {
+            let (east, caller) = (Some(Arc::from("east")), Arc::from(caller));
+            ration.may_be_recorded(at, east, Some(&caller), Reason::CallerNotPermitted)
+        };
+        for second in 0..3 {
+            let at = FLOOD + Duration::from_secs(second);
+            let recorded = (0..1_000).filter(|_| refused(at, "flood")).count();
+            assert_eq!(recorded, 2);
+            assert!(refused(at, "thief"), "its first");
+            assert!(!refused(at, "thief"), "and no second");
+        }
+        // Nobody fills a disk by having many names.
+        let at = FLOOD + Duration::from_secs(3);
+        let recorded = (0..1_000)
+            .filter(|number| refused(at, &number.to_string()))
+            .count();
+        assert_eq!(recorded, MAX_CALLERS);
+        assert_eq!(
+            ration.counts()[&Some(Arc::from("east"))].callers.len(),
+            MAX_CALLERS
+        );
     }
 }

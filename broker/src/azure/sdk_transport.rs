@@ -20,9 +20,9 @@ use azure_core::{
 };
 use bytes::Bytes;
 use runtime::{Secret, never_shown};
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use url::Url;
+use zeroize::Zeroizing;
 
 use super::{
     Attempt,
@@ -35,6 +35,9 @@ use crate::error::CredentialError;
 
 /// Tokens live 10 minutes to 28 hours; anything longer than this is a mistake (guarantee E3 sets 24 h for a registry's).
 const MAX_LIFETIME: Duration = Duration::from_secs(30 * 3600);
+
+/// More than the SDK's form of an answer has around the token.
+const AROUND_TOKEN: usize = 128;
 
 /// Carries the one request of one credential object, which lives for one fetch.
 pub(super) struct SdkTransport {
@@ -61,6 +64,24 @@ never_shown!(TokenAnswer);
 enum NumberOrText {
     Number(u64),
     Text(String),
+}
+
+/// The one form that the SDK reads, of each endpoint.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum SdkAnswer<'a> {
+    Imds {
+        access_token: &'a str,
+        expires_on: &'static str,
+        token_type: &'static str,
+        resource: &'static str,
+    },
+    Entra {
+        access_token: &'a str,
+        expires_in: u64,
+        ext_expires_in: u64,
+        token_type: &'static str,
+    },
 }
 
 impl SdkTransport {
@@ -104,7 +125,7 @@ impl SdkTransport {
         })
     }
 
-    async fn fetch(&self, request: &Request) -> Result<(Vec<u8>, Duration), CredentialError> {
+    async fn fetch(&self, request: &Request) -> Result<(Zeroizing<Vec<u8>>, Duration), CredentialError> {
         let (url, request) = self.outgoing(request).map_err(|error| (self.explain)(&error))?;
         let call = Call {
             endpoint: self.endpoint,
@@ -153,8 +174,8 @@ fn rebased(url: &Url, base: &Url) -> Option<Url> {
     Some(url)
 }
 
-/// Checks a success answer and writes it again in the one form that the SDK reads.
-fn normalized(endpoint: Endpoint, body: &[u8]) -> Result<(Vec<u8>, Duration), UpstreamError> {
+/// Checks a success answer and writes it again in the one form that the SDK reads. What the SDK makes of it is its own.
+fn normalized(endpoint: Endpoint, body: &[u8]) -> Result<(Zeroizing<Vec<u8>>, Duration), UpstreamError> {
     let answer: TokenAnswer =
         serde_json::from_slice(body).map_err(|_error| UpstreamError::Malformed("is not a token answer"))?;
     token_text::check(&answer.access_token).map_err(UpstreamError::Malformed)?;
@@ -169,17 +190,27 @@ fn normalized(endpoint: Endpoint, body: &[u8]) -> Result<(Vec<u8>, Duration), Up
         .map(Duration::from_secs)
         .filter(|lifetime| !lifetime.is_zero() && *lifetime <= MAX_LIFETIME)
         .ok_or(UpstreamError::Malformed("has no believable lifetime"))?;
-    let token = answer.access_token.expose();
+    let access_token = answer.access_token.expose();
     let rewritten = match endpoint {
         // Far in the future: the SDK's own expiry is never consulted, ours comes from `expires_in` and our clock.
-        Endpoint::Imds => {
-            json!({"access_token": token, "expires_on": "4102444800", "token_type": "Bearer", "resource": ""})
-        }
-        Endpoint::Entra | Endpoint::Exchange | Endpoint::Token => {
-            json!({"access_token": token, "expires_in": lifetime.as_secs(), "ext_expires_in": 0, "token_type": "Bearer"})
-        }
+        Endpoint::Imds => SdkAnswer::Imds {
+            access_token,
+            expires_on: "4102444800",
+            token_type: "Bearer",
+            resource: "",
+        },
+        Endpoint::Entra | Endpoint::Exchange | Endpoint::Token => SdkAnswer::Entra {
+            access_token,
+            expires_in: lifetime.as_secs(),
+            ext_expires_in: 0,
+            token_type: "Bearer",
+        },
     };
-    Ok((rewritten.to_string().into_bytes(), lifetime))
+    // As large as it can get: it never moves, so that there is one copy to wipe.
+    let mut written = Zeroizing::new(Vec::with_capacity(access_token.len() + AROUND_TOKEN));
+    serde_json::to_writer(&mut *written, &rewritten)
+        .map_err(|_error| UpstreamError::Malformed("cannot be written again"))?;
+    Ok((written, lifetime))
 }
 
 #[async_trait::async_trait]
@@ -189,7 +220,11 @@ impl HttpClient for SdkTransport {
         let (observed, response) = match fetched {
             Ok((body, lifetime)) => (
                 Ok(lifetime),
-                Ok(AsyncRawResponse::from_bytes(StatusCode::Ok, Headers::new(), body)),
+                Ok(AsyncRawResponse::from_bytes(
+                    StatusCode::Ok,
+                    Headers::new(),
+                    Bytes::from_owner(body),
+                )),
             ),
             // `Other` is a kind that the SDK's retry policy leaves alone.
             Err(error) => (
@@ -228,6 +263,19 @@ mod tests {
         ] {
             let (_, lifetime) = normalized(Endpoint::Entra, body.as_bytes()).unwrap();
             assert_eq!(lifetime, Duration::from_secs(3599));
+        }
+    }
+
+    #[test]
+    fn l2_answer_for_the_sdk_is_written_into_memory_that_never_moves() {
+        let token = "t".repeat(5_000);
+        let seconds = MAX_LIFETIME.as_secs();
+        let body = format!(r#"{{"token_type":"Bearer","expires_in":{seconds},"access_token":"{token}"}}"#);
+        for endpoint in [Endpoint::Imds, Endpoint::Entra] {
+            let (written, _lifetime) = normalized(endpoint, body.as_bytes()).unwrap();
+            assert_eq!(written.capacity(), token.len() + AROUND_TOKEN);
+            let read: serde_json::Value = serde_json::from_slice(&written).unwrap();
+            assert_eq!(read["access_token"], *token);
         }
     }
 

@@ -8,18 +8,29 @@
 
 mod nulls;
 
+use std::{borrow::Cow, io};
+
 use proto::Reason;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::error::CredentialError;
+
+/// How long a text will be that nobody needs yet.
+struct Length(usize);
 
 /// Reads a message.
 ///
 /// # Errors
 /// The body is no JSON, or not this message.
 pub(super) fn read<M: DeserializeOwned + prost::Name>(body: &[u8]) -> Result<M, CredentialError> {
-    serde_json::from_slice(&nulls::left_out(body)).map_err(|error| {
+    let mut body = nulls::left_out(body);
+    let message = serde_json::from_slice(&body);
+    if let Cow::Owned(copy) = &mut body {
+        copy.zeroize();
+    }
+    message.map_err(|error| {
         let (line, column) = (error.line(), error.column());
         let problem = match field_at_fault(&error.to_string()) {
             Some(problem) => format!("{problem}, line {line}, column {column}"),
@@ -35,14 +46,45 @@ pub(super) fn read<M: DeserializeOwned + prost::Name>(body: &[u8]) -> Result<M, 
     })
 }
 
-/// Writes a message.
+/// Writes a message. It may hold a token: what is copied on the way is wiped, and what is written never moves.
 ///
 /// # Errors
 /// It has a time or a span that is none.
-pub(super) fn write<M: Serialize>(message: &M) -> Result<String, serde_json::Error> {
+pub(super) fn write<M: Serialize>(message: &M) -> Result<Zeroizing<Vec<u8>>, serde_json::Error> {
     let mut value = serde_json::to_value(message)?;
     zulu(&mut value);
-    Ok(value.to_string())
+    let written = exact(&value);
+    wipe(&mut value);
+    written
+}
+
+/// The text of a value, in memory of just its length.
+fn exact(value: &Value) -> Result<Zeroizing<Vec<u8>>, serde_json::Error> {
+    let mut length = Length(0);
+    serde_json::to_writer(&mut length, value)?;
+    let mut written = Zeroizing::new(Vec::with_capacity(length.0));
+    serde_json::to_writer(&mut *written, value)?;
+    Ok(written)
+}
+
+fn wipe(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(entries) => entries.iter_mut().for_each(wipe),
+        Value::Object(fields) => fields.values_mut().for_each(wipe),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// `unknown field x` or `duplicate field x`, where `x` is a name. The parser's text quotes the input, and the input
@@ -103,7 +145,7 @@ mod tests {
             }],
             ..ExplainResponse::default()
         };
-        let written: Value = serde_json::from_str(&write(&message).unwrap()).unwrap();
+        let written: Value = serde_json::from_slice(&write(&message).unwrap()).unwrap();
         assert_eq!(
             written,
             json!({"cacheLevels": [{"name": "entra", "expireTime": "2026-11-18T11:06:40.528062450Z"}]})
@@ -122,7 +164,7 @@ mod tests {
             fingerprint: vec![0xff; 16].into(),
             ..GetDockerConfigResponse::default()
         };
-        let written: Value = serde_json::from_str(&write(&message).unwrap()).unwrap();
+        let written: Value = serde_json::from_slice(&write(&message).unwrap()).unwrap();
         assert_eq!(
             written,
             json!({"dockerConfigJson": "e30=", "fingerprint": "/////////////////////w=="})

@@ -56,8 +56,9 @@ fn request_for_a_token_parses_like_one_for_a_docker_config() {
 fn request_to_explain_needs_no_subject_token() {
     let mut message = valid();
     message.identity = Some(Identity::Federated(v1::FederatedIdentity {
+        tenant_id: String::new(),
         client_id: "33333333-3333-3333-3333-000000000001".into(),
-        ..v1::FederatedIdentity::default()
+        subject_token: String::new(),
     }));
     assert!(DockerConfigRequest::parse(message.clone(), SubjectToken::Optional).is_ok());
     let refused = DockerConfigRequest::parse(message, SubjectToken::Required);
@@ -95,5 +96,44 @@ fn request_with_a_bad_field_names_it() {
         let mut message = valid();
         break_it(&mut message);
         assert_eq!(DockerConfigRequest::try_from(message).err().unwrap().field, field);
+    }
+}
+
+/// Whatever is wrong with the request, and however early that is noticed.
+#[test]
+fn l2_subject_token_of_a_request_that_is_refused_is_wiped() {
+    use std::{
+        fs::File,
+        io::{Read as _, Seek as _, SeekFrom},
+    };
+    type Break = fn(&mut v1::GetDockerConfigRequest);
+    const CANARY: &str = "canary-of-a-subject-token";
+    let broken: [Break; 3] = [
+        |r| r.binding = None,
+        |r| r.registry.clear(),
+        |r| r.rejected_fingerprint = vec![1].into(),
+    ];
+    for break_it in broken {
+        let mut message = valid();
+        break_it(&mut message);
+        let token = CANARY.repeat(100);
+        let (address, length) = (token.as_ptr() as u64, token.len());
+        message.identity = Some(Identity::Federated(v1::FederatedIdentity {
+            tenant_id: String::new(),
+            client_id: "33333333-3333-3333-3333-000000000001".into(),
+            subject_token: token,
+        }));
+        // Set up before: an allocation in between could be given the very memory that is looked at.
+        let (mut memory, mut bytes) = (File::open("/proc/self/mem").unwrap(), vec![0; length]);
+        let mut is_seen = || {
+            memory.seek(SeekFrom::Start(address)).unwrap();
+            let read = memory.read(&mut bytes).unwrap_or_default();
+            bytes[..read]
+                .windows(CANARY.len())
+                .any(|window| window == CANARY.as_bytes())
+        };
+        assert!(is_seen());
+        assert!(DockerConfigRequest::try_from(message).is_err());
+        assert!(!is_seen());
     }
 }

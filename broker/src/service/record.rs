@@ -170,16 +170,12 @@ impl Record {
         if !self.settle_error(error) {
             return;
         }
-        let cluster = self
-            .facts()
-            .caller
-            .as_ref()
-            .map(|caller| Arc::clone(&caller.cluster.config.name));
-        let is_to_be_recorded = self.0.audit.may_be_recorded(cluster.as_ref(), error.reason);
+        let caller = self.facts().caller.clone();
+        let is_to_be_recorded = self.0.audit.may_be_recorded(caller.as_ref(), error.reason);
         if !is_to_be_recorded {
             self.0.is_recorded.store(true, Ordering::Relaxed);
         }
-        if is_to_be_recorded && cluster.is_some() && error.reason != Reason::CallerThrottled {
+        if is_to_be_recorded && caller.is_some() && error.reason != Reason::CallerThrottled {
             return self.warn(error);
         }
         tracing::debug!(

@@ -185,6 +185,7 @@ impl Stack {
         let broker_ca_file = plane.directory().join("broker-ca.pem");
         std::fs::write(&broker_ca_file, &certificate.ca_pem).context("failed to write the broker's CA")?;
         install::certificate(&plane.client()?, &certificate).await?;
+        install::audit_key(&plane.client()?).await?;
         let clients = ClientAuthority::new()?;
         if options.mutual_tls {
             install::client_certificate(&plane.client()?, &clients).await?;

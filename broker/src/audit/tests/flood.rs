@@ -102,6 +102,20 @@ async fn o1_floods_of_strangers_and_of_callers_who_are_not_allowed_are_summed_up
 }
 
 #[tokio::test]
+async fn o1_flood_of_one_caller_hides_no_other_caller_of_its_cluster() {
+    const THIEF: &str = "system:serviceaccount:data:thief";
+    let scene = Scene::new().await;
+    for _ in 0..30 {
+        ask_as(&scene, &token(NOBODY)).await;
+    }
+    ask_as(&scene, &token(THIEF)).await;
+    let lines = scene.lines().await;
+    let subject = |record: &&Value| record["caller"]["subject"] == THIEF;
+    assert_eq!(decisions(&lines).len(), PER_SECOND + 1);
+    assert_eq!(decisions(&lines).into_iter().filter(subject).count(), 1);
+}
+
+#[tokio::test]
 async fn o1_flood_over_the_wrong_connection_is_summed_up() {
     let scene = Scene::over(Live::new(snapshot(Shape {
         east_certificates: &["spiffe://fleet/east"],

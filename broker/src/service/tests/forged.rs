@@ -1,5 +1,5 @@
-//! Guarantee A1 as one table: every forged token, over both wires, while nothing is cached, while the credential is, and
-//! while it is being fetched. All are refused with the right reason, and nothing else happens.
+//! Guarantee A1 as one table: every forged token, over both wires, in every call that takes one, while nothing is cached,
+//! while the credential is, and while it is being fetched. All are refused with the right reason, and nothing else happens.
 
 mod tokens;
 
@@ -9,9 +9,11 @@ use serde_json::{Value, json};
 use crate::{
     access::Call,
     metrics::WireFormat,
-    test_scene::{SYNCER, Scene, federated_request, granted_request, subject_token, token, wire::BOTH},
+    test_scene::{
+        OPERATOR, SYNCER, Scene, federated_request, granted_request, subject_token, token, wire::BOTH,
+    },
 };
-use tokens::{ACCOUNT, Forged, bearers, subjects};
+use tokens::{ACCOUNT, Forged, OPERATORS_OWN, bearers, operators, subjects};
 
 /// What the caches have when the forged token comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +25,9 @@ enum Moment {
 
 /// Calls to Azure that a first credential takes, whoever's identity it is for.
 const FIRST: usize = 3;
+
+/// The calls that a request like the good one is made in.
+const CALLS: [Call; 3] = [Call::GetDockerConfig, Call::GetAccessToken, Call::Explain];
 
 /// A forgery, and the request that it is in; none, where the caller of the good request is forged.
 type Try = (Forged, Option<Value>);
@@ -76,15 +81,15 @@ impl<'a> Attack<'a> {
         let before = self.state().await;
         let mut fetches = 0;
         for (forged, request) in self.forged {
-            let what = format!("{} over {:?}, {moment:?}", forged.what, self.wire);
-            let answer = match request {
-                None => {
-                    let call = Call::GetDockerConfig;
-                    self.scene.call(self.wire, call, &forged.tokens, self.good).await
+            for call in CALLS {
+                let what = format!("{} in {call:?} over {:?}, {moment:?}", forged.what, self.wire);
+                let answer = self.answer(call, forged, request.as_ref()).await;
+                if forged.what == OPERATORS_OWN && call == Call::Explain {
+                    assert!(answer.is_ok(), "{what}: {answer:?}");
+                } else {
+                    assert_eq!(answer, Err(forged.reason.to_owned()), "{what}");
                 }
-                Some(request) => self.scene.ask(self.wire, &token(SYNCER), request).await,
-            };
-            assert_eq!(answer, Err(forged.reason.to_owned()), "{what}");
+            }
             let live = self.scene.live.current();
             let stores = live.authenticator.clusters().iter().map(|cluster| &cluster.keys);
             fetches += stores
@@ -93,6 +98,24 @@ impl<'a> Attack<'a> {
         }
         assert_eq!(self.state().await, before, "{:?}, {moment:?}", self.wire);
         fetches
+    }
+
+    /// What a forgery comes to. To be told that the request is denied is a refusal, too.
+    async fn answer(&self, call: Call, forged: &Forged, request: Option<&Value>) -> Result<Value, String> {
+        let syncer = [format!("Bearer {}", token(SYNCER))];
+        let (tokens, message) = match request {
+            None => (&*forged.tokens, self.good),
+            Some(request) => (&syncer[..], request),
+        };
+        if call != Call::Explain {
+            return self.scene.call(self.wire, call, tokens, message).await;
+        }
+        let question = json!({"request": message});
+        let explained = self.scene.call(self.wire, call, tokens, &question).await?;
+        match explained["verdict"].as_str() {
+            Some("VERDICT_PASSED") => Ok(explained),
+            _ => Err(explained["reason"].as_str().unwrap_or_default().to_owned()),
+        }
     }
 
     async fn at(&self, moment: Moment) {
@@ -161,4 +184,33 @@ async fn a1_forged_subject_tokens_are_refused_whatever_is_cached() {
         })
         .collect();
     attack(&good, &forged).await;
+}
+
+#[tokio::test]
+async fn a1_forged_callers_of_the_fleet_are_told_and_drop_nothing() {
+    let good = granted_request();
+    for wire in BOTH {
+        let attack = Attack::on(wire, &good, &[]).await;
+        let first = attack.good_answer().await;
+        let before = attack.state().await;
+        for forged in operators() {
+            for (call, message) in [
+                (Call::ListClusters, json!({})),
+                (Call::Invalidate, json!({"all": true})),
+            ] {
+                let answer = attack.scene.call(wire, call, &forged.tokens, &message).await;
+                let what = format!("{} in {call:?} over {wire:?}", forged.what);
+                assert_eq!(answer, Err(forged.reason.to_owned()), "{what}");
+            }
+        }
+        assert_eq!(attack.state().await, before, "{wire:?}");
+        assert_eq!(attack.good_answer().await, first, "nothing was dropped");
+        // What was forged in all of them is good as it is.
+        let own = [format!("Bearer {}", token(OPERATOR))];
+        let listed = attack
+            .scene
+            .call(wire, Call::ListClusters, &own, &json!({}))
+            .await;
+        assert!(listed.is_ok(), "{listed:?}");
+    }
 }

@@ -1,79 +1,16 @@
 //! The policy once more, as `docs/configuration.md` tells it to the person who writes it: sets and loops, without a thought
 //! for speed. It shares no code with the broker.
 
-/// The configuration, as far as it decides.
-#[derive(Debug, Clone)]
-pub(crate) struct Rules {
-    pub(crate) clusters: Vec<Cluster>,
-    /// Client IDs of the identities that are declared.
-    pub(crate) declared: Vec<String>,
-    pub(crate) grants: Vec<Grant>,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) struct Cluster {
-    /// `enforce` or `report`.
-    pub(crate) broker_owned: &'static str,
-    /// `off`, `report` or `enforce`.
-    pub(crate) federated: &'static str,
-    pub(crate) default_tenant: Option<String>,
-    pub(crate) tenants: Vec<String>,
-    pub(crate) registries: Vec<String>,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) struct Grant {
-    pub(crate) clusters: Vec<usize>,
-    pub(crate) namespaces: Vec<String>,
-    pub(crate) service_accounts: Vec<String>,
-    pub(crate) to: To,
-    pub(crate) registries: Vec<String>,
-    pub(crate) repositories: Vec<String>,
-    pub(crate) actions: Vec<String>,
-    pub(crate) registry_wide: bool,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) enum To {
-    Owned {
-        client: String,
-    },
-    Federated {
-        tenants: Vec<String>,
-        clients: Vec<String>,
-    },
-}
-
-/// A request.
-#[derive(Debug, Clone)]
-pub(crate) struct Ask {
-    pub(crate) cluster: usize,
-    pub(crate) namespace: String,
-    pub(crate) service_accounts: Vec<String>,
-    pub(crate) registry: String,
-    pub(crate) repositories: Vec<String>,
-    pub(crate) actions: Vec<String>,
-    pub(crate) identity: Asked,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) enum Asked {
-    Owned {
-        client: String,
-    },
-    Federated {
-        tenant: Option<String>,
-        client: String,
-        /// Cluster, namespace and name of the ServiceAccount whose token is shown.
-        subject: (usize, String, String),
-    },
-}
+use super::terms::{Ask, Asked, Cluster, Declared, Grant, Rules, To, Who};
 
 impl Rules {
     /// Whether it is answered, as far as the policy goes.
     pub(crate) fn allow(&self, ask: &Ask) -> bool {
         let cluster = &self.clusters[ask.cluster];
-        if !ask.registry.ends_with(".azurecr.io") {
+        let Some(cloud) = cloud_of(ask.cloud) else {
+            return false;
+        };
+        if !cluster.admits(ask) || !ask.registry.ends_with(&format!(".{}", registries_of(cloud))) {
             return false;
         }
         if !cluster.registries.is_empty() && !cluster.registries.contains(&ask.registry) {
@@ -81,8 +18,12 @@ impl Rules {
         }
         let is_granted = self.grants.iter().any(|grant| grant.allows(ask, cluster));
         match &ask.identity {
-            Asked::Owned { client } => {
-                self.declared.contains(client) && (is_granted || cluster.broker_owned == "report")
+            Asked::Owned { client, form } => {
+                let is_meant =
+                    |declared: &Declared| declared.client == *client && declared.forms.contains(form);
+                cloud == "PublicCloud"
+                    && self.declared.iter().any(is_meant)
+                    && (is_granted || cluster.broker_owned == "report")
             }
             Asked::Federated { tenant, subject, .. } => {
                 let (of_cluster, of_namespace, _name) = subject;
@@ -101,6 +42,47 @@ impl Rules {
     }
 }
 
+impl Cluster {
+    /// Whether the caller may ask this at all: a syncer anything, a workload for itself alone, in so many words.
+    fn admits(&self, ask: &Ask) -> bool {
+        let Who::Workload(namespace, name) = &ask.caller else {
+            return true;
+        };
+        let is_own_subject = match &ask.identity {
+            Asked::Owned { .. } => true,
+            Asked::Federated { subject, .. } => {
+                (subject.0, &subject.1, &subject.2) == (ask.cluster, namespace, name)
+            }
+        };
+        any_matches(&self.workloads, namespace)
+            && ask.namespace == *namespace
+            && ask.service_accounts == [name.as_str()]
+            && !ask.spelling.is_twice
+            && is_own_subject
+    }
+}
+
+/// The cloud that a request means, which may select an authority and never add one.
+fn cloud_of(asked: (&str, &str)) -> Option<&'static str> {
+    match asked {
+        ("" | "PublicCloud", "") => Some("PublicCloud"),
+        ("USGovernmentCloud", "") => Some("USGovernmentCloud"),
+        ("Private", "")
+        | ("AirgappedCloud", "https://login.private.example" | "https://LOGIN.private.example/") => {
+            Some("Private")
+        }
+        _ => None,
+    }
+}
+
+fn registries_of(cloud: &str) -> &'static str {
+    match cloud {
+        "Private" => "azurecr.private.example",
+        "USGovernmentCloud" => "azurecr.us",
+        _ => "azurecr.io",
+    }
+}
+
 impl Grant {
     /// Whether it is about requests of this namespace of this cluster at all.
     pub(crate) fn is_about(&self, cluster: usize, namespace: &str) -> bool {
@@ -110,9 +92,13 @@ impl Grant {
     fn allows(&self, ask: &Ask, cluster: &Cluster) -> bool {
         let mut accounts = ask.service_accounts.clone();
         let identity_matches = match (&self.to, &ask.identity) {
-            (To::Owned { client }, Asked::Owned { client: asked }) => client == asked,
+            (To::Owned { client }, Asked::Owned { client: asked, .. }) => client == asked,
             (
-                To::Federated { tenants, clients },
+                To::Federated {
+                    cloud,
+                    tenants,
+                    clients,
+                },
                 Asked::Federated {
                     tenant,
                     client,
@@ -121,11 +107,16 @@ impl Grant {
             ) => {
                 accounts.push(subject.2.clone());
                 let tenant = tenant.as_ref().or(cluster.default_tenant.as_ref());
-                clients.contains(client) && tenant.is_some_and(|tenant| tenants.contains(tenant))
+                cloud_of(ask.cloud) == Some(cloud)
+                    && clients.contains(client)
+                    && tenant.is_some_and(|tenant| tenants.contains(tenant))
             }
             _ => false,
         };
-        let scope_matches = if ask.repositories.is_empty() {
+        let scope_matches = if ask.other_scope.is_some() {
+            // Only scopes of repositories can match.
+            false
+        } else if ask.repositories.is_empty() {
             self.registry_wide
         } else {
             let is_one_name = |name: &String| !name.split('/').any(|part| part == "..");

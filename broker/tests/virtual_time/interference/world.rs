@@ -1,10 +1,10 @@
-//! Three clusters in front of one broker, two of which share an issuer, and an Azure of two tenants that gives every
-//! identity everything in its own: whoever is refused there is refused by the broker's policy.
+//! Three clusters in front of one broker, two of which share an issuer: tokens of everybody in them, and what they are
+//! answered.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{cell::RefCell, collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
-use azure_simulator::{InProcess, Issuer, IssuerKeys, Principal, Registry, Role, ServiceAccountToken, State};
+use azure_simulator::{InProcess, ServiceAccountToken};
 use broker::{
     audit::Audit,
     authn::{Authenticator, Cluster, KeyStore},
@@ -18,42 +18,18 @@ use http::Request;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::time::Instant;
 use tower::ServiceExt as _;
 
 use super::{
     super::rig::{VirtualClock, claims, credentials},
-    model::{Ask, Asked, Grant, Rules, To},
+    simulated::{SUBJECT_AUDIENCE, azure, issuer, name_of},
+    terms::{Ask, Asked, Rules, Who},
+    written::{CALLER_AUDIENCE, OPERATOR, caller, document, message},
 };
 
-pub(crate) const CLUSTERS: usize = 3;
-/// The tenant of the broker's identities ...
-pub(crate) const TENANT: &str = "22222222-2222-2222-2222-222222222222";
-/// ... another one, in which the applications are present too ...
-pub(crate) const OTHER_TENANT: &str = "22222222-2222-2222-2222-22222222222b";
-/// ... and one that is only named.
-pub(crate) const DOMAIN: &str = "contoso.onmicrosoft.com";
-/// Client IDs of what the broker's machine has.
-pub(crate) const OWNED: [&str; 3] = [
-    "33333333-3333-3333-3333-000000000001",
-    "33333333-3333-3333-3333-000000000002",
-    "33333333-3333-3333-3333-000000000003",
-];
-/// Client IDs of applications that trust every ServiceAccount.
-pub(crate) const FEDERATED: [&str; 2] = [
-    "33333333-3333-3333-3333-00000000000a",
-    "33333333-3333-3333-3333-00000000000b",
-];
-/// The registries, each with its tenant: it takes tokens of no other.
-pub(crate) const REGISTRIES: [(&str, &str); 3] = [
-    ("r0.azurecr.io", TENANT),
-    ("r1.azurecr.io", TENANT),
-    ("r2.azurecr.io", OTHER_TENANT),
-];
-const CALLER_AUDIENCE: &str = "acrpull-broker";
-const SUBJECT_AUDIENCE: &str = "api://AzureCRTokenExchange";
-const SYNCER: (&str, &str) = ("acrpull-system", "acrpull-syncer");
-/// Of the first cluster.
-const OPERATOR: (&str, &str) = ("platform", "operator");
+/// The life of tokens, which are asked for anew after half of it, as a kubelet does.
+const TOKEN_LIFE: Duration = Duration::from_hours(1);
 
 /// What a request came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,18 +47,26 @@ pub(crate) enum Outcome {
     Refused(String),
 }
 
-/// What an operator is told of a request.
+/// What somebody is told of how the request fares.
 #[derive(Debug)]
 pub(crate) struct Explained {
     pub(crate) verdict: String,
     pub(crate) reason: String,
 }
 
+/// Whose a token is and what for: cluster, namespace, name and audience.
+type Purpose = (usize, String, String, &'static str);
+
+struct Held {
+    since: Instant,
+    token: String,
+}
+
 pub(crate) struct World {
     azure: InProcess,
     clock: Arc<VirtualClock>,
-    /// The tokens of ServiceAccounts: cluster, namespace, name and audience.
-    tokens: BTreeMap<(usize, String, String, &'static str), String>,
+    /// The tokens of ServiceAccounts.
+    tokens: RefCell<BTreeMap<Purpose, Held>>,
     folder: TempDir,
 }
 
@@ -90,23 +74,10 @@ impl World {
     pub(crate) fn new() -> Self {
         let clock = Arc::new(VirtualClock::starting_now());
         let azure = InProcess::new(azure(), Arc::clone(&clock).of_azure()).unwrap();
-        let mut tokens = BTreeMap::new();
-        let subjects = subjects().map(|subject| (subject, SUBJECT_AUDIENCE));
-        let callers = [SYNCER, OPERATOR]
-            .map(|(namespace, name)| ((namespace.to_owned(), name.to_owned()), CALLER_AUDIENCE));
-        for ((namespace, name), audience) in subjects.chain(callers) {
-            for cluster in 0..CLUSTERS {
-                let mut wanted = ServiceAccountToken::new(issuer(cluster), &namespace, &name, audience);
-                wanted.kid = Some(name_of(cluster));
-                wanted.ttl = 30 * 24 * 3600;
-                let token = azure.service_account_token(&wanted).unwrap();
-                tokens.insert((cluster, namespace.clone(), name.clone(), audience), token);
-            }
-        }
         Self {
             azure,
             clock,
-            tokens,
+            tokens: RefCell::default(),
             folder: TempDir::new().unwrap(),
         }
     }
@@ -139,15 +110,11 @@ impl World {
         serve::router(service).await.0
     }
 
-    /// The syncer of its cluster asks.
+    /// The caller asks.
     pub(crate) async fn ask(&self, broker: &Router, ask: &Ask) -> Outcome {
+        let caller = (ask.cluster, caller(ask));
         let answer = self
-            .post(
-                broker,
-                "/v1/access-token",
-                (ask.cluster, SYNCER),
-                &self.message(ask),
-            )
+            .post(broker, "/v1/access-token", caller, &self.message(ask))
             .await;
         match answer["token"].as_str() {
             Some(token) => {
@@ -163,13 +130,23 @@ impl World {
         }
     }
 
-    /// An operator of another cluster, or of the same one, asks how the request fares.
+    /// How the request fares: a workload asks for itself; of a syncer's request an operator asks, of another cluster or of
+    /// the same one.
     pub(crate) async fn explain(&self, broker: &Router, ask: &Ask) -> Explained {
-        let message = json!({"request": self.message(ask), "cluster": name_of(ask.cluster)});
-        let answer = self.post(broker, "/v1/explain", (0, OPERATOR), &message).await;
+        let mut message = json!({"request": self.message(ask)});
+        let caller = match ask.caller {
+            Who::Syncer => {
+                message["cluster"] = json!(name_of(ask.cluster));
+                (0, OPERATOR)
+            }
+            Who::Workload(..) => (ask.cluster, caller(ask)),
+        };
+        let answer = self.post(broker, "/v1/explain", caller, &message).await;
+        let text = |member: &str| answer[member].as_str().map(str::to_owned);
         Explained {
-            verdict: answer["verdict"].as_str().unwrap().to_owned(),
-            reason: answer["reason"].as_str().unwrap_or_default().to_owned(),
+            // Who is nobody to the broker is told that, and no more.
+            verdict: text("verdict").unwrap_or_else(|| "VERDICT_DENIED".to_owned()),
+            reason: text("reason").unwrap_or_default(),
         }
     }
 
@@ -181,20 +158,36 @@ impl World {
         (cluster, account): (usize, (&str, &str)),
         message: &Value,
     ) -> Value {
-        let caller = (
-            cluster,
-            account.0.to_owned(),
-            account.1.to_owned(),
-            CALLER_AUDIENCE,
-        );
+        let bearer = self.token(cluster, account, CALLER_AUDIENCE);
         let request = Request::post(path)
             .header("content-type", "application/json")
-            .header("authorization", format!("Bearer {}", self.tokens[&caller]))
+            .header("authorization", format!("Bearer {bearer}"))
             .body(Body::from(message.to_string()))
             .unwrap();
         let response = broker.clone().oneshot(request).await.unwrap();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         serde_json::from_slice(&body).unwrap()
+    }
+
+    /// A token of a ServiceAccount that is good now.
+    fn token(&self, cluster: usize, (namespace, name): (&str, &str), audience: &'static str) -> String {
+        let key = (cluster, namespace.to_owned(), name.to_owned(), audience);
+        let mut tokens = self.tokens.borrow_mut();
+        if let Some(held) = tokens.get(&key)
+            && held.since.elapsed() < TOKEN_LIFE / 2
+        {
+            return held.token.clone();
+        }
+        let mut wanted = ServiceAccountToken::new(issuer(cluster), namespace, name, audience);
+        wanted.kid = Some(name_of(cluster));
+        wanted.ttl = i64::try_from(TOKEN_LIFE.as_secs()).unwrap();
+        let token = self.azure.service_account_token(&wanted).unwrap();
+        let held = Held {
+            since: Instant::now(),
+            token: token.clone(),
+        };
+        tokens.insert(key, held);
+        token
     }
 
     /// The keys with which one cluster signs, and not those of others with its issuer.
@@ -208,167 +201,20 @@ impl World {
     }
 
     fn message(&self, ask: &Ask) -> Value {
-        let actions = ask.actions.join(",");
-        let scopes: Vec<String> = ask
-            .repositories
-            .iter()
-            .map(|name| format!("repository:{name}:{actions}"))
-            .collect();
-        let mut message = json!({
-            "binding": {"namespace": ask.namespace, "name": "binding"},
-            "serviceAccounts": ask.service_accounts,
-            "registry": ask.registry,
-            "scopes": scopes,
-        });
-        match &ask.identity {
-            Asked::Owned { client } => message["brokerOwned"] = json!({"clientId": client}),
+        let subject_token = match &ask.identity {
+            Asked::Owned { .. } => String::new(),
             Asked::Federated {
-                tenant,
-                client,
                 subject: (cluster, namespace, name),
-            } => {
-                let subject = (*cluster, namespace.clone(), name.clone(), SUBJECT_AUDIENCE);
-                message["federated"] = json!({
-                    "tenantId": tenant.clone().unwrap_or_default(),
-                    "clientId": client,
-                    "subjectToken": self.tokens[&subject],
-                });
-            }
-        }
-        message
+                ..
+            } => self.token(*cluster, (namespace, name), SUBJECT_AUDIENCE),
+        };
+        message(ask, &subject_token)
     }
 
     fn written(&self, rules: &Rules) -> PathBuf {
-        let clusters: Vec<Value> = rules
-            .clusters
-            .iter()
-            .enumerate()
-            .map(|(number, cluster)| {
-                let mut written = json!({
-                    "name": name_of(number), "issuer": issuer(number),
-                    "jwks": {"inline": self.jwks(number)},
-                    "callerAudiences": [CALLER_AUDIENCE], "subjectAudiences": [SUBJECT_AUDIENCE],
-                    "syncers": [format!("system:serviceaccount:{}:{}", SYNCER.0, SYNCER.1)],
-                    "defaultTenant": cluster.default_tenant,
-                    "grants": {"brokerOwned": cluster.broker_owned, "federated": cluster.federated},
-                    "ceilings": {},
-                });
-                for (ceiling, list) in [("tenants", &cluster.tenants), ("registries", &cluster.registries)] {
-                    if !list.is_empty() {
-                        written["ceilings"][ceiling] = json!(list);
-                    }
-                }
-                if number == 0 {
-                    written["operators"] =
-                        json!([format!("system:serviceaccount:{}:{}", OPERATOR.0, OPERATOR.1)]);
-                }
-                written
-            })
-            .collect();
-        let identities: Vec<Value> = rules
-            .declared
-            .iter()
-            .map(|client| json!({"name": client, "tenant": TENANT, "clientId": client, "source": "imds"}))
-            .collect();
-        let grants: Vec<Value> = rules
-            .grants
-            .iter()
-            .enumerate()
-            .map(|(number, grant)| written_grant(number, grant))
-            .collect();
         let path = self.folder.path().join("config.yaml");
-        let document = json!({
-            "apiVersion": "config.acrpull.dev/v1alpha1", "kind": "BrokerConfiguration",
-            "clusters": clusters, "identities": identities, "grants": grants, "audit": {"sink": "off"},
-        });
+        let document = document(rules, |cluster| self.jwks(cluster));
         std::fs::write(&path, document.to_string()).unwrap();
         path
     }
-}
-
-fn written_grant(number: usize, grant: &Grant) -> Value {
-    let clusters: Vec<String> = grant.clusters.iter().map(|cluster| name_of(*cluster)).collect();
-    let mut written = json!({
-        "name": format!("grant-{number}"), "clusters": clusters, "namespaces": grant.namespaces,
-        "serviceAccounts": grant.service_accounts, "registries": grant.registries,
-        "repositories": grant.repositories, "actions": grant.actions, "registryWide": grant.registry_wide,
-    });
-    match &grant.to {
-        To::Owned { client } => written["identity"] = json!(client),
-        To::Federated { tenants, clients } => {
-            written["federated"] = json!({"tenants": tenants, "clientIds": clients});
-        }
-    }
-    written
-}
-
-/// Also the ID of its key.
-fn name_of(cluster: usize) -> String {
-    format!("cluster-{cluster}")
-}
-
-/// Two share one, as clusters that nobody configured otherwise do.
-fn issuer(cluster: usize) -> &'static str {
-    if cluster < 2 {
-        "https://kubernetes.default.svc.cluster.local"
-    } else {
-        "https://oidc.example/cluster-2/"
-    }
-}
-
-/// The object that a client is in a tenant.
-pub(crate) fn object(client: &str, tenant: &str) -> String {
-    let first = if tenant == TENANT { "4" } else { "5" };
-    client.replace('3', first)
-}
-
-fn subjects() -> impl Iterator<Item = (String, String)> {
-    ["web", "web-2", "data"]
-        .into_iter()
-        .flat_map(|namespace| ["app", "job"].map(|name| (namespace.to_owned(), name.to_owned())))
-}
-
-/// Everybody may pull and push everywhere in the tenants where they are.
-fn azure() -> State {
-    let mut state = State::default().with_tenant(TENANT).with_tenant(OTHER_TENANT);
-    let mut keys = BTreeMap::<&str, Vec<String>>::new();
-    for cluster in 0..CLUSTERS {
-        keys.entry(issuer(cluster)).or_default().push(name_of(cluster));
-    }
-    for (url, kids) in &keys {
-        let mut issuer = Issuer::simulated(url);
-        issuer.keys = IssuerKeys::Simulated { kids: kids.clone() };
-        state = state.with_issuer(issuer);
-    }
-    for client in OWNED {
-        let resource = format!(
-            "/subscriptions/s/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/{client}"
-        );
-        state = state.with_vm_identity(Principal::user_assigned(
-            TENANT,
-            client,
-            &object(client, TENANT),
-            &resource,
-        ));
-    }
-    for client in FEDERATED {
-        let mut app = Principal::app(TENANT, client, &object(client, TENANT));
-        for issuer in keys.keys() {
-            for (namespace, name) in subjects() {
-                let subject = format!("system:serviceaccount:{namespace}:{name}");
-                app = app.federated(issuer, &subject, SUBJECT_AUDIENCE);
-            }
-        }
-        let abroad = Principal::of_application(TENANT, OTHER_TENANT, client, &object(client, OTHER_TENANT));
-        state = state.with_principal(app).with_principal(abroad);
-    }
-    for (host, tenant) in REGISTRIES {
-        let mut registry = Registry::new(host, tenant);
-        let owned: &[&str] = if tenant == TENANT { &OWNED } else { &[] };
-        for client in owned.iter().chain(&FEDERATED) {
-            registry.grant(&object(client, tenant), Role::AcrPush, None);
-        }
-        state = state.with_registry(registry);
-    }
-    state
 }

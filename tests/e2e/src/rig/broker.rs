@@ -112,9 +112,7 @@ impl Broker {
     /// # Errors
     /// It does not answer.
     pub async fn counted(&self, metric: &str, labels: &[(&str, &str)]) -> anyhow::Result<u64> {
-        let url = format!("http://{}/metrics", self.admin);
-        let answer = probe()?.get(&url).send().await?.error_for_status()?;
-        let text = answer.text().await?;
+        let text = self.metrics().await?;
         let labels: Vec<String> = labels
             .iter()
             .map(|(name, value)| format!("{name}=\"{value}\""))
@@ -126,6 +124,16 @@ impl Broker {
         Ok(wanted
             .filter_map(|sample| sample.rsplit_once(' ')?.1.parse::<u64>().ok())
             .sum())
+    }
+
+    /// All its metrics, as a scraper gets them.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn metrics(&self) -> anyhow::Result<String> {
+        let url = format!("http://{}/metrics", self.admin);
+        let answer = probe()?.get(&url).send().await?.error_for_status()?;
+        Ok(answer.text().await?)
     }
 
     /// Everything that it logged, over all its starts.

@@ -7,9 +7,10 @@ use controlplane::{ControlPlane, Release};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
-use serde_json::json;
+use serde_json::{Value, json};
+use uuid::Uuid;
 
-use super::values::{CLIENT_SECRET, TLS_SECRET};
+use super::values::{AUDIT_SECRET, CLIENT_SECRET, TLS_SECRET};
 use super::{NAMESPACE, SYNCER_CERTIFICATE_NAME};
 use crate::{ClientAuthority, ClientCertificate, ServerCertificate};
 
@@ -53,6 +54,18 @@ pub(super) async fn client_certificate(client: &Client, clients: &ClientAuthorit
     .await
 }
 
+/// Writes the Secret with the key of the audit's fingerprints: random digits.
+pub(super) async fn audit_key(client: &Client) -> anyhow::Result<()> {
+    let key = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+    let secret = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": AUDIT_SECRET},
+        "stringData": {"key": key},
+    });
+    apply(client, AUDIT_SECRET, &secret).await
+}
+
 /// As cert-manager writes them: certificate, key, CA.
 async fn tls_secret(client: &Client, name: &str, pem: [&str; 3]) -> anyhow::Result<()> {
     let [certificate, key, ca] = pem;
@@ -63,8 +76,12 @@ async fn tls_secret(client: &Client, name: &str, pem: [&str; 3]) -> anyhow::Resu
         "type": "kubernetes.io/tls",
         "stringData": {"tls.crt": certificate, "tls.key": key, "ca.crt": ca},
     });
+    apply(client, name, &secret).await
+}
+
+async fn apply(client: &Client, name: &str, secret: &Value) -> anyhow::Result<()> {
     Api::<Secret>::namespaced(client.clone(), NAMESPACE)
-        .patch(name, &params(), &Patch::Apply(&secret))
+        .patch(name, &params(), &Patch::Apply(secret))
         .await
         .with_context(|| format!("failed to create Secret {name}"))?;
     Ok(())

@@ -13,6 +13,8 @@ use crate::{Azure, TENANT, VmIdentity};
 
 /// The Secret with the broker's certificate and its CA.
 pub(super) const TLS_SECRET: &str = "acrpull-broker-tls";
+/// The Secret with the key of the audit's fingerprints.
+pub(super) const AUDIT_SECRET: &str = "acrpull-broker-audit";
 /// The Secret with the syncer's certificate and the CA of callers.
 pub(super) const CLIENT_SECRET: &str = "acrpull-syncer-client";
 
@@ -81,6 +83,7 @@ pub(super) fn broker(options: &StackOptions, around: &Surroundings<'_>) -> Strin
                 "imdsEndpoint": format!("http://{}", addresses.imds),
             },
         },
+        "audit": {"existingSecret": AUDIT_SECRET},
         "egressCaBundle": around.azure.ca_pem(),
         "log": {"level": options.log_level},
         "otel": {"endpoint": around.otel_endpoint},

@@ -6,6 +6,7 @@ mod churn;
 mod clocks;
 mod clouds;
 mod egress;
+mod forged;
 mod keys;
 mod leaks;
 mod metadata_service;

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use e2e::{FEDERATION_AUDIENCE, SYNCER_CERTIFICATE_NAME, Stack, StackOptions, binding};
+use e2e::{Canaries, FEDERATION_AUDIENCE, SYNCER_CERTIFICATE_NAME, Stack, StackOptions, binding};
 
 use crate::wire::{Wires, federated};
+use crate::zz_whole_run::artefacts::{artefacts, assert_clean};
+use crate::zz_whole_run::{SPANS_ARRIVE, held};
 
 const SCOPE: &str = "repository:team/web:pull";
 const TEN_MINUTES: Duration = Duration::from_mins(10);
@@ -15,6 +17,8 @@ async fn a1_syncers_token_counts_only_over_a_connection_of_its_cluster() -> anyh
     let stack = Stack::start(StackOptions {
         name: "mutual-tls".to_owned(),
         mutual_tls: true,
+        // The most that they ever log, because all of it is searched for secrets.
+        log_level: "trace".to_owned(),
         ..StackOptions::default()
     })
     .await?;
@@ -81,5 +85,11 @@ async fn check(stack: &Stack) -> anyhow::Result<()> {
             "{name} {not_after}"
         );
     }
+
+    let mut canaries = Canaries::default();
+    held::by_all(stack, &mut canaries).await?;
+    held::by_certified_syncer(stack, &mut canaries)?;
+    tokio::time::sleep(SPANS_ARRIVE).await;
+    assert_clean(&artefacts(stack).await?, &mut canaries);
     Ok(())
 }

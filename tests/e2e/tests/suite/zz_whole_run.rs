@@ -1,7 +1,8 @@
 //! What must hold of everything that has happened. Tests are run in the order of their names, and the name of this module
 //! sorts last. The search waits for all that still run, and any test of the stack that begins after it fails.
 
-mod artefacts;
+pub(crate) mod artefacts;
+pub(crate) mod held;
 mod mistakes;
 
 use std::time::Duration;
@@ -11,18 +12,13 @@ use e2e::{BROKER_AUDIENCE, Canaries, FEDERATION_AUDIENCE, NAMESPACE, Stack, Team
 use serde_json::json;
 
 use crate::shared::{alone, last};
-use artefacts::{Artefact, TRACES, artefacts};
+use artefacts::{TRACES, artefacts, assert_clean};
 use mistakes::Mistakes;
 
 /// The search, which nothing may come after.
 const SEARCH: &str = "zz_whole_run::l1_no_secret_is_in_any_artefact_of_the_whole_run";
 /// Spans are on their way for 200 ms.
-const SPANS_ARRIVE: Duration = Duration::from_millis(600);
-/// What every JWT and every dockerconfigjson in base64 begins with: `{"`. Tokens of which nobody has a copy would show by
-/// this.
-const ENCODED_JSON: &[u8] = b"eyJ";
-/// What faults make up as tokens is shorter.
-const LEAST_TOKEN: usize = 40;
+pub(crate) const SPANS_ARRIVE: Duration = Duration::from_millis(600);
 const SCOPE: &str = "repository:team/web:pull";
 /// The life of tokens that are made here.
 const TEN_MINUTES: Duration = Duration::from_mins(10);
@@ -47,7 +43,7 @@ fn l1_no_secret_is_in_any_artefact_of_the_whole_run() -> anyhow::Result<()> {
         spoil(stack, &team, &mut canaries).await?;
         let mistakes = mistakes(stack, &team, &mut canaries).await?;
         let answers = mistakes.make_all(&mut canaries).await?;
-        collect(stack, &mut canaries).await?;
+        held::by_all(stack, &mut canaries).await?;
 
         tokio::time::sleep(SPANS_ARRIVE).await;
         let mut artefacts = artefacts(stack).await?;
@@ -55,26 +51,7 @@ fn l1_no_secret_is_in_any_artefact_of_the_whole_run() -> anyhow::Result<()> {
         let traces = String::from_utf8_lossy(&traces.unwrap().content);
         assert!(traces.contains("events: [Event {"), "no span has an event");
         artefacts.extend(answers);
-        let control = canaries.plant("the control");
-        for Artefact {
-            name,
-            content,
-            is_ours,
-        } in &artefacts
-        {
-            // Not the text itself in any message: that is a log, too.
-            assert!(!content.is_empty(), "{name} is empty");
-            let leak = canaries.find(content);
-            assert!(leak.is_none(), "{name}: {}", leak.unwrap());
-            let token = content
-                .windows(ENCODED_JSON.len())
-                .position(|window| *is_ours && window == ENCODED_JSON);
-            assert!(token.is_none(), "{name}: something like a token at {token:?}");
-            // It would have been found.
-            let (head, _) = content.split_at(content.len().min(1_000));
-            let poisoned = [head, control.as_bytes().get(7..23).unwrap_or_default()].concat();
-            assert!(canaries.find(&poisoned).is_some(), "{name} was not searched");
-        }
+        assert_clean(&artefacts, &mut canaries);
         Ok(())
     })
 }
@@ -189,25 +166,4 @@ async fn mistakes(stack: &Stack, team: &Team<'_>, canaries: &mut Canaries) -> an
     canaries.add_token("a caller's token", &bearer);
     canaries.add_token("a subject token", &subject);
     Mistakes::new(stack, team, bearer, subject).await
-}
-
-/// Everything that Azure handed out, and what the processes hold of their own.
-async fn collect(stack: &Stack, canaries: &mut Canaries) -> anyhow::Result<()> {
-    let issued = stack.azure().issued().await?;
-    assert!(issued.len() > 3, "nothing was handed out");
-    for issued in issued.iter().filter(|issued| issued.secret.len() >= LEAST_TOKEN) {
-        canaries.add_token(&issued.kind, &issued.secret);
-    }
-    let assertions = stack.azure().assertions().await?;
-    assert!(!assertions.is_empty(), "nothing was exchanged");
-    for assertion in assertions.iter().filter(|token| token.len() >= LEAST_TOKEN) {
-        canaries.add_token("an assertion", assertion);
-    }
-    for token in stack.minted_tokens() {
-        canaries.add_token("a minted token", &token);
-    }
-    let own = std::fs::read_to_string(stack.syncer_token_file()?)?;
-    canaries.add_token("the syncer's own token", &own);
-    canaries.add_key_pem("the key of the broker's certificate", stack.broker_key_pem());
-    Ok(())
 }

@@ -23,6 +23,9 @@ const NOT_REGISTERED: &str = "CLUSTER_NOT_REGISTERED";
 const NOT_PERMITTED: &str = "CALLER_NOT_PERMITTED";
 const NOT_READ: &str = "SUBJECT_TOKEN_REJECTED";
 
+/// A good token that explains, and gets nothing.
+pub(super) const OPERATORS_OWN: &str = "operator";
+
 /// One forgery.
 pub(super) struct Forged {
     pub(super) what: &'static str,
@@ -162,7 +165,7 @@ pub(super) fn bearers(elsewhere: &'static str) -> Vec<Forged> {
     all.extend([
         of("subject token", subject_token("east", SYNCER), UNAUTHENTICATED),
         of("another ServiceAccount", token(NOBODY), NOT_PERMITTED),
-        of("operator", token(OPERATOR), NOT_PERMITTED),
+        of(OPERATORS_OWN, token(OPERATOR), NOT_PERMITTED),
         of("no ServiceAccount", token("admin"), NOT_PERMITTED),
         of(
             "the same name in another cluster of the issuer",
@@ -176,6 +179,34 @@ pub(super) fn bearers(elsewhere: &'static str) -> Vec<Forged> {
         raw("two good headers", &[&good, &good]),
         raw("a good header and another", &[&good, "Bearer nonsense"]),
         raw("another header and a good one", &["Basic eDp5", &good]),
+    ]);
+    all
+}
+
+/// Forged operators, and good callers who are none.
+pub(super) fn operators() -> Vec<Forged> {
+    let of = |what, token: String, reason| Forged {
+        what,
+        tokens: vec![format!("Bearer {token}")],
+        reason,
+    };
+    let good = claims(OPERATOR, CALLER_AUDIENCE);
+    let mut all: Vec<Forged> = wrong(&good)
+        .into_iter()
+        .map(|(what, token, seems)| match seems {
+            Nobodys => of(what, token, UNAUTHENTICATED),
+            Strange => of(what, token, NOT_REGISTERED),
+        })
+        .collect();
+    all.extend([
+        of("subject token", subject_token("east", OPERATOR), UNAUTHENTICATED),
+        of("the syncer", token(SYNCER), NOT_PERMITTED),
+        of("another ServiceAccount", token(NOBODY), NOT_PERMITTED),
+        of(
+            "the same name in another cluster of the issuer",
+            signer("west").sign(&good),
+            NOT_PERMITTED,
+        ),
     ]);
     all
 }

@@ -1,7 +1,7 @@
 //! Everything that the processes leave behind where somebody may read it who may not read their secrets.
 
 use anyhow::Context as _;
-use e2e::Stack;
+use e2e::{Canaries, Stack};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
@@ -13,18 +13,22 @@ use serde::de::DeserializeOwned;
 use syncer::crd::{AcrPullBinding, v1beta1};
 
 /// The artefact with all that both processes trace.
-pub(super) const TRACES: &str = "traces";
+pub(crate) const TRACES: &str = "traces";
+
+/// What every JWT and every dockerconfigjson in base64 begins with: `{"`. Tokens of which nobody has a copy would show by
+/// this.
+const ENCODED_JSON: &[u8] = b"eyJ";
 
 /// A text, or bytes, in which no secret may be.
-pub(super) struct Artefact {
-    pub(super) name: String,
-    pub(super) content: Vec<u8>,
+pub(crate) struct Artefact {
+    pub(crate) name: String,
+    pub(crate) content: Vec<u8>,
     /// Only our processes write it: there is no reason for anything that looks like a token.
-    pub(super) is_ours: bool,
+    pub(crate) is_ours: bool,
 }
 
 impl Artefact {
-    pub(super) fn ours(name: impl Into<String>, content: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn ours(name: impl Into<String>, content: impl Into<Vec<u8>>) -> Self {
         Self {
             name: name.into(),
             content: content.into(),
@@ -34,7 +38,7 @@ impl Artefact {
 }
 
 /// Of a whole stack: output of its processes, what they count, trace and write down, and every object of the cluster.
-pub(super) async fn artefacts(stack: &Stack) -> anyhow::Result<Vec<Artefact>> {
+pub(crate) async fn artefacts(stack: &Stack) -> anyhow::Result<Vec<Artefact>> {
     let mut artefacts = vec![
         // In random bytes a token may seem to begin, but no secret is in them by chance.
         theirs("traces as they are sent", stack.collector().encoded()?),
@@ -65,6 +69,29 @@ pub(super) async fn artefacts(stack: &Stack) -> anyhow::Result<Vec<Artefact>> {
         }
     }
     Ok(artefacts)
+}
+
+/// None of the secrets is in any of them, and each was searched.
+pub(crate) fn assert_clean(artefacts: &[Artefact], canaries: &mut Canaries) {
+    let control = canaries.plant("the control");
+    for Artefact {
+        name,
+        content,
+        is_ours,
+    } in artefacts
+    {
+        // Not the text itself in any message: that is a log, too.
+        assert!(!content.is_empty(), "{name} is empty");
+        assert_eq!(canaries.find(content), None, "{name}");
+        let token = content
+            .windows(ENCODED_JSON.len())
+            .position(|window| *is_ours && window == ENCODED_JSON);
+        assert!(token.is_none(), "{name}: something like a token at {token:?}");
+        // It would have been found.
+        let (head, _) = content.split_at(content.len().min(1_000));
+        let poisoned = [head, control.as_bytes().get(7..23).unwrap_or_default()].concat();
+        assert!(canaries.find(&poisoned).is_some(), "{name} was not searched");
+    }
 }
 
 fn theirs(name: &str, content: impl Into<Vec<u8>>) -> Artefact {
