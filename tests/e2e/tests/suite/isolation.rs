@@ -94,6 +94,10 @@ async fn says_who_is_silent(side: &Side<'_>) -> anyhow::Result<()> {
 #[test]
 fn b15_link_is_there_within_a_second_while_azure_is_dark() -> anyhow::Result<()> {
     in_both_apis_alone(async |stack, side| {
+        // Whatever starts may still be about to look at all that there is.
+        side.team.create_account("web-early", &[], &[]).await?;
+        side.create("early", &side.spec("web-early", SCOPE)).await?;
+        side.ready("early").await?;
         // A broker that stands still asks nobody for anything: it is as dark as it gets.
         stack.broker().signal(Signal::STOP);
         let linked = linked_in_the_dark(stack, side).await;
