@@ -266,3 +266,5 @@ async fn unread_secret_that_may_not_even_be_looked_at_is_written_as_it_is_known(
     assert_eq!(pass.snapshot.secret, before);
     assert_eq!(pass.snapshot.memory.unread.known, Known::Told);
 }
+
+mod adoptions;
