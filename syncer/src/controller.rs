@@ -114,7 +114,7 @@ async fn drive<K>(
         // log. One that the end of the process cuts short says nothing.
         Some(async move {
             pass.await
-                .unwrap_or_else(|panic| Some(panicked(&object, &panic, &context)))
+                .unwrap_or_else(|_quotes_it: JoinError| Some(panicked(&object, &context)))
         })
     };
     let wakes = wakes.take_until(context.shutdown.started());
@@ -169,8 +169,8 @@ async fn led(context: &Context) -> bool {
 }
 
 /// Where it panicked is in the log already. What the panic says is withheld there, and here as well: it may quote anything,
-/// and the error quotes it.
-fn panicked<K: kube::Resource>(object: &ObjectRef<K>, _quotes: &JoinError, context: &Context) -> Duration {
+/// and the error of the task quotes it.
+fn panicked<K: kube::Resource>(object: &ObjectRef<K>, context: &Context) -> Duration {
     let (namespace, name) = (&object.namespace, &object.name);
     tracing::error!(namespace, name, "a pass panicked");
     context.metrics.reconciled(PassResult::panic);

@@ -5,7 +5,7 @@ use std::{
     sync::Mutex,
 };
 
-use kube::runtime::reflector;
+use kube::runtime::{reflector, watcher};
 use runtime::clock::ManualClock;
 use tracing::{
     Event, Metadata, Subscriber,
@@ -21,8 +21,9 @@ use crate::{
     links::LinkKeeper,
     memory::Memory,
     samples::{
+        account,
         api_server::{api_server, refused},
-        context, key, now,
+        context, now,
     },
 };
 
@@ -61,20 +62,35 @@ impl Subscriber for Log {
     fn exit(&self, _span: &Id) {}
 }
 
-#[tokio::test]
+fn panicking() -> Option<Duration> {
+    panic!("cannot parse eyJhdXRo")
+}
+
+#[tokio::test(start_paused = true)]
 async fn l1_pass_that_panics_is_told_of_without_what_the_panic_says() {
     let (client, _calls) = api_server(|_call| refused(404, "there is none"));
     let bindings = Bindings::empty().0;
     let memory = Arc::new(Memory::new(bindings.clone()));
     let links = LinkKeeper::new(indexed::store(()).0, bindings, Arc::clone(&memory));
     let secrets = Secrets::Watched(reflector::store().0);
-    let context = context(client, &ManualClock::at(now().into()), secrets, links, memory);
+    let clock = ManualClock::at(now().into());
+    let context = Arc::new(context(client, &clock, secrets, links, memory));
 
-    let pass = tasks::spawn_detached(async { panic!("cannot parse eyJhdXRo") });
-    let panic: JoinError = pass.await.map(|()| "it ends").unwrap_err();
+    let web = account("web");
+    let (store, mut writer) = reflector::store();
+    writer.apply_watcher_event(&watcher::Event::Apply(web.clone()));
+    let (mut wakes_tx, wakes) = mpsc::channel(1);
+    wakes_tx.try_send(ObjectRef::from_obj(&web)).unwrap();
     let log = Log::default();
     let told = tracing::subscriber::set_default(log.clone());
-    let pause = panicked(&key(ApiVersion::V1Beta2, "web"), &panic, &context);
+    let driven = drive(&context, store, wakes, |_account, _context| {
+        tasks::spawn_detached(async { panicking() })
+    });
+    let end = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        drop(wakes_tx);
+    };
+    tokio::join!(driven, end);
     drop(told);
     let log = log.0.lock().unwrap();
     assert!(
@@ -82,5 +98,4 @@ async fn l1_pass_that_panics_is_told_of_without_what_the_panic_says() {
         "{log}"
     );
     assert!(!log.contains("eyJ"), "{log}");
-    assert!(pause >= AFTER_PANIC);
 }

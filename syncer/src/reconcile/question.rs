@@ -24,7 +24,8 @@ use crate::{
 /// A question is given up no sooner than so long after it was begun, also one that is answered before. Somebody who changes
 /// a binding all the time does not make the syncer ask all the time.
 const LEAST: Duration = Duration::from_millis(500);
-/// After so many in a row that were given up, the next is for whoever the binding is by then, as long as it is the same one.
+/// After so many in a row that were given up, the answer to the next is taken whatever the binding wants by then, as long as
+/// it is the same one.
 const MAX_OUTDATED: u32 = 3;
 
 /// What became of a question.
