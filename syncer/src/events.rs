@@ -3,7 +3,8 @@
 //!
 //! Each change is an event of its own; what goes on is told by the status. So nothing is counted up, and nothing has to
 //! be remembered of events that were published. An event has its time from when it is announced: whichever of two
-//! arrives first, readers see them in the order in which they happened.
+//! arrives first, readers see them in the order in which they happened; unless the clock is set back by more than a second
+//! in between, because the time of an event is not to be of a clock that was wrong.
 
 mod announcer;
 mod object;

@@ -1,9 +1,10 @@
 //! Writes to Kubernetes: one function per write, each idempotent and safe by itself. Decides nothing.
 //!
 //! A write of a Secret names the version that it was decided on, or that there was none. So one that hung somewhere while
-//! another process took over cannot put an older token over a newer one. Only of a Secret that may neither be read nor
-//! looked at (`snapshot::unread`) nobody knows the version until the first write of a process is made. A status does not: the peer, people and our own
-//! last write change the binding all the time, and a word that is out of date is put right by the next pass.
+//! another process took over cannot put an older token over a newer one. Only of a Secret that may not be read, and whose
+//! look (`snapshot::unread`) is refused for good, nobody knows the version until the first write of a process is made; where
+//! the look merely failed there is no write. A status names none: the peer, people and our own last write change the
+//! binding all the time, and a word that is out of date is put right by the next pass.
 
 pub mod fence;
 mod unread;

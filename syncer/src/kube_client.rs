@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const SHORTEST: Duration = Duration::from_secs(1);
 /// A longer time is not believed: the API server names seconds, and a wait of an hour could be the end of a credential.
 const LONGEST: Duration = Duration::from_secs(60);
+/// For reading a refusal. Its head has come, and the rest is short.
+const READING: Duration = Duration::from_secs(5);
 /// What is read of a refusal. That of the API server has a few hundred bytes; a proxy may send a page, which helps nobody.
 const LONGEST_REFUSAL: usize = 16 * 1024;
 
@@ -29,9 +31,18 @@ const LONGEST_REFUSAL: usize = 16 * 1024;
 ///
 /// # Errors
 /// The configuration cannot be used.
-pub(crate) fn connect(mut config: Config, clock: Arc<dyn Clock>) -> Result<Client, kube::Error> {
+pub(crate) fn connect(config: Config, clock: Arc<dyn Clock>) -> Result<Client, kube::Error> {
+    Ok(patient(impatient(config)?, clock))
+}
+
+/// A client that asks once, for calls that are no use later: whoever makes them is told at once, and asks again by a
+/// schedule of its own.
+///
+/// # Errors
+/// The configuration cannot be used.
+pub(crate) fn impatient(mut config: Config) -> Result<Client, kube::Error> {
     config.default_retry = false;
-    Ok(patient(Client::try_from(config)?, clock))
+    Client::try_from(config)
 }
 
 /// When to try again, if the server throttles and says so: in its answer, or in a header of it that [`connect`] has put
@@ -102,7 +113,7 @@ fn copy(request: &Request<Body>) -> Option<Request<Body>> {
 /// in the header alone, and the rest in plain text.
 async fn telling(response: Response<Body>, wait: Duration) -> Response<Body> {
     let (mut head, body) = response.into_parts();
-    let read = tokio::time::timeout(PATIENCE, Limited::new(body, LONGEST_REFUSAL).collect()).await;
+    let read = tokio::time::timeout(READING, Limited::new(body, LONGEST_REFUSAL).collect()).await;
     let text = read.ok().and_then(Result::ok).map(Collected::to_bytes);
     let text = text.unwrap_or_default();
     let mut status = serde_json::from_slice(&text).unwrap_or_else(|_plain| {

@@ -36,7 +36,8 @@ const RELEASE_TRIES: usize = 3;
 
 /// What an election needs.
 pub struct Candidacy {
-    /// The API server.
+    /// The API server, by a client that repeats nothing: what comes of a call must be known within its short time, and the
+    /// election tries again by itself.
     pub client: Client,
     /// The Lease.
     pub lease: LeaseName,

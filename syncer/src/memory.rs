@@ -55,6 +55,8 @@ pub struct BindingMemory {
     pub secret: Option<Echo<PullSecret>>,
     /// Writes of the Secret in a row that somebody else was faster than.
     pub outpaced: u32,
+    /// Questions to the broker in a row that were given up because the binding had changed.
+    pub outdated: u32,
     /// The Secret, where it may not be read.
     pub unread: UnreadSecret,
     /// The inputs of the payload that this process wrote last.
@@ -146,6 +148,7 @@ impl BindingMemory {
             granted_scope: None,
             secret: None,
             outpaced: 0,
+            outdated: 0,
             unread: UnreadSecret::default(),
             stored_inputs: None,
             secret_contest: Contest::default(),

@@ -38,6 +38,10 @@ pub enum PassResult {
     success,
     /// A problem stands in the status.
     problem,
+    /// Its binding changed while the broker was asked: the next pass has begun.
+    outdated,
+    /// Somebody else was faster at the Secret: it is looked at again soon.
+    outpaced,
     /// The pass itself failed; it is a fault of the syncer.
     panic,
 }

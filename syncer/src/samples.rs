@@ -118,7 +118,7 @@ pub(crate) fn owner(binding: &Binding) -> OwnerReference {
         name: binding.metadata.name.clone().unwrap(),
         uid: binding.metadata.uid.clone().unwrap(),
         controller: Some(true),
-        block_owner_deletion: None,
+        block_owner_deletion: Some(true),
     }
 }
 

@@ -7,11 +7,14 @@ use std::{
     time::Duration,
 };
 
-use client::ClientOptions;
+use client::{BrokerClient, ClientOptions};
 use kube::Client;
 use prometheus_client::registry::Registry;
-use runtime::{Clock, Failure, Shutdown, SystemClock, Tasks, admin::Readiness, telemetry};
+use runtime::{
+    Clock, Failure, Shutdown, SystemClock, Tasks, admin::Readiness, telemetry, telemetry::Telemetry,
+};
 
+use self::connections::Kubernetes;
 use crate::{
     admin_listeners,
     args::{LeadershipArgs, RunArgs, ScopeArgs},
@@ -69,20 +72,18 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), Failure> {
     })?;
     let listeners = admin_listeners::bind(&listeners)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let client = connections::kubernetes(Arc::clone(&clock)).await?;
+    let Kubernetes { client, impatient } = connections::kubernetes(Arc::clone(&clock)).await?;
     // From here on there is something to log; a mistake above is one line and nothing else.
     let telemetry = telemetry::init(SERVICE, &telemetry)?;
     peer.warn();
 
-    let mut registry = Registry::default();
-    telemetry.register(&mut registry);
-    let metrics = Metrics::register(&mut registry);
-    broker
-        .metrics()
-        .register(registry.sub_registry_with_prefix("acrpull_syncer_broker"));
-    let (election, authority) = elected(leadership, timing, &client, &clock, &metrics, &shutdown);
+    let (registry, metrics) = measured(&telemetry, &broker);
+    let (election, authority) = elected(leadership, timing, impatient, &clock, &metrics, &shutdown);
     let calls = KubeCalls::new(metrics.clone()).with_authority(authority.clone());
-    probe::probe(&client, &calls, &namespaces, &label_selector).await?;
+    tokio::select! {
+        probed = probe::probe(&client, &calls, &namespaces, &label_selector) => probed?,
+        () = shutdown.started() => return Ok(()),
+    }
 
     let guard_rails =
         GuardRails::new(client.clone(), calls.clone(), metrics.clone()).in_namespaces(namespaces.names());
@@ -140,11 +141,22 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), Failure> {
     }
 }
 
+/// All metrics of the process, and those of them that its own parts count into.
+fn measured(telemetry: &Telemetry, broker: &BrokerClient) -> (Registry, Metrics) {
+    let mut registry = Registry::default();
+    telemetry.register(&mut registry);
+    let metrics = Metrics::register(&mut registry);
+    broker
+        .metrics()
+        .register(registry.sub_registry_with_prefix("acrpull_syncer_broker"));
+    (registry, metrics)
+}
+
 /// The election, if there is one, and the authority that comes from it.
 fn elected(
     args: LeadershipArgs,
     timing: Timing,
-    client: &Client,
+    client: Client,
     clock: &Arc<dyn Clock>,
     metrics: &Metrics,
     shutdown: &Shutdown,
@@ -157,7 +169,7 @@ fn elected(
         .leader_election_namespace
         .unwrap_or_else(|| client.default_namespace().to_owned());
     let election = Election::new(Candidacy {
-        client: client.clone(),
+        client,
         lease: LeaseName {
             namespace,
             name: args.leader_election_id,

@@ -70,11 +70,13 @@ impl UnreadSecret {
         self.known = Known::Unknown;
     }
 
-    /// Whether a look is worth a call before the next write: that is decided on hearsay otherwise.
+    /// Whether a look is worth a call before the next write: that is decided on hearsay otherwise. One that was to be taken
+    /// over and still is may have been deleted since, or taken over by a write whose answer was lost.
     pub fn is_hearsay(&self) -> bool {
-        match self.known {
+        match &self.known {
             Known::Told | Known::Unknown => true,
-            Known::Seen(_) | Known::Absent => false,
+            Known::Seen(secret) => !secret.adopted,
+            Known::Absent => false,
         }
     }
 }

@@ -19,6 +19,10 @@ use crate::{
     steady,
 };
 
+/// The time of an event may lie so far ahead of the clock, in nanoseconds: events that come at one and the same moment, and a
+/// clock that is put right by little, take less. What lies further ahead is of a clock that was wrong.
+const AHEAD: i64 = 1_000_000_000;
+
 /// The end that passes hold.
 #[derive(Debug, Clone)]
 pub struct Announcer {
@@ -87,12 +91,20 @@ impl Announcer {
         }
     }
 
-    /// The time, and one that no other event has: it is what tells the names of events apart.
+    /// The time, and one that no other event has: it is what tells the names of events apart. It goes on from that of the
+    /// event before, unless the clock was set back for good.
     fn moment(&self) -> Timestamp {
         let now = steady::time_of_day(self.clock.moment());
         // Until the year 2262.
         let now = i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX);
-        let after = |last: i64| now.max(last.saturating_add(1));
+        let after = |last: i64| {
+            let next = last.saturating_add(1);
+            if next.saturating_sub(now) > AHEAD {
+                now
+            } else {
+                next.max(now)
+            }
+        };
         let last = self
             .last
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(after(last)))

@@ -138,10 +138,11 @@ async fn events_are_published_warnings_first_and_a_few_at_once() {
 #[tokio::test]
 async fn events_of_one_binding_are_read_in_the_order_in_which_they_happened() {
     let mut rig = rig();
-    // At one and the same moment, and the clock is set back in between.
+    // At one and the same moment, and the clock is put right by a little in between.
     rig.announcer.announce_on(&binding(0), good());
     rig.announcer.announce_on(&binding(0), bad());
-    rig.clock.set(UNIX_EPOCH + Duration::from_secs(1_795_255_100));
+    rig.clock
+        .set(UNIX_EPOCH + Duration::from_millis(1_795_255_199_100));
     rig.announcer.announce_on(&binding(0), good());
     rig.announcer.announce_on(&binding(0), bad());
     drop(rig.announcer);
@@ -174,6 +175,28 @@ async fn events_of_one_binding_are_read_in_the_order_in_which_they_happened() {
     );
     arrived.dedup_by_key(|event| event.0.clone());
     assert_eq!(arrived.len(), 4, "no two have the same name");
+}
+
+#[tokio::test]
+async fn events_after_a_clock_that_was_ahead_have_the_time_that_is_right() {
+    let mut rig = rig();
+    rig.announcer.announce_on(&binding(0), bad());
+    let right = Duration::from_secs(1_795_251_600);
+    rig.clock.set(UNIX_EPOCH + right);
+    rig.announcer.announce_on(&binding(0), bad());
+    rig.announcer.announce_on(&binding(0), bad());
+    drop(rig.announcer);
+    rig.server.may_take.add_permits(3);
+    rig.publisher.run(Shutdown::manual()).await;
+    let mut times = Vec::new();
+    while let Ok(event) = rig.server.arrived.try_recv() {
+        times.push(event.event_time.unwrap().0.as_microsecond());
+    }
+    let right = i64::try_from(right.as_micros()).unwrap();
+    assert_eq!(times.len(), 3);
+    assert!(times.contains(&right), "{times:?}");
+    let wrong = times.iter().filter(|at| **at > right + 1);
+    assert_eq!(wrong.count(), 1, "the one of before: {times:?}");
 }
 
 #[tokio::test]

@@ -200,18 +200,39 @@ async fn kube_client_keeps_what_the_server_says_and_little_of_a_page() {
     assert_eq!((other.code, told(&other)), (429, Some(Duration::from_secs(30))));
 }
 
-#[tokio::test]
-async fn kube_client_over_a_socket_asks_once_what_is_to_wait_for_long() {
+/// A server at a socket that refuses with this time, when it was asked, and where it is.
+async fn refusing(
+    retry_after: &'static str,
+) -> (
+    Config,
+    Arc<Mutex<Vec<SystemTime>>>,
+    tokio::task::JoinHandle<std::io::Result<()>>,
+) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let made = Arc::<Mutex<Vec<SystemTime>>>::default();
     let answers = Arc::clone(&made);
     let router = axum::Router::new().fallback(move || {
         answers.lock().unwrap().push(SystemClock.now());
-        async { Refusal::plain(429, "31536000").response() }
+        async move { Refusal::plain(429, retry_after).response() }
     });
     let serving = runtime::tasks::spawn_detached(async move { axum::serve(listener, router).await });
     let config = Config::new(format!("http://{address}").parse().unwrap());
+    (config, made, serving)
+}
+
+#[tokio::test]
+async fn kube_client_that_is_impatient_tells_at_once_what_it_is_told() {
+    let (config, made, serving) = refusing("3").await;
+    let refused = write(impatient(config).unwrap()).await.unwrap_err();
+    assert_eq!(refused.code, 429);
+    assert_eq!(made.lock().unwrap().len(), 1);
+    serving.abort();
+}
+
+#[tokio::test]
+async fn kube_client_over_a_socket_asks_once_what_is_to_wait_for_long() {
+    let (config, made, serving) = refusing("31536000").await;
     let client = connect(config, Arc::new(SystemClock)).unwrap();
     let answer = tokio::time::timeout(Duration::from_secs(30), write(client)).await;
     let refused = answer.expect("it waits for a year").unwrap_err();

@@ -205,6 +205,8 @@ impl LinkKeeper {
                 ..PatchParams::default()
             };
             let call = api.patch(&name, &params, &patch);
+            // Before it is sent: afterwards the watch may show what came of it, or what somebody made of that.
+            let shown = self.shown(account);
             match context.calls.call(Verb::Patch, "serviceaccounts", call).await {
                 Ok(mut after) => {
                     super::slim(&mut after);
@@ -219,7 +221,7 @@ impl LinkKeeper {
                     contests.wrote(&after, made, context.clock.monotonic(), rand::random());
                     contests.removed(&after, &gone);
                     drop(contests);
-                    self.remember(account, &current, after);
+                    self.remember(account, [current.resource_version(), shown], after);
                     return Ok(Linked::Settled);
                 }
                 Err(error) if error.is_not_found() => return Ok(Linked::NoAccount),
@@ -250,19 +252,26 @@ impl LinkKeeper {
         (wanted, known)
     }
 
-    fn remember(&self, account: &ObjectRef<ServiceAccount>, before: &ServiceAccount, after: ServiceAccount) {
-        let seen = self
-            .accounts
-            .store()
-            .get(account)
-            .and_then(|seen| seen.resource_version());
+    /// The version that the watch shows.
+    fn shown(&self, account: &ObjectRef<ServiceAccount>) -> Option<String> {
+        let seen = self.accounts.store().get(account)?;
+        seen.resource_version()
+    }
+
+    /// Remembers a write over these versions.
+    fn remember(
+        &self,
+        account: &ObjectRef<ServiceAccount>,
+        over: [Option<String>; 2],
+        after: ServiceAccount,
+    ) {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let over = before.resource_version().into_iter().chain(seen);
+        let over = over.into_iter().flatten();
         let echo = Echo::after(written.get(account), over, Arc::new(after));
         // An account that is never looked at again, because its namespace is gone, leaves nothing behind.
         written.retain(|account, echo| {
-            let seen = self.accounts.store().get(account);
-            seen.is_some_and(|seen| echo.is_over(&seen.resource_version().unwrap_or_default()))
+            let shown = self.shown(account);
+            shown.is_some_and(|shown| echo.is_over(&shown))
         });
         written.insert(account.clone(), echo);
     }

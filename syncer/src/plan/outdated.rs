@@ -7,8 +7,18 @@ use super::Issue;
 use crate::{binding::Binding, finalizer, pull_secret::REFRESH_REQUESTED, wanted};
 
 impl Issue {
-    /// Whether nobody wants the answer any more: the binding that it is `asked_for` is gone or another one by now, wants
-    /// another credential, or is the peer's again. `account` is the ServiceAccount that names the identity of the present one.
+    /// Whether nobody may have the answer any more: the binding that it is `asked_for` is gone or another one by now, or is
+    /// the peer's again.
+    pub fn is_void(&self, asked_for: &Binding, present: Option<&Binding>) -> bool {
+        present.is_none_or(|present| {
+            present.metadata.uid != asked_for.metadata.uid
+                || present.metadata.deletion_timestamp.is_some()
+                || finalizer::is_on(&present.metadata) && !finalizer::is_on(&asked_for.metadata)
+        })
+    }
+
+    /// Whether nobody wants the answer any more: it [is void](Self::is_void), or the binding wants another credential by now.
+    /// `account` is the ServiceAccount that names the identity of the present one.
     ///
     /// A request to refresh outdates a question that is not put by force. One that is cannot be outdone, so that requests
     /// that follow each other fast do not keep the first from being answered.
@@ -18,17 +28,13 @@ impl Issue {
         present: Option<&Binding>,
         account: Option<&ServiceAccount>,
     ) -> bool {
-        let is_the_same = |present: &&Binding| {
-            present.metadata.uid == asked_for.metadata.uid && present.metadata.deletion_timestamp.is_none()
-        };
-        let Some(present) = present.filter(is_the_same) else {
+        let Some(present) = present.filter(|present| !self.is_void(asked_for, Some(present))) else {
             return true;
         };
         let request = present.annotations().get(REFRESH_REQUESTED);
         let is_requested_anew = request.is_some() && request != self.request.as_ref();
-        let peer_is_back = finalizer::is_on(&present.metadata) && !finalizer::is_on(&asked_for.metadata);
         let wants_the_same =
             || wanted::read(present, account).is_ok_and(|wanted| wanted.inputs == self.wanted.inputs);
-        (is_requested_anew && !self.force) || peer_is_back || !wants_the_same()
+        (is_requested_anew && !self.force) || !wants_the_same()
     }
 }

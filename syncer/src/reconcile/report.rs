@@ -51,20 +51,23 @@ impl Pass<'_> {
 
     /// Ends the pass where somebody else was faster: nothing is said, and what they wrote is looked at soon.
     pub(super) fn give_way(self) -> Duration {
-        self.leave("outpaced");
+        self.leave("outpaced", PassResult::outpaced);
         RETRY_OUTPACED.mul_f64(1.0 + rand::random::<f64>())
     }
 
     /// Ends the pass whose binding is another one by now: nothing is said of the one that it read. The change has woken the
     /// next pass, which begins when this one is over.
-    pub(super) fn give_up(self) -> Option<Duration> {
-        self.leave("outdated");
+    pub(super) fn give_up(mut self) -> Option<Duration> {
+        let memory = &mut self.snapshot.memory;
+        memory.outdated = memory.outdated.saturating_add(1);
+        self.leave("outdated", PassResult::outdated);
         None
     }
 
-    /// Remembers what was done, and says nothing.
-    fn leave(self, outcome: &'static str) {
+    /// Remembers what was done, and says nothing of it in the status.
+    fn leave(self, outcome: &'static str, result: PassResult) {
         tracing::Span::current().record("acrpull.outcome", outcome);
+        self.context.metrics.reconciled(result);
         let key = self.snapshot.binding.key();
         self.context.memory.keep(key, self.snapshot.memory);
     }

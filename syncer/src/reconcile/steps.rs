@@ -132,9 +132,6 @@ impl Pass<'_> {
             }
             Ok(SecretState::Foreign | SecretState::Absent) => self.met_a_foreign_secret(),
             Err(error) => {
-                if matches!(error, StoreError::Outpaced(_)) {
-                    self.lose_sight();
-                }
                 if let Some(problem) = self.unless_outpaced(error) {
                     self.context
                         .metrics
@@ -147,6 +144,9 @@ impl Pass<'_> {
 
     /// The problem, unless somebody else was merely faster: then the pass is for nothing, and nothing has failed.
     fn unless_outpaced(&mut self, error: StoreError) -> Option<Problem> {
+        if matches!(error, StoreError::Outpaced(_)) {
+            self.lose_sight();
+        }
         let memory = &mut self.snapshot.memory;
         match error {
             StoreError::Outpaced(_) if memory.outpaced < MAX_OUTPACED => {
@@ -191,9 +191,11 @@ impl Pass<'_> {
         self.fail(NO_INPUTS, problem);
     }
 
-    /// Looks at a Secret that may not be read, if it is to be written on hearsay otherwise. True if more is known by that.
+    /// Looks at a Secret that may not be read, if it is to be written on hearsay otherwise. True if more is known by that. A
+    /// look that came to nothing says nothing about the Secret, which is not written before one has.
     pub(super) async fn look(&mut self, next: &Plan) -> bool {
-        let is_to_be_written = next.steps.iter().any(|step| matches!(step, Step::Issue(_)));
+        let writes = |step: &Step| matches!(step, Step::Adopt(_) | Step::Issue(_));
+        let is_to_be_written = next.steps.iter().any(writes);
         let is_hearsay = match self.context.secrets {
             Secrets::Watched(_) => false,
             Secrets::Unread(_) => self.snapshot.memory.unread.is_hearsay(),
@@ -201,8 +203,15 @@ impl Pass<'_> {
         if !is_hearsay || !is_to_be_written {
             return false;
         }
-        let Some(seen) = Box::pin(snapshot::unread::look(self.context, &self.snapshot.binding)).await else {
-            return false;
+        let binding = &self.snapshot.binding;
+        let seen = match Box::pin(snapshot::unread::look(self.context, binding)).await {
+            Ok(Some(seen)) => seen,
+            Ok(None) => return false,
+            Err(error) => {
+                let tried = format!("look at Secret {}", pull_secret::name_of(binding));
+                self.secret_problem = Some(error.into_problem(&tried).of_the_secret());
+                return false;
+            }
         };
         let (memory, moment) = (&mut self.snapshot.memory, self.context.clock.moment());
         memory.unread.saw(&seen);

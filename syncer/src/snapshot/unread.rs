@@ -16,13 +16,20 @@ use tracing::Instrument as _;
 use crate::{
     binding::Binding,
     context::Context,
-    kube_calls::Verb,
+    kube_calls::{KubeError, Verb},
     pull_secret::{self, FIELD_MANAGER, SecretState},
 };
 
+/// How the API server refuses a look for good: the role or a policy does not allow it, or whoever validates does not take
+/// the dry run.
+const NOT_TO_BE_LEARNED: [u16; 3] = [400, 403, 422];
+
 /// The Secret as it is; none if that is not to be learned. An admission policy that bounds the syncer refuses the look where
 /// the Secret is somebody else's, but also where an earlier owner has let it go: the write then shows which.
-pub async fn look(context: &Context, binding: &Binding) -> Option<SecretState> {
+///
+/// # Errors
+/// The look failed or was throttled, and the next one may tell.
+pub async fn look(context: &Context, binding: &Binding) -> Result<Option<SecretState>, KubeError> {
     let name = pull_secret::name_of(binding);
     let secrets: Api<Secret> =
         Api::namespaced(context.client.clone(), &binding.namespace().unwrap_or_default());
@@ -36,8 +43,9 @@ pub async fn look(context: &Context, binding: &Binding) -> Option<SecretState> {
     let call = secrets.patch_metadata(&name, &dry, &nothing);
     let seen = context.calls.call(Verb::Patch, "secrets", call);
     match seen.instrument(span).await {
-        Ok(secret) => Some(pull_secret::judge(&secret.metadata, binding)),
-        Err(error) if error.is_not_found() => Some(SecretState::Absent),
-        Err(_refused) => None,
+        Ok(secret) => Ok(Some(pull_secret::judge(&secret.metadata, binding))),
+        Err(error) if error.is_not_found() => Ok(Some(SecretState::Absent)),
+        Err(error) if NOT_TO_BE_LEARNED.contains(&error.code()) => Ok(None),
+        Err(error) => Err(error),
     }
 }

@@ -12,6 +12,14 @@ use crate::kube_client;
 /// watch, in which nothing may happen for as long as it lasts, is begun anew before this.
 const SILENCE: Duration = Duration::from_secs(75);
 
+/// The ways to the API server. Each has connections of its own.
+pub(super) struct Kubernetes {
+    /// For all the work: patient with a server that throttles it.
+    pub(super) client: Client,
+    /// For the Lease: a renewal that waits as long as a server asks it to is cut off before it is sent again.
+    pub(super) impatient: Client,
+}
+
 /// By which the syncer proves itself to a broker that asks for one. The command line takes both files or none.
 pub(super) fn certificate(
     cert_file: Option<PathBuf>,
@@ -48,7 +56,7 @@ pub(super) fn broker(options: &ClientOptions) -> Result<BrokerClient, Failure> {
 }
 
 /// To the API server.
-pub(super) async fn kubernetes(clock: Arc<dyn Clock>) -> Result<Client, Failure> {
+pub(super) async fn kubernetes(clock: Arc<dyn Clock>) -> Result<Kubernetes, Failure> {
     const REMEDY: &str = "run in a Pod with a ServiceAccount, or let KUBECONFIG name a file";
     let mut config = kube::Config::infer().await.map_err(|error| {
         Failure::runtime("cannot find the configuration for Kubernetes")
@@ -57,9 +65,13 @@ pub(super) async fn kubernetes(clock: Arc<dyn Clock>) -> Result<Client, Failure>
     })?;
     config.read_timeout = Some(SILENCE);
     config.reset_reader_on_write = true;
-    kube_client::connect(config, clock).map_err(|error| {
+    let unusable = |error| {
         Failure::runtime("cannot use the configuration for Kubernetes")
             .remedy(REMEDY)
             .source(error)
+    };
+    Ok(Kubernetes {
+        impatient: kube_client::impatient(config.clone()).map_err(unusable)?,
+        client: kube_client::connect(config, clock).map_err(unusable)?,
     })
 }

@@ -17,7 +17,8 @@ use crate::kube_client;
 
 /// The first pause; each is twice the one before,
 const FIRST: Duration = Duration::from_secs(1);
-/// up to this. It is also how long an API that was just installed may go unnoticed, and how long a server that is back.
+/// up to this. It is also how long an API that was just installed may go unnoticed, and how long a server that is back;
+/// unless the server named a time, of which a minute is believed: with the jitter on it that makes 90 s.
 const LONGEST: Duration = Duration::from_secs(10);
 /// A version that the server has forgotten.
 const GONE: u16 = 410;

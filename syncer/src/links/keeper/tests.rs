@@ -7,7 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     binding::ApiVersion,
-    links::{RECORD_ANNOTATION, account_ref, tests::link},
+    links::{RECORD_ANNOTATION, account_ref, entries, tests::link},
     samples::{self, binding, workload_identity_spec},
 };
 
@@ -173,6 +173,25 @@ async fn keeper_remembers_its_write_only_until_the_watch_shows_it() {
     world.see();
     world.context.links.account(&account_ref("shop", "web")).unwrap();
     assert_eq!(remembered(&world), 0);
+}
+
+#[tokio::test]
+async fn keeper_write_that_the_watch_overtakes_does_not_hide_what_came_after_it() {
+    let mut world = World::with_one();
+    let web = account_ref("shop", "web");
+    let mut settling = Box::pin(world.context.links.settle(&world.context, &web, Some(ONE)));
+    while entries(&world.server.account("web").unwrap()).next().is_none() {
+        assert!(futures::poll!(&mut settling).is_pending());
+        tokio::task::yield_now().await;
+    }
+    // Written, and not answered yet. Somebody writes after that, and the watch shows it.
+    let mut newer = world.server.account("web").unwrap();
+    link(&mut newer, "somebody-elses");
+    let newer = world.server.put(newer);
+    world.accounts.apply_watcher_event(&Event::Apply(newer.clone()));
+    assert_eq!(settling.await.unwrap(), Linked::Settled);
+    let known = world.context.links.account(&web).unwrap();
+    assert_eq!(known.resource_version(), newer.resource_version());
 }
 
 #[tokio::test]

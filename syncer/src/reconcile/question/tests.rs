@@ -7,8 +7,9 @@ use kube::{
     ResourceExt as _,
     runtime::{reflector, watcher::Event},
 };
+use prometheus_client::registry::Registry;
 use runtime::{clock::ManualClock, tasks};
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{
     binding::{ApiVersion, Binding, Bindings, PerApi},
@@ -16,6 +17,7 @@ use crate::{
     indexed::{self, IndexedWriter},
     links::LinkKeeper,
     memory::Memory,
+    metrics::Metrics,
     pull_secret::REFRESH_REQUESTED,
     reconcile::reconcile,
     samples::{
@@ -175,5 +177,77 @@ async fn answer_for_a_binding_that_is_another_one_by_then_is_not_taken() {
             vec![TOKEN, status]
         };
         assert_eq!(written(&calls), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn question_that_is_answered_fast_is_given_up_no_sooner_than_one_that_is_not() {
+    let read = binding("web", workload_identity_spec());
+    let (context, mut bindings, _calls) = process(&read);
+    let mut present = read.clone();
+    present.spec.acr.scope = "repository:team/other:pull".to_owned();
+    bindings.v1beta2.apply_watcher_event(&Event::Apply(present));
+    let begun = Instant::now();
+    assert_eq!(reconcile(context, Arc::new(read)).await, None);
+    assert_eq!(begun.elapsed(), super::LEAST);
+}
+
+/// A binding that has changed by the time its question is answered, as often as it takes for that not to matter. The API
+/// server refuses the token for the question, so each is answered at once.
+async fn changing() -> (Arc<Context>, PerApi<IndexedWriter<Binding>>, Calls, Registry) {
+    let read = binding("web", workload_identity_spec());
+    let (context, mut bindings, calls) = process(&read);
+    let mut registry = Registry::default();
+    let mut context = Arc::into_inner(context).unwrap();
+    context.metrics = Metrics::register(&mut registry);
+    let context = Arc::new(context);
+    let mut present = read.clone();
+    present.spec.acr.scope = "repository:team/other:pull".to_owned();
+    bindings.v1beta2.apply_watcher_event(&Event::Apply(present));
+    for _change in 0..super::MAX_OUTDATED {
+        let next = reconcile(Arc::clone(&context), Arc::new(read.clone())).await;
+        assert_eq!(next, None);
+    }
+    (context, bindings, calls, registry)
+}
+
+#[tokio::test(start_paused = true)]
+async fn question_for_a_binding_that_keeps_changing_is_answered_and_told_of_after_a_few() {
+    let (context, _bindings, calls, registry) = changing().await;
+    let read = binding("web", workload_identity_spec());
+    let known = || context.memory.of(&read.key(), "uid-of-web", now());
+    assert_eq!((known().failures, known().outdated), (None, 3));
+
+    let next = reconcile(Arc::clone(&context), Arc::new(read.clone())).await;
+    assert!(next.is_some(), "it is tried again by the schedule of failures");
+    assert!(known().failures.is_some());
+    assert_eq!(known().outdated, 0, "the next few may be given up again");
+    let last = written(&calls).pop().unwrap();
+    assert!(last.ends_with("/acrpullbindings/web/status"), "{last}");
+
+    let mut metrics = String::new();
+    prometheus_client::encoding::text::encode(&mut metrics, &registry).unwrap();
+    for line in [
+        "acrpull_syncer_reconcile_total{result=\"outdated\"} 3",
+        "acrpull_syncer_reconcile_total{result=\"problem\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn question_for_a_binding_that_is_gone_or_another_is_given_up_however_many_were_before() {
+    let read = binding("web", workload_identity_spec());
+    let gone = Event::Delete(read.clone());
+    let mut next = read.clone();
+    next.metadata.uid = Some("of-the-next".to_owned());
+    let mut ending = read.clone();
+    ending.metadata.deletion_timestamp = Some(Time(now()));
+    for event in [gone, Event::Apply(next), Event::Apply(ending)] {
+        let (context, mut bindings, calls, _registry) = changing().await;
+        bindings.v1beta2.apply_watcher_event(&event);
+        assert_eq!(reconcile(context, Arc::new(read.clone())).await, None);
+        let token = |call: &String| call.ends_with("/serviceaccounts/puller/token");
+        assert!(written(&calls).iter().all(token), "nothing is said");
     }
 }

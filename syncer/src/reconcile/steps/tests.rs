@@ -266,3 +266,23 @@ async fn unread_secret_that_may_not_even_be_looked_at_is_written_as_it_is_known(
     assert_eq!(pass.snapshot.secret, before);
     assert_eq!(pass.snapshot.memory.unread.known, Known::Told);
 }
+
+#[tokio::test]
+async fn pass_that_somebody_was_faster_than_is_counted_as_outpaced() {
+    let binding = binding_of(ApiVersion::V1Beta2, "web");
+    let (mut context, _calls) = process(&binding, |_call| refused(409, "the object has been modified"));
+    let mut registry = Registry::default();
+    context.metrics = Metrics::register(&mut registry);
+    let mut pass = pass(&context, &binding);
+    let issue = issue(&pass);
+    pass.settle(&issue, Ok(answer(credential(&binding, "payload"))))
+        .await;
+    assert!(pass.is_outpaced);
+    pass.give_way();
+    let mut metrics = String::new();
+    prometheus_client::encoding::text::encode(&mut metrics, &registry).unwrap();
+    let line = "acrpull_syncer_reconcile_total{result=\"outpaced\"} 1";
+    assert!(metrics.contains(line), "{metrics}");
+}
+
+mod adoptions;

@@ -55,6 +55,8 @@ impl Server {
                 // The others get their turn, as they would while a call is on its way.
                 tokio::task::yield_now().await;
                 let (code, answer) = server.answer(&parts, &body.unwrap());
+                // And while the answer is.
+                tokio::task::yield_now().await;
                 let response = Response::builder()
                     .status(code)
                     .body(Body::from(answer.into_bytes()));
