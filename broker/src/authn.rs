@@ -7,6 +7,7 @@
 
 mod jwks_fetch;
 mod key_claims;
+mod key_contests;
 mod key_files;
 mod key_holdings;
 mod key_refresh;

@@ -174,7 +174,7 @@ mod tests {
     use runtime::{SystemClock, Tasks};
 
     use super::*;
-    use crate::config::{DEFAULT_TOKEN_LIFETIME, GrantModes, Limits, Workloads};
+    use crate::config::{CaBundle, DEFAULT_TOKEN_LIFETIME, GrantModes, Limits, Workloads};
 
     fn config(name: &str, keys: KeySource) -> ClusterConfig {
         ClusterConfig {
@@ -232,6 +232,23 @@ mod tests {
         moved.issuer = "https://other.example".into();
         let fourth = keys.adopt(vec![moved], None);
         assert!(!fourth[0].keys.is_same(&third[0].keys));
+        // And another content of the bundle, under the same path: what vouched for the keys does so no more.
+        let bundled = |byte| {
+            let mut config = config("a", silent("elsewhere"));
+            if let KeySource::Url(url) = &mut config.keys {
+                url.ca_bundle = Some(CaBundle {
+                    path: "/etc/acrpull/ca.pem".into(),
+                    digest: [byte; 32],
+                });
+            }
+            config
+        };
+        let mut before = third[0].keys.clone();
+        for (byte, stays) in [(1, false), (1, true), (2, false)] {
+            let next = keys.adopt(vec![bundled(byte)], None);
+            assert_eq!(next[0].keys.is_same(&before), stays, "{byte}");
+            before = next[0].keys.clone();
+        }
         tasks.shutdown().start();
         tasks
             .run_until_done(std::time::Duration::from_secs(5))

@@ -56,7 +56,7 @@ pub struct KeyFile {
     cluster: Arc<str>,
     issuer: Arc<str>,
     url: Url,
-    /// In hexadecimal; empty, where the system's roots count.
+    /// Its digest in base64; empty, where the system's roots count.
     ca_bundle: String,
 }
 
@@ -102,14 +102,13 @@ impl KeyFiles {
 
     /// The file of a source.
     pub fn of(&self, cluster: &Arc<str>, issuer: &Arc<str>, source: &JwksUrl) -> KeyFile {
-        let hexadecimal =
-            |bundle: &CaBundle| bundle.digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let text = |bundle: &CaBundle| URL_SAFE_NO_PAD.encode(bundle.digest);
         KeyFile {
             files: self.clone(),
             cluster: Arc::clone(cluster),
             issuer: Arc::clone(issuer),
             url: source.url.clone(),
-            ca_bundle: source.ca_bundle.as_ref().map(hexadecimal).unwrap_or_default(),
+            ca_bundle: source.ca_bundle.as_ref().map(text).unwrap_or_default(),
         }
     }
 

@@ -164,13 +164,11 @@ impl Held {
     /// What is left of it once the key is not shown. Of what was refused, nothing.
     fn end(self, now: Duration) -> Option<Self> {
         let withdrawn_at = Some(self.withdrawn_at.unwrap_or(now));
-        match self.standing.at_rest(now) {
-            Standing::Refused => None,
-            standing => Some(Self {
-                standing,
-                withdrawn_at,
-            }),
-        }
+        let standing = self.standing.at_rest(now);
+        (!matches!(standing, Standing::Refused)).then_some(Self {
+            standing,
+            withdrawn_at,
+        })
     }
 }
 

@@ -13,11 +13,10 @@ use std::{
     time::Duration,
 };
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-
 use super::{
     KeySet, KeyStore,
     key_claims::{Claim, HELD_FOR, owner},
+    key_contests::{Contest, News},
     key_holdings::{Ages, Holdings, Thumbprint},
 };
 use crate::metrics::ContestedKeys;
@@ -56,24 +55,6 @@ struct Published {
     keys: KeySet,
     /// Not confirmed for too long, and used no more. Still claimed: that its cluster cannot be asked makes a key nobody else's.
     is_expired: bool,
-}
-
-/// A key that a cluster has and may not use.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Contest {
-    key: Thumbprint,
-    /// One of the others that have it.
-    other: Arc<str>,
-    /// Whether it is that one's; else it is nobody's.
-    is_others: bool,
-}
-
-/// What has become of the contests of one cluster.
-#[derive(Debug)]
-struct News {
-    cluster: Arc<str>,
-    new: Vec<Contest>,
-    left: usize,
 }
 
 /// A claim of the entry with this index.
@@ -116,7 +97,7 @@ impl KeyRing {
         }
         let news = self.settle(&mut ring, None, now);
         drop(ring);
-        tell(news);
+        News::tell(news);
     }
 
     /// Takes what the source of `member` shows at `now`. Whether the keys that it may use differ from before. Nothing, for
@@ -167,9 +148,10 @@ impl KeyRing {
             first.rotate_right(1);
         }
         let before = member.keys.current();
-        let has_lapsed = ring
-            .iter_mut()
-            .fold(false, |any, entry| entry.holdings.forget_old(now) || any);
+        let mut has_lapsed = false;
+        for entry in ring.iter_mut() {
+            has_lapsed |= entry.holdings.forget_old(now);
+        }
         let has_changed = ring.first_mut().is_some_and(change);
         if !has_lapsed && !has_changed {
             return false;
@@ -178,7 +160,7 @@ impl KeyRing {
         let concerned = (!has_lapsed).then_some(&*member.issuer);
         let news = self.settle(&mut ring, concerned, now);
         drop(ring);
-        tell(news);
+        News::tell(news);
         let after = member.keys.current();
         before.as_ref().map(Arc::as_ptr) != after.as_ref().map(Arc::as_ptr)
     }
@@ -265,20 +247,7 @@ impl Entry {
             return None;
         }
         let before = std::mem::replace(&mut self.contests, contests);
-        let is_new = |contest: &&Contest| !before.iter().any(|known| known.says_as_much_as(contest));
-        Some(News {
-            cluster: Arc::clone(&self.member.cluster),
-            new: self.contests.iter().filter(is_new).cloned().collect(),
-            left: self.contests.len(),
-        })
-    }
-}
-
-impl Contest {
-    /// Whether the key counts for the same cluster, or for nobody. Who else has it may come and go.
-    fn says_as_much_as(&self, other: &Self) -> bool {
-        let accepted_for = |contest: &Self| contest.is_others.then(|| Arc::clone(&contest.other));
-        self.key == other.key && accepted_for(self) == accepted_for(other)
+        Some(News::of(&self.member.cluster, &before, &self.contests))
     }
 }
 
@@ -355,23 +324,6 @@ fn contested(
             Some((*index, contest))
         })
         .collect()
-}
-
-fn tell(news: Vec<News>) {
-    for News { cluster, new, left } in news {
-        for contest in new {
-            tracing::error!(
-                %cluster,
-                other = %contest.other,
-                key_thumbprint = URL_SAFE_NO_PAD.encode(&contest.key),
-                accepted_for = if contest.is_others { &*contest.other } else { "nobody" },
-                "the cluster publishes a signing key that another one of its issuer has: its tokens by that key are refused"
-            );
-        }
-        if left == 0 {
-            tracing::info!(%cluster, "no signing key of the cluster is contested any more");
-        }
-    }
 }
 
 #[cfg(test)]

@@ -200,7 +200,7 @@ fn a2_key_that_is_withdrawn_is_nobodys_for_a_day() {
     let (key, next) = (Signer::new("a"), Signer::new("b"));
     let (victim, hostile, ring, now) = copied_for_a_week(&key);
     ring.admit(&victim, next.jwks(), now);
-    ring.admit(&hostile, key.jwks(), now + HELD_FOR - SECOND);
+    ring.admit(&hostile, key.jwks(), now + HELD_FOR / 2);
     assert!(uses(&hostile, &[]));
     // Then nobody's tokens are by it any more. That it is fetched again unchanged is enough.
     assert!(ring.admit(&hostile, key.jwks(), now + HELD_FOR));
@@ -262,4 +262,41 @@ fn a2_restart_takes_no_key_from_its_owner_whoever_is_fetched_first() {
     assert!(uses(&victim, &[&key]) && uses(&hostile, &[]));
     assert_eq!(ring.ages(&victim, 2 * SECOND), ages(2 * HELD_FOR + SECOND));
     assert!(ring.ages(&hostile, 2 * SECOND).is_empty());
+}
+
+/// What the cluster is told of its one contested key.
+fn told(ring: &KeyRing, member: &Member) -> (String, bool) {
+    let entries = ring.lock();
+    let entry = entries
+        .iter()
+        .find(|entry| entry.member.keys.is_same(&member.keys));
+    let contest = entry.unwrap().contests.first().unwrap();
+    (contest.other.to_string(), contest.is_others)
+}
+
+#[test]
+fn contest_names_who_uses_the_key_or_always_the_same_of_the_others() {
+    let key = Signer::new("a");
+    let (_, hostile, ring, now) = copied_for_a_week(&key);
+    assert_eq!(told(&ring, &hostile), ("victim".to_owned(), true));
+    let victim = ring
+        .lock()
+        .iter()
+        .map(|entry| entry.member.clone())
+        .find(|member| &*member.cluster == "victim");
+    ring.expire(&victim.unwrap(), now);
+    assert_eq!(
+        told(&ring, &hostile),
+        ("victim".to_owned(), false),
+        "it is used by nobody"
+    );
+    let members = ["c", "b", "a"].map(|name| by_url(name, SHARED));
+    let ring = self::ring(&members.each_ref());
+    for order in [[0, 1, 2], [2, 1, 0]] {
+        for index in order {
+            ring.admit(&members[index], key.jwks(), now);
+        }
+        assert_eq!(told(&ring, &members[0]), ("a".to_owned(), false));
+        assert_eq!(told(&ring, &members[2]), ("b".to_owned(), false));
+    }
 }

@@ -259,7 +259,7 @@ impl Scene {
         for (key, tokens) in TOKENS.iter().enumerate() {
             for (issuer, token) in tokens.iter().enumerate() {
                 let caller = self.authenticator.caller(token).ok();
-                let found = caller.map(|caller| caller.cluster.config.name.clone());
+                let found = caller.map(|caller| Arc::clone(&caller.cluster.config.name));
                 let found = found.map(|name| NAMES.iter().position(|known| **known == *name).unwrap());
                 self.is_as_promised(key, issuer, found)?;
                 self.see(key, issuer, found);
