@@ -7,7 +7,9 @@
 
 mod jwks_fetch;
 mod key_claims;
+mod key_contests;
 mod key_files;
+mod key_holdings;
 mod key_refresh;
 mod key_ring;
 mod key_store;

@@ -13,7 +13,7 @@ use runtime::{
 };
 
 use crate::{
-    authn::{Cluster, KeyFiles, KeyRing, KeyStore, Member, keep_fresh},
+    authn::{Cluster, KeyFile, KeyFiles, KeyRing, KeyStore, Member, keep_fresh},
     config::{ClusterConfig, JwksUrl, KeySource},
     metrics::ContestedKeys,
 };
@@ -28,7 +28,7 @@ pub struct ClusterKeys {
 }
 
 /// Another URL under the same name is another source: keys that an operator has turned away from are not kept. Nor are they
-/// under another issuer, among whose clusters somebody may have them already.
+/// under another issuer, among whose clusters somebody may have them already, nor where another CA bundle says whom to believe.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Source {
     cluster: Arc<str>,
@@ -82,8 +82,8 @@ impl ClusterKeys {
                 Arc::new(Cluster { config, keys })
             })
             .collect();
-        self.ring
-            .enroll(clusters.iter().map(|cluster| member(cluster)).collect());
+        let members = clusters.iter().map(|cluster| member(cluster)).collect();
+        self.ring.enroll(members, self.clock.monotonic());
         let sources = clusters.iter().filter_map(|cluster| source(&cluster.config));
         self.end_other_than(&sources.collect());
         for cluster in &clusters {
@@ -119,11 +119,17 @@ impl ClusterKeys {
         let Some(files) = &self.files else {
             return;
         };
-        let sources = self.fetched.keys();
-        let wanted = sources
-            .map(|source| files.of(&source.cluster, &source.url.url))
+        let wanted = self
+            .fetched
+            .keys()
+            .filter_map(|source| self.file(source))
             .collect();
         drop(spawn_detached(files.clone().keep_only(wanted)));
+    }
+
+    fn file(&self, source: &Source) -> Option<KeyFile> {
+        let files = self.files.as_ref()?;
+        Some(files.of(&source.cluster, &source.issuer, &source.url))
     }
 
     fn start(&mut self, member: Member, source: Source, readiness: Option<&Readiness>) {
@@ -135,10 +141,7 @@ impl ClusterKeys {
             stop: stop.clone(),
         };
         let url = source.url.clone();
-        let file = self
-            .files
-            .as_ref()
-            .map(|files| files.of(&source.cluster, &url.url));
+        let file = self.file(&source);
         let (ring, clock) = (Arc::clone(&self.ring), Arc::clone(&self.clock));
         let task = keep_fresh(member, url, file, ring, clock, tried, stop);
         self.spawner.spawn_until(&fetched.stop, "signing keys", task);
@@ -171,7 +174,7 @@ mod tests {
     use runtime::{SystemClock, Tasks};
 
     use super::*;
-    use crate::config::{DEFAULT_TOKEN_LIFETIME, GrantModes, Limits, Workloads};
+    use crate::config::{CaBundle, DEFAULT_TOKEN_LIFETIME, GrantModes, Limits, Workloads};
 
     fn config(name: &str, keys: KeySource) -> ClusterConfig {
         ClusterConfig {
@@ -229,6 +232,23 @@ mod tests {
         moved.issuer = "https://other.example".into();
         let fourth = keys.adopt(vec![moved], None);
         assert!(!fourth[0].keys.is_same(&third[0].keys));
+        // And another content of the bundle, under the same path: what vouched for the keys does so no more.
+        let bundled = |byte| {
+            let mut config = config("a", silent("elsewhere"));
+            if let KeySource::Url(url) = &mut config.keys {
+                url.ca_bundle = Some(CaBundle {
+                    path: "/etc/acrpull/ca.pem".into(),
+                    digest: [byte; 32],
+                });
+            }
+            config
+        };
+        let mut before = third[0].keys.clone();
+        for (byte, stays) in [(1, false), (1, true), (2, false)] {
+            let next = keys.adopt(vec![bundled(byte)], None);
+            assert_eq!(next[0].keys.is_same(&before), stays, "{byte}");
+            before = next[0].keys.clone();
+        }
         tasks.shutdown().start();
         tasks
             .run_until_done(std::time::Duration::from_secs(5))

@@ -99,9 +99,18 @@ pub struct JwksUrl {
     /// `https://...`.
     pub url: Url,
     /// The only roots for this endpoint.
-    pub ca_bundle: Option<PathBuf>,
+    pub ca_bundle: Option<CaBundle>,
     /// Bearer token: `/openid/v1/jwks` of a plain cluster refuses anonymous callers.
     pub token_file: Option<PathBuf>,
+}
+
+/// A file with roots. With another content it is another bundle: it vouches for other servers.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CaBundle {
+    /// Where it is.
+    pub path: PathBuf,
+    /// SHA-256 of its content when the configuration was read.
+    pub digest: [u8; 32],
 }
 
 /// How Azure is reached.

@@ -35,6 +35,11 @@ pub(super) enum FetchError {
 }
 
 impl FetchError {
+    /// Whether the source has answered that there are no keys; all else is silence.
+    pub(super) const fn is_withdrawal(&self) -> bool {
+        matches!(self, Self::Content(KeySetError::Empty))
+    }
+
     /// For operators, who see it in FleetService; the contract lists the words.
     pub(super) const fn as_str(&self) -> &'static str {
         match self {
@@ -58,8 +63,8 @@ pub(super) async fn fetch(source: &JwksUrl) -> Result<KeySet, FetchError> {
         .timeout(FETCH_TIMEOUT)
         .redirect(redirect::Policy::none())
         .https_only(true);
-    if let Some(path) = &source.ca_bundle {
-        let pem = read(path).await?;
+    if let Some(bundle) = &source.ca_bundle {
+        let pem = read(&bundle.path).await?;
         let roots = Certificate::from_pem_bundle(&pem).map_err(FetchError::CaBundle)?;
         if roots.is_empty() {
             return Err(FetchError::NoAuthority);

@@ -3,8 +3,8 @@
 //! Nothing in a token says which of two clusters with its issuer and its key it is of. So a key is one cluster's or nobody's:
 //!
 //! - one that an operator has written down is its cluster's, whoever publishes it;
-//! - of clusters that publish it, it is that of the one that has done so for a day longer than each of the others: who copies
-//!   the key of another takes nothing from it;
+//! - of clusters that publish it, it is that of the one for which it has counted for a day longer than for each of the others:
+//!   who copies the key of another takes nothing from it, however long the copy stands there refused;
 //! - otherwise it is nobody's. Who was fetched first proves nothing: public keys are public, and whoever watches a cluster
 //!   rotate its key can have the copy fetched before the original. The owner's next fetch shows it, long before the day is
 //!   over, and from then on the copy speaks for nobody.
@@ -14,9 +14,10 @@
 
 use std::time::Duration;
 
-/// By how much longer a cluster must have published a key than another one to keep it from that one. Longer than any
+/// By how much longer a key must have counted for a cluster than for another one to be kept from that one. Longer than any
 /// source that is asked every five minutes can go without showing a copy (one that is silent for as long loses its
-/// keys), and longer than the replicas of an API server disagree while their keys are rotated.
+/// keys), and longer than the replicas of an API server disagree while their keys are rotated. A claim stands for as long
+/// after its end: no token lives longer.
 pub(super) const HELD_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// What one cluster has to say for itself.
@@ -24,10 +25,10 @@ pub(super) const HELD_FOR: Duration = Duration::from_secs(24 * 3600);
 pub(super) enum Claim {
     /// An operator has written the key down.
     Written,
-    /// Its source publishes the key.
+    /// Its source publishes the key, or did within a day.
     Published {
-        /// Since when without a break, by the monotonic clock.
-        since: Duration,
+        /// For how long it has counted for the cluster; not at all, where it was refused.
+        counted: Duration,
     },
 }
 
@@ -35,8 +36,8 @@ impl Claim {
     fn beats(self, other: Self) -> bool {
         match (self, other) {
             (Self::Written, Self::Published { .. }) => true,
-            (Self::Published { since }, Self::Published { since: later }) => {
-                since.saturating_add(HELD_FOR) <= later
+            (Self::Published { counted }, Self::Published { counted: less }) => {
+                counted >= less.saturating_add(HELD_FOR)
             }
             (_, Self::Written) => false,
         }
@@ -57,7 +58,7 @@ mod tests {
 
     fn published(hours: u64) -> Claim {
         Claim::Published {
-            since: Duration::from_secs(hours * 3600),
+            counted: Duration::from_secs(hours * 3600),
         }
     }
 
@@ -75,11 +76,11 @@ mod tests {
             // First come is not enough.
             (vec![published(0), published(0)], None),
             (vec![published(0), published(23)], None),
-            (vec![published(0), published(24)], Some(0)),
-            (vec![published(30), published(2)], Some(1)),
-            // It must be before each of the others.
-            (vec![published(0), published(23), published(48)], None),
-            (vec![published(48), published(0), published(24)], Some(1)),
+            (vec![published(24), published(0)], Some(0)),
+            (vec![published(2), published(30)], Some(1)),
+            // It must be a day before each of the others.
+            (vec![published(48), published(25), published(0)], None),
+            (vec![published(0), published(48), published(24)], Some(1)),
         ] {
             assert_eq!(owner(&claims), expected, "{claims:?}");
         }

@@ -11,7 +11,7 @@
 mod disk;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     path::{Path, PathBuf},
     sync::Arc,
@@ -19,13 +19,19 @@ use std::{
 };
 
 use aws_lc_rs::digest;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use runtime::error_chain::ErrorChain;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::{sync::Semaphore, time::timeout};
 use url::Url;
 
-use super::{KeySet, key_refresh::KEPT_UNCONFIRMED};
+use super::{
+    KeySet,
+    key_holdings::{Ages, Thumbprint},
+    key_refresh::KEPT_UNCONFIRMED,
+};
+use crate::config::{CaBundle, JwksUrl};
 pub use disk::KeyFileError;
 
 /// Bound on one call to the disk, with the wait for those before it.
@@ -33,7 +39,7 @@ const DISK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How far ahead of this clock a file may have been confirmed: the clocks of two machines that share a volume differ.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
 /// Of what is in a file. Another form gets another number, and is ignored by those who do not know it.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A folder with a file for each cluster whose keys are fetched. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -42,18 +48,24 @@ pub struct KeyFiles {
     turn: Arc<Semaphore>,
 }
 
-/// The file of one source of keys: of a cluster, and of the URL that they come from.
+/// The file of one source of keys: of a cluster and its issuer, and of what vouches for the keys: the URL that they come from,
+/// and the content of the bundle that the server is known by.
 #[derive(Debug, Clone)]
 pub struct KeyFile {
     files: KeyFiles,
     cluster: Arc<str>,
+    issuer: Arc<str>,
     url: Url,
+    /// Its digest in base64; empty, where the system's roots count.
+    ca_bundle: String,
 }
 
 /// Keys, and when their source confirmed them.
 #[derive(Debug)]
 pub(super) struct Confirmed {
     pub(super) keys: KeySet,
+    /// For how long they have counted for their cluster.
+    pub(super) ages: Ages,
     pub(super) at: SystemTime,
 }
 
@@ -63,9 +75,13 @@ pub(super) struct Confirmed {
 struct Content {
     version: u32,
     cluster: String,
+    issuer: String,
     url: String,
+    ca_bundle_sha256: String,
     /// Seconds since 1970, by the clock of the machine that fetched them.
     confirmed_at: u64,
+    /// Since when each key has counted for the cluster, by its thumbprint and that clock.
+    counts_since: BTreeMap<String, u64>,
     /// The JWKS document.
     keys: Value,
 }
@@ -85,11 +101,14 @@ impl KeyFiles {
     }
 
     /// The file of a source.
-    pub fn of(&self, cluster: &Arc<str>, url: &Url) -> KeyFile {
+    pub fn of(&self, cluster: &Arc<str>, issuer: &Arc<str>, source: &JwksUrl) -> KeyFile {
+        let text = |bundle: &CaBundle| URL_SAFE_NO_PAD.encode(bundle.digest);
         KeyFile {
             files: self.clone(),
             cluster: Arc::clone(cluster),
-            url: url.clone(),
+            issuer: Arc::clone(issuer),
+            url: source.url.clone(),
+            ca_bundle: source.ca_bundle.as_ref().map(text).unwrap_or_default(),
         }
     }
 
@@ -157,9 +176,9 @@ impl KeyFile {
         }
     }
 
-    /// Keeps `keys`, which their source has confirmed at `at`.
-    pub(super) async fn write(&self, keys: &KeySet, at: SystemTime) {
-        let content = self.content(keys, at);
+    /// Keeps `keys`, which their source has confirmed at `at` and that have counted for so long by then.
+    pub(super) async fn write(&self, keys: &KeySet, ages: &Ages, at: SystemTime) {
+        let content = self.content(keys, ages, at);
         let name = self.name();
         let written = self
             .files
@@ -181,8 +200,13 @@ impl KeyFile {
 
     fn parse(&self, bytes: &[u8], now: SystemTime) -> Result<Confirmed, KeyFileError> {
         let content: Content = serde_json::from_slice(bytes).map_err(KeyFileError::Syntax)?;
-        if content.version != VERSION || content.cluster != *self.cluster || content.url != self.url.as_str()
-        {
+        let source = [
+            &*content.cluster,
+            &content.issuer,
+            &content.url,
+            &content.ca_bundle_sha256,
+        ];
+        if content.version != VERSION || source != self.source() {
             return Err(KeyFileError::OtherSource);
         }
         let at = UNIX_EPOCH
@@ -193,24 +217,46 @@ impl KeyFile {
             return Err(KeyFileError::Expired);
         }
         let keys = KeySet::parse(content.keys.to_string().as_bytes()).map_err(KeyFileError::Keys)?;
-        Ok(Confirmed { keys, at })
+        // By a clock that was ahead, or that nobody has noted: from now on.
+        let age = |key: &Thumbprint| {
+            let since = Duration::from_secs(*content.counts_since.get(&URL_SAFE_NO_PAD.encode(key))?);
+            now.duration_since(UNIX_EPOCH.checked_add(since)?).ok()
+        };
+        let ages = keys.thumbprints().map(|key| {
+            let age = age(&key).unwrap_or_default();
+            (key, age)
+        });
+        let ages = ages.collect();
+        Ok(Confirmed { keys, ages, at })
     }
 
-    fn content(&self, keys: &KeySet, at: SystemTime) -> Result<Vec<u8>, KeyFileError> {
+    fn content(&self, keys: &KeySet, ages: &Ages, at: SystemTime) -> Result<Vec<u8>, KeyFileError> {
+        let seconds = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let since = |(key, age): (&Thumbprint, &Duration)| {
+            let since = at.checked_sub(*age).unwrap_or(UNIX_EPOCH);
+            (URL_SAFE_NO_PAD.encode(key), seconds(since))
+        };
         let content = Content {
             version: VERSION,
             cluster: self.cluster.to_string(),
+            issuer: self.issuer.to_string(),
             url: self.url.to_string(),
-            confirmed_at: at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+            ca_bundle_sha256: self.ca_bundle.clone(),
+            confirmed_at: seconds(at),
+            counts_since: ages.iter().map(since).collect(),
             keys: serde_json::to_value(keys.document()).map_err(KeyFileError::Syntax)?,
         };
         serde_json::to_vec(&content).map_err(KeyFileError::Syntax)
     }
 
-    /// Made of both parts of the source, each with its length. Names of clusters are free text.
+    fn source(&self) -> [&str; 4] {
+        [&self.cluster, &self.issuer, self.url.as_str(), &self.ca_bundle]
+    }
+
+    /// Made of all parts of the source, each with its length. Names of clusters are free text.
     fn name(&self) -> String {
         let mut context = digest::Context::new(&digest::SHA256);
-        for part in [&*self.cluster, self.url.as_str()] {
+        for part in self.source() {
             context.update(&part.len().to_be_bytes());
             context.update(part.as_bytes());
         }

@@ -1,7 +1,8 @@
 //! Keeps the keys of a cluster fresh where they come from a URL: when to fetch, and how long what was fetched is good.
 //!
 //! Good keys stay until newer good ones arrive: an API server that is down does not lock its own cluster out. They do
-//! not stay for ever: whoever can keep their source silent must not keep a key alive that was withdrawn.
+//! not stay for ever: whoever can keep their source silent must not keep a key alive that was withdrawn. A source that
+//! answers with a key set in which no key is usable is not silent: it has withdrawn them.
 
 use std::{
     sync::Arc,
@@ -103,17 +104,20 @@ async fn refresh<F: Future<Output = Result<KeySet, FetchError>>>(
             }
             now
         });
+        let had_keys = progress.confirmed.is_some();
+        if outcome.as_ref().is_err_and(FetchError::is_withdrawal) {
+            progress.withdraw(member, ring, monotonic);
+        }
         let succeeded = outcome.is_ok();
         member.keys.fetched(outcome.map_err(|error| {
             progress.report(member, &error);
             error.as_str()
         }));
         tried();
-        let had_keys = progress.confirmed.is_some();
-        let wait = progress.after(succeeded, member, ring, now);
+        let wait = progress.after(succeeded, member, ring, Moment { wall: now, monotonic });
         if let Some(file) = file {
             match member.keys.current() {
-                Some(keys) if succeeded => file.write(&keys, now).await,
+                Some(keys) if succeeded => file.write(&keys, &ring.ages(member, monotonic), now).await,
                 None if had_keys => file.remove().await,
                 Some(_) | None => {}
             }
@@ -143,19 +147,30 @@ impl Confirmation {
 impl Progress {
     /// Goes on with keys that an earlier process has fetched, but for those that another cluster has.
     fn resume(&mut self, member: &Member, ring: &KeyRing, kept: Confirmed, now: Moment) {
-        let Confirmed { keys, at } = kept;
+        let Confirmed { keys, ages, at } = kept;
         self.confirmed = Some(Confirmation::of(at, now.wall));
         member.keys.fetched(Ok(at));
-        if ring.admit(member, keys, now.monotonic) {
+        if ring.resume(member, keys, ages, now.monotonic) {
             tracing::info!(cluster = %member.cluster, "signing keys taken from the file of an earlier run");
         }
     }
 
+    /// The source has answered that it has no keys: to go on with those of before would keep alive what was withdrawn.
+    fn withdraw(&mut self, member: &Member, ring: &KeyRing, now: Duration) {
+        if self.confirmed.take().is_some() {
+            ring.expire(member, now);
+            tracing::error!(
+                cluster = %member.cluster,
+                "its source answers that it has no usable signing key: those of before are dropped, and its callers are refused"
+            );
+        }
+    }
+
     /// Takes note of an attempt; how long to wait for the next one.
-    fn after(&mut self, succeeded: bool, member: &Member, ring: &KeyRing, now: SystemTime) -> Duration {
+    fn after(&mut self, succeeded: bool, member: &Member, ring: &KeyRing, now: Moment) -> Duration {
         if succeeded {
             *self = Self {
-                confirmed: Some(Confirmation::of(now, now)),
+                confirmed: Some(Confirmation::of(now.wall, now.wall)),
                 failures: 0,
             };
             return jittered(REFRESH_PERIOD);
@@ -166,10 +181,10 @@ impl Progress {
         let Some(confirmed) = &self.confirmed else {
             return wait;
         };
-        let left = KEPT_UNCONFIRMED.saturating_sub(confirmed.age(now));
+        let left = KEPT_UNCONFIRMED.saturating_sub(confirmed.age(now.wall));
         if left.is_zero() {
             self.confirmed = None;
-            ring.expire(member);
+            ring.expire(member, now.monotonic);
             tracing::error!(
                 cluster = %member.cluster,
                 "its signing keys were not confirmed for 24 h and are dropped: its callers are refused until they can be fetched"

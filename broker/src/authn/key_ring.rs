@@ -13,11 +13,11 @@ use std::{
     time::Duration,
 };
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-
 use super::{
     KeySet, KeyStore,
-    key_claims::{Claim, owner},
+    key_claims::{Claim, HELD_FOR, owner},
+    key_contests::{Contest, News},
+    key_holdings::{Ages, Holdings, Thumbprint},
 };
 use crate::metrics::ContestedKeys;
 
@@ -45,6 +45,7 @@ pub struct Member {
 struct Entry {
     member: Member,
     published: Option<Published>,
+    holdings: Holdings,
     contests: BTreeSet<Contest>,
 }
 
@@ -52,32 +53,20 @@ struct Entry {
 #[derive(Debug)]
 struct Published {
     keys: KeySet,
-    since: BTreeMap<Thumbprint, Duration>,
     /// Not confirmed for too long, and used no more. Still claimed: that its cluster cannot be asked makes a key nobody else's.
     is_expired: bool,
 }
 
-/// A key that a cluster has and may not use.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Contest {
-    key: Thumbprint,
-    /// One of the others that have it.
-    other: Arc<str>,
-    /// Whether it is that one's; else it is nobody's.
-    is_others: bool,
-}
-
-/// What has become of the contests of one cluster.
+/// A claim of the entry with this index.
 #[derive(Debug)]
-struct News {
-    cluster: Arc<str>,
-    new: Vec<Contest>,
-    left: usize,
+struct Claimant {
+    index: usize,
+    claim: Claim,
+    is_withdrawn: bool,
 }
 
-type Thumbprint = Vec<u8>;
-/// Claims to each key of each issuer, with the index of the entry.
-type Claims = BTreeMap<(Arc<str>, Thumbprint), Vec<(usize, Claim)>>;
+/// Claims to each key of each issuer.
+type Claims = BTreeMap<(Arc<str>, Thumbprint), Vec<Claimant>>;
 
 impl KeyRing {
     /// A ring without members that counts what is contested.
@@ -88,49 +77,65 @@ impl KeyRing {
         }
     }
 
-    /// Takes `members` in place of those before. Those that stay keep what they have published.
-    pub fn enroll(&self, members: Vec<Member>) {
+    /// Takes `members` in place of those before. Those that stay keep what they have published. One whose keys come from
+    /// elsewhere by now keeps the claims alone, unused: nobody is to have its keys in between.
+    pub fn enroll(&self, members: Vec<Member>, now: Duration) {
         let mut ring = self.lock();
         let mut before = std::mem::take(&mut *ring);
         let mut enter = |member: Member| {
-            let known = before
-                .iter()
-                .position(|entry| entry.member.keys.is_same(&member.keys));
-            let (published, contests) = known.map_or_else(Default::default, |index| {
-                let entry = before.swap_remove(index);
-                (entry.published, entry.contests)
+            let known = before.iter().position(|entry| {
+                entry.member.cluster == member.cluster && entry.member.issuer == member.issuer
             });
-            Entry {
-                member,
-                published,
-                contests,
-            }
+            Entry::following(known.map(|index| before.swap_remove(index)), member, now)
         };
         ring.extend(members.into_iter().map(&mut enter));
         for gone in before {
             self.metrics.forget(&gone.member.cluster);
         }
-        let news = self.settle(&mut ring, None);
+        for entry in ring.iter_mut() {
+            entry.holdings.forget_old(now);
+        }
+        let news = self.settle(&mut ring, None, now);
         drop(ring);
-        tell(news);
+        News::tell(news);
     }
 
     /// Takes what the source of `member` shows at `now`. Whether the keys that it may use differ from before. Nothing, for
     /// one that is no member any more.
     pub(super) fn admit(&self, member: &Member, keys: KeySet, now: Duration) -> bool {
-        self.change(member, |entry| entry.publish(keys, now))
+        self.change(member, now, |entry| entry.publish(keys, now))
+    }
+
+    /// Takes what the source of `member` has shown to an earlier process, with how long it had counted.
+    pub(super) fn resume(&self, member: &Member, keys: KeySet, ages: Ages, now: Duration) -> bool {
+        self.change(member, now, |entry| {
+            entry.holdings.vouch(ages, now);
+            entry.publish(keys, now)
+        })
     }
 
     /// Ends the use of what the source of `member` has shown: nobody has confirmed it for too long.
-    pub(super) fn expire(&self, member: &Member) {
-        self.change(member, |entry| match &mut entry.published {
-            Some(published) => !std::mem::replace(&mut published.is_expired, true),
-            None => false,
+    pub(super) fn expire(&self, member: &Member, now: Duration) {
+        self.change(member, now, |entry| {
+            entry.holdings.rest(now);
+            match &mut entry.published {
+                Some(published) => !std::mem::replace(&mut published.is_expired, true),
+                None => false,
+            }
         });
     }
 
+    /// For how long each key that `member` uses has counted for it.
+    pub(super) fn ages(&self, member: &Member, now: Duration) -> Ages {
+        let ring = self.lock();
+        let entry = ring.iter().find(|entry| entry.member.keys.is_same(&member.keys));
+        entry
+            .map(|entry| entry.holdings.counting(now))
+            .unwrap_or_default()
+    }
+
     /// `change` says whether it has changed anything.
-    fn change(&self, member: &Member, change: impl FnOnce(&mut Entry) -> bool) -> bool {
+    fn change(&self, member: &Member, now: Duration, change: impl FnOnce(&mut Entry) -> bool) -> bool {
         let mut ring = self.lock();
         let Some(index) = ring
             .iter()
@@ -143,12 +148,19 @@ impl KeyRing {
             first.rotate_right(1);
         }
         let before = member.keys.current();
-        if !ring.first_mut().is_some_and(change) {
+        let mut has_lapsed = false;
+        for entry in ring.iter_mut() {
+            has_lapsed |= entry.holdings.forget_old(now);
+        }
+        let has_changed = ring.first_mut().is_some_and(change);
+        if !has_lapsed && !has_changed {
             return false;
         }
-        let news = self.settle(&mut ring, Some(&member.issuer));
+        // Claims may have lapsed under every issuer.
+        let concerned = (!has_lapsed).then_some(&*member.issuer);
+        let news = self.settle(&mut ring, concerned, now);
         drop(ring);
-        tell(news);
+        News::tell(news);
         let after = member.keys.current();
         before.as_ref().map(Arc::as_ptr) != after.as_ref().map(Arc::as_ptr)
     }
@@ -157,8 +169,8 @@ impl KeyRing {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn settle(&self, ring: &mut [Entry], issuer: Option<&str>) -> Vec<News> {
-        let news = settle(ring, issuer);
+    fn settle(&self, ring: &mut [Entry], issuer: Option<&str>, now: Duration) -> Vec<News> {
+        let news = settle(ring, issuer, now);
         for News { cluster, left, .. } in &news {
             self.metrics.set(cluster, *left);
         }
@@ -167,75 +179,113 @@ impl KeyRing {
 }
 
 impl Entry {
+    /// The entry of `member`, after that of the same cluster and issuer.
+    fn following(before: Option<Self>, member: Member, now: Duration) -> Self {
+        let (published, mut holdings, contests) = match before {
+            Some(before) if before.member.keys.is_same(&member.keys) => {
+                return Self { member, ..before };
+            }
+            Some(before) => (None, before.holdings, before.contests),
+            None => Default::default(),
+        };
+        let written = member.keys.current().filter(|_| !member.is_fetched);
+        let written: Vec<_> = written.iter().flat_map(|keys| keys.thumbprints()).collect();
+        holdings.show(written.iter().cloned(), now);
+        // Whoever has written a key down knows whose it is.
+        holdings.vouch(written.into_iter().map(|key| (key, HELD_FOR)).collect(), now);
+        Self {
+            member,
+            published,
+            holdings,
+            contests,
+        }
+    }
+
     /// Whether anything is different.
     fn publish(&mut self, keys: KeySet, now: Duration) -> bool {
         let is_as_before = |published: &Published| !published.is_expired && published.keys.same_keys(&keys);
         if self.published.as_ref().is_some_and(is_as_before) {
             return false;
         }
-        let before = self.published.take().map(|published| published.since);
-        let before = before.unwrap_or_default();
-        let since = keys
-            .thumbprints()
-            .map(|key| {
-                let since = before.get(&key).copied().unwrap_or(now);
-                (key, since)
-            })
-            .collect();
+        self.holdings.show(keys.thumbprints(), now);
         self.published = Some(Published {
             keys,
-            since,
             is_expired: false,
         });
         true
     }
 
-    fn claims(&self) -> BTreeMap<Thumbprint, Claim> {
-        let published = self.published.iter().flat_map(|published| &published.since);
-        let published = published.map(|(key, since)| (key.clone(), Claim::Published { since: *since }));
-        let written = self.member.keys.current().filter(|_| !self.member.is_fetched);
-        let written = written.iter().flat_map(|keys| keys.thumbprints());
-        published
-            .chain(written.map(|key| (key, Claim::Written)))
-            .collect()
+    fn is_expired(&self) -> bool {
+        self.published
+            .as_ref()
+            .is_some_and(|published| published.is_expired)
+    }
+
+    fn claims(&self, now: Duration) -> impl Iterator<Item = (Thumbprint, Claim, bool)> {
+        self.holdings.at(now).map(|held| {
+            let claim = if self.member.is_fetched || held.is_withdrawn {
+                Claim::Published { counted: held.age }
+            } else {
+                Claim::Written
+            };
+            (held.key.clone(), claim, held.is_withdrawn)
+        })
     }
 
     /// Uses what is its own of what it has published. What there is to tell of it.
     fn settle(&mut self, contests: BTreeSet<Contest>) -> Option<News> {
-        let published = self.published.as_ref()?;
-        let mine = (!published.is_expired)
-            .then(|| {
-                let is_contested = |key: &[u8]| contests.iter().any(|contest| contest.key == key);
-                published.keys.without(is_contested)
-            })
-            .flatten();
-        self.member.keys.settle(mine, !contests.is_empty());
+        if let Some(published) = &self.published {
+            let mine = (!published.is_expired)
+                .then(|| {
+                    let is_contested = |key: &[u8]| contests.iter().any(|contest| contest.key == key);
+                    published.keys.without(is_contested)
+                })
+                .flatten();
+            self.member.keys.settle(mine, !contests.is_empty());
+        }
         if contests == self.contests {
             return None;
         }
         let before = std::mem::replace(&mut self.contests, contests);
-        Some(News {
-            cluster: Arc::clone(&self.member.cluster),
-            new: self.contests.difference(&before).cloned().collect(),
-            left: self.contests.len(),
-        })
+        Some(News::of(&self.member.cluster, &before, &self.contests))
     }
 }
 
 /// Gives every member, or those of `issuer`, what is its own, in the order of the ring.
-fn settle(ring: &mut [Entry], issuer: Option<&str>) -> Vec<News> {
+fn settle(ring: &mut [Entry], issuer: Option<&str>, now: Duration) -> Vec<News> {
     let is_concerned = |entry: &Entry| issuer.is_none_or(|issuer| *entry.member.issuer == *issuer);
     let mut claims = Claims::new();
     for (index, entry) in ring.iter().enumerate().filter(|(_, entry)| is_concerned(entry)) {
-        for (key, claim) in entry.claims() {
+        for (key, claim, is_withdrawn) in entry.claims(now) {
             let of_issuer = (Arc::clone(&entry.member.issuer), key);
-            claims.entry(of_issuer).or_default().push((index, claim));
+            let claimant = Claimant {
+                index,
+                claim,
+                is_withdrawn,
+            };
+            claims.entry(of_issuer).or_default().push(claimant);
         }
     }
     let mut contests: BTreeMap<usize, BTreeSet<Contest>> = BTreeMap::new();
-    for ((_issuer, key), claims) in claims {
-        for (index, contest) in contested(&key, &claims, ring) {
+    for ((_issuer, key), claimants) in claims {
+        let alone: Vec<Claim> = claimants.iter().map(|claimant| claimant.claim).collect();
+        let owner = owner(&alone)
+            .and_then(|place| claimants.get(place))
+            .map(|claimant| claimant.index);
+        for (index, contest) in contested(&key, owner, &claimants, ring) {
             contests.entry(index).or_default().insert(contest);
+        }
+        let is_written = alone.contains(&Claim::Written);
+        for Claimant { index, .. } in claimants {
+            let Some(entry) = ring.get_mut(index) else {
+                continue;
+            };
+            if is_written && owner != Some(index) {
+                entry.holdings.refuse(&key);
+            } else if !entry.is_expired() {
+                // What is expired does not count, and loses nothing by it.
+                entry.holdings.decide(&key, owner == Some(index), now);
+            }
         }
     }
     let entries = ring.iter_mut().enumerate();
@@ -245,43 +295,35 @@ fn settle(ring: &mut [Entry], issuer: Option<&str>) -> Vec<News> {
         .collect()
 }
 
-/// Who may not use the key, of those that claim it.
-fn contested(key: &Thumbprint, claims: &[(usize, Claim)], ring: &[Entry]) -> Vec<(usize, Contest)> {
-    let alone: Vec<Claim> = claims.iter().map(|(_, claim)| *claim).collect();
-    let owner = owner(&alone)
-        .and_then(|place| claims.get(place))
-        .map(|(index, _)| *index);
-    let losers = claims.iter().map(|(index, _)| *index);
-    let losers = losers.filter(|index| Some(*index) != owner);
+/// Who shows the key and may not use it.
+fn contested(
+    key: &Thumbprint,
+    owner: Option<usize>,
+    claimants: &[Claimant],
+    ring: &[Entry],
+) -> Vec<(usize, Contest)> {
+    let name = |index: usize| ring.get(index).map(|entry| Arc::clone(&entry.member.cluster));
+    let is_used = |index: usize| {
+        let claim = claimants.iter().find(|claimant| claimant.index == index);
+        claim.is_some_and(|claimant| !claimant.is_withdrawn)
+            && ring.get(index).is_some_and(|entry| !entry.is_expired())
+    };
+    let losers = claimants.iter();
+    let losers = losers.filter(|claimant| Some(claimant.index) != owner && !claimant.is_withdrawn);
     losers
-        .filter_map(|index| {
-            let others = claims.iter().map(|(other, _)| *other);
-            let other = owner.or_else(|| others.into_iter().find(|other| *other != index))?;
+        .filter_map(|Claimant { index, .. }| {
+            let others = claimants.iter().map(|claimant| claimant.index);
+            let others = others.filter(|other| other != index);
+            // Of several, always the same.
+            let other = owner.map_or_else(|| others.filter_map(name).min(), name)?;
             let contest = Contest {
                 key: key.clone(),
-                other: Arc::clone(&ring.get(other)?.member.cluster),
-                is_others: owner.is_some(),
+                other,
+                is_others: owner.is_some_and(is_used),
             };
-            Some((index, contest))
+            Some((*index, contest))
         })
         .collect()
-}
-
-fn tell(news: Vec<News>) {
-    for News { cluster, new, left } in news {
-        for contest in new {
-            tracing::error!(
-                %cluster,
-                other = %contest.other,
-                key_thumbprint = URL_SAFE_NO_PAD.encode(&contest.key),
-                accepted_for = if contest.is_others { &*contest.other } else { "nobody" },
-                "the cluster publishes a signing key that another one of its issuer has: its tokens by that key are refused"
-            );
-        }
-        if left == 0 {
-            tracing::info!(%cluster, "no signing key of the cluster is contested any more");
-        }
-    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::{Evidence, token::Claims};
 /// A JWKS is a few keys of a few hundred bytes; more than this is not one.
 pub(super) const MAX_JWKS_BYTES: usize = 256 * 1024;
 /// Keys of one cluster at most: each is a signature check that a forged token can cost.
-const MAX_KEYS: usize = 16;
+pub(super) const MAX_KEYS: usize = 16;
 const P256_COORDINATE_BYTES: usize = 32;
 
 /// Keys that can verify RS256 or ES256 signatures. Other keys of a set are left out.

@@ -26,6 +26,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{super::test_keys::Signer, *};
+use crate::config::CaBundle;
 
 /// What the server does once it has read a request.
 #[derive(Clone)]
@@ -132,7 +133,10 @@ impl Files {
             url: format!("https://{}/openid/v1/jwks", server.address)
                 .parse()
                 .unwrap(),
-            ca_bundle: Some(self.path("ca.pem")),
+            ca_bundle: Some(CaBundle {
+                path: self.path("ca.pem"),
+                digest: [0; 32],
+            }),
             token_file: Some(self.path("token")),
         })
         .await

@@ -48,8 +48,10 @@ pub enum KeyFileError {
     /// Torn, or of another make.
     #[error("the content is not what a broker writes")]
     Syntax(#[source] serde_json::Error),
-    /// Not of this cluster and URL.
-    #[error("the content is of another cluster or URL, or of another version of the broker")]
+    /// Not of this cluster, issuer, URL and bundle.
+    #[error(
+        "the content is of another cluster, issuer, URL or CA bundle, or of another version of the broker"
+    )]
     OtherSource,
     /// Older than keys may become.
     #[error("the keys were not confirmed for 24 h")]

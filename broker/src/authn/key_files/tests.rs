@@ -11,6 +11,7 @@ use super::*;
 use crate::authn::test_keys::Signer;
 
 const URL: &str = "https://weu-7.example/keys";
+const ISSUER: &str = "https://issuer.example";
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A folder with the file of cluster weu-7, confirmed at [`confirmed_at`].
@@ -25,9 +26,9 @@ impl Scene {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let files = KeyFiles::open(folder.path()).unwrap();
-        let file = files.of(&Arc::from("weu-7"), &URL.parse().unwrap());
+        let file = file_of(&files, "weu-7", ISSUER, URL, None);
         let signer = Signer::new("a");
-        file.write(&signer.jwks(), confirmed_at()).await;
+        file.write(&signer.jwks(), &Ages::new(), confirmed_at()).await;
         Self {
             folder,
             files,
@@ -37,7 +38,7 @@ impl Scene {
     }
 
     fn of(&self, cluster: &str, url: &str) -> KeyFile {
-        self.files.of(&Arc::from(cluster), &url.parse().unwrap())
+        file_of(&self.files, cluster, ISSUER, url, None)
     }
 
     async fn holds_keys(&self, now: SystemTime) -> bool {
@@ -53,6 +54,18 @@ impl Scene {
         names.sort();
         names
     }
+}
+
+fn file_of(files: &KeyFiles, cluster: &str, issuer: &str, url: &str, bundle: Option<u8>) -> KeyFile {
+    let source = JwksUrl {
+        url: url.parse().unwrap(),
+        ca_bundle: bundle.map(|byte| CaBundle {
+            path: "/etc/acrpull/ca.pem".into(),
+            digest: [byte; 32],
+        }),
+        token_file: None,
+    };
+    files.of(&Arc::from(cluster), &Arc::from(issuer), &source)
 }
 
 fn confirmed_at() -> SystemTime {
@@ -78,7 +91,8 @@ async fn a7_kept_keys_are_read_until_24_h_after_their_confirmation() {
 #[tokio::test]
 async fn a7_kept_file_is_complete_and_of_this_user_alone() {
     let scene = Scene::new().await;
-    scene.file.write(&scene.signer.jwks(), confirmed_at()).await;
+    let keys = scene.signer.jwks();
+    scene.file.write(&keys, &Ages::new(), confirmed_at()).await;
     assert_eq!(scene.names(), [scene.file.name()], "nothing incomplete is left");
     let mode = fs::metadata(scene.file.path()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -90,13 +104,16 @@ async fn a7_kept_file_is_complete_and_of_this_user_alone() {
 }
 
 #[tokio::test]
-async fn a7_keys_of_another_cluster_or_url_are_not_read() {
+async fn a7_keys_of_another_source_are_not_read() {
     let scene = Scene::new().await;
     for other in [
         scene.of("weu-8", URL),
         scene.of("weu-7", "https://weu-7.example/other"),
         // Joined the two would be the same text.
         scene.of("weu-7https://weu-7.example", "https://keys"),
+        file_of(&scene.files, "weu-7", "https://other.example", URL, None),
+        // What was fetched under the roots of the system is not vouched for by those of a bundle.
+        file_of(&scene.files, "weu-7", ISSUER, URL, Some(7)),
     ] {
         assert_ne!(other.name(), scene.file.name());
         assert!(other.read(confirmed_at()).await.is_none());
@@ -117,7 +134,7 @@ async fn a7_file_that_is_torn_or_of_another_make_is_ignored() {
         Vec::new(),
         good[..good.len() / 2].to_vec(),
         b"null".to_vec(),
-        text.replace("\"version\":1", "\"version\":2").into_bytes(),
+        text.replace("\"version\":2", "\"version\":1").into_bytes(),
         text.replace("RSA", "oct").into_bytes(),
         text.replace("1795000000", "18446744073709551615").into_bytes(),
         vec![b' '; 600 * 1024],
@@ -155,7 +172,8 @@ async fn a7_file_that_somebody_else_could_have_written_is_ignored() {
 async fn a7_files_of_sources_that_are_not_configured_are_removed() {
     let scene = Scene::new().await;
     let gone = scene.of("gone", URL);
-    gone.write(&scene.signer.jwks(), confirmed_at()).await;
+    gone.write(&scene.signer.jwks(), &Ages::new(), confirmed_at())
+        .await;
     fs::write(scene.folder.path().join("foreign.json"), "{}").unwrap();
     fs::write(scene.folder.path().join("signing-keys-x.json-1.new"), "{").unwrap();
     assert_eq!(scene.names().len(), 4);
@@ -169,4 +187,27 @@ fn state_folder_that_is_not_there_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let refused = KeyFiles::open(&folder.path().join("missing")).unwrap_err();
     assert!(refused.to_string().starts_with("cannot write "), "{refused}");
+}
+
+#[tokio::test]
+async fn a2_kept_file_tells_for_how_long_its_keys_have_counted() {
+    let scene = Scene::new().await;
+    let ages = |age| -> Ages { scene.signer.jwks().thumbprints().map(|key| (key, age)).collect() };
+    let hour = Duration::from_secs(3600);
+    let bundle = |byte| file_of(&scene.files, "weu-7", ISSUER, URL, Some(byte));
+    assert_ne!(bundle(1).name(), bundle(2).name(), "a bundle is what it says");
+    let read = async || scene.file.read(confirmed_at() + hour).await.unwrap().ages;
+    assert_eq!(read().await, ages(Duration::ZERO), "absent");
+    scene
+        .file
+        .write(&scene.signer.jwks(), &ages(3 * DAY), confirmed_at())
+        .await;
+    assert_eq!(read().await, ages(3 * DAY + hour));
+    // Somebody's clock was ahead.
+    let text = fs::read_to_string(scene.file.path()).unwrap();
+    let since = (1_795_000_000 - 3 * DAY.as_secs()).to_string();
+    for ahead in ["1795003601", "18446744073709551615"] {
+        fs::write(scene.file.path(), text.replace(&since, ahead)).unwrap();
+        assert_eq!(read().await, ages(Duration::ZERO), "{ahead}");
+    }
 }

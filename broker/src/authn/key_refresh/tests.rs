@@ -12,7 +12,7 @@ use super::{
     super::{KeyStore, test_keys::Signer, unknown_keys::UnknownKeys},
     *,
 };
-use crate::authn::KeyFiles;
+use crate::authn::{KeyFiles, KeySetError};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
@@ -23,6 +23,8 @@ struct Scene {
     ring: KeyRing,
     clock: ManualClock,
     published: RefCell<Option<KeySet>>,
+    /// What its next answer is taken for, if it publishes nothing.
+    without_keys: RefCell<Option<KeySetError>>,
     asked_at: RefCell<Vec<Duration>>,
     tried: Cell<bool>,
     started_at: Instant,
@@ -38,12 +40,13 @@ impl Scene {
             is_fetched: true,
         };
         let ring = KeyRing::default();
-        ring.enroll(vec![member.clone()]);
+        ring.enroll(vec![member.clone()], Duration::ZERO);
         Self {
             member,
             ring,
             clock: ManualClock::at(UNIX_EPOCH),
             published: RefCell::new(published.map(Signer::jwks)),
+            without_keys: RefCell::default(),
             asked_at: RefCell::default(),
             tried: Cell::new(false),
             started_at: Instant::now(),
@@ -62,7 +65,12 @@ impl Scene {
 
     fn fetch(&self) -> impl Future<Output = Result<KeySet, FetchError>> {
         self.asked_at.borrow_mut().push(self.started_at.elapsed());
-        std::future::ready(self.published.borrow().clone().ok_or(FetchError::Status(503)))
+        let published = self.published.borrow().clone();
+        let without_keys = || match self.without_keys.take() {
+            Some(error) => FetchError::Content(error),
+            None => FetchError::Status(503),
+        };
+        std::future::ready(published.ok_or_else(without_keys))
     }
 
     /// The loop, for as long as `events` take.
@@ -95,7 +103,12 @@ impl Scene {
 
 fn file_in(folder: &Path, url: &str) -> KeyFile {
     let files = KeyFiles::open(folder).unwrap();
-    files.of(&Arc::from("weu-7"), &url.parse().unwrap())
+    let source = JwksUrl {
+        url: url.parse().unwrap(),
+        ca_bundle: None,
+        token_file: None,
+    };
+    files.of(&Arc::from("weu-7"), &Arc::from(ISSUER), &source)
 }
 
 #[tokio::test(start_paused = true)]
@@ -269,7 +282,9 @@ async fn a7_kept_key_that_another_cluster_has_by_now_is_refused() {
         keys: KeyStore::with(signer.jwks()),
         is_fetched: false,
     };
-    restarted.ring.enroll(vec![restarted.member.clone(), other]);
+    restarted
+        .ring
+        .enroll(vec![restarted.member.clone(), other], Duration::ZERO);
     restarted.run(tokio::time::sleep(Duration::from_secs(1))).await;
     assert!(restarted.member.keys.current().is_none());
 }
@@ -285,7 +300,9 @@ async fn a7_cluster_with_a_contested_key_is_confirmed_all_the_same() {
         keys: KeyStore::default(),
         ..scene.member.clone()
     };
-    scene.ring.enroll(vec![hostile.clone(), scene.member.clone()]);
+    scene
+        .ring
+        .enroll(vec![hostile.clone(), scene.member.clone()], Duration::ZERO);
     scene.ring.admit(&hostile, copied.jwks(), Duration::ZERO);
     let folder = tempfile::tempdir().unwrap();
     let scene = Scene {
@@ -319,5 +336,27 @@ async fn a7_new_keys_replace_those_of_the_file() {
         let scene = Scene::after(folder.path(), hour * HOUR, published);
         scene.run(tokio::time::sleep(Duration::from_secs(1))).await;
         assert!(scene.has_keys_of(expected), "{hour}");
+    }
+}
+
+/// To answer without keys is to withdraw them; to answer anything else is to say nothing.
+#[tokio::test(start_paused = true)]
+async fn a7_source_that_answers_with_no_usable_key_has_withdrawn_its_keys() {
+    let syntax = KeySetError::Syntax { line: 1, column: 1 };
+    for (answer, is_withdrawal) in [(KeySetError::Empty, true), (syntax, false)] {
+        let (folder, signer) = (tempfile::tempdir().unwrap(), Signer::new("a"));
+        let scene = Scene::after(folder.path(), Duration::ZERO, Some(&signer));
+        scene
+            .run(async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                assert!(scene.has_keys_of(&signer));
+                scene.published.take();
+                scene.without_keys.replace(Some(answer));
+                tokio::time::sleep(REFRESH_PERIOD.mul_f64(1.0 + JITTER)).await;
+                assert_eq!(scene.has_keys_of(&signer), !is_withdrawal);
+            })
+            .await;
+        let kept = scene.file.as_ref().unwrap().read(UNIX_EPOCH).await;
+        assert_eq!(kept.is_some(), !is_withdrawal, "and not on the disk either");
     }
 }

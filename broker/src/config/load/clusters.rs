@@ -1,7 +1,8 @@
 //! Clusters: whom they are run by, whose keys vouch for them, and what they may ask for at most.
 
-use std::{collections::BTreeMap, fmt::Display, str::FromStr};
+use std::{collections::BTreeMap, fmt::Display, path::PathBuf, str::FromStr};
 
+use aws_lc_rs::digest;
 use runtime::{error_chain::ErrorChain, tls};
 use url::Url;
 
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{
     authn::{KeySet, ServiceAccount},
-    config::{ClusterConfig, JwksUrl, KeySource, Limits, file},
+    config::{CaBundle, ClusterConfig, JwksUrl, KeySource, Limits, file},
     names,
 };
 
@@ -136,16 +137,13 @@ fn keys(folder: &mut Folder, field: &str, jwks: file::Jwks) -> Result<KeySource,
         }
         (None, Some(text), None) => fixed(&text, format!("{field}.inline")),
         (None, None, Some(url)) => {
+            let url = https(&format!("{field}.url"), &url)?;
+            let bundle = |path| read_bundle(folder.resolve(path), format!("{field}.caBundle"), folder);
             let source = JwksUrl {
-                url: https(&format!("{field}.url"), &url)?,
-                ca_bundle: ca_bundle.map(|path| folder.resolve(path)),
+                url,
+                ca_bundle: ca_bundle.map(bundle).transpose()?,
                 token_file: token_file.map(|path| folder.resolve(path)),
             };
-            if let Some(path) = &source.ca_bundle {
-                let field = format!("{field}.caBundle");
-                folder.read_text(path, &field)?;
-                tls::load_roots(path).map_err(|error| content(field, ErrorChain(&error)))?;
-            }
             if let Some(path) = &source.token_file {
                 folder.check_text(path, &format!("{field}.tokenFile"))?;
             }
@@ -153,6 +151,14 @@ fn keys(folder: &mut Folder, field: &str, jwks: file::Jwks) -> Result<KeySource,
         }
         _ => Err(content(field, "set exactly one of file, inline and url")),
     }
+}
+
+fn read_bundle(path: PathBuf, field: String, folder: &mut Folder) -> Result<CaBundle, ConfigError> {
+    let text = folder.read_text(&path, &field)?;
+    tls::load_roots(&path).map_err(|error| content(field, ErrorChain(&error)))?;
+    let mut sha256 = [0; 32];
+    sha256.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
+    Ok(CaBundle { path, digest: sha256 })
 }
 
 /// Two clusters with one key could speak for each other. Of keys that are fetched, [`KeyRing`](crate::authn::KeyRing) decides.
