@@ -210,12 +210,17 @@ where
                 .await
                 .unwrap_or_else(|| Err(CredentialError::titled(Reason::Internal)))
         };
+        // One that is too old by then is none: whoever falls back on it would be told of a deadline, and not of what is wrong.
         let now = self.0.clock.moment();
+        let then = Moment {
+            wall: now.wall + PATIENCE,
+            monotonic: now.monotonic + PATIENCE,
+        };
         let has_fallback = self
             .0
             .store
             .get(key)
-            .is_some_and(|entry| entry.usable_token(now).is_some());
+            .is_some_and(|entry| entry.usable_token(then).is_some());
         if !has_fallback {
             return arrival.await;
         }

@@ -176,6 +176,26 @@ async fn s2_holder_waits_for_a_renewal_that_hangs_only_so_long() {
     assert_eq!(started.elapsed(), PATIENCE);
 }
 
+#[tokio::test(start_paused = true)]
+async fn s4_holder_of_a_token_that_will_not_do_after_the_wait_hears_what_is_wrong() {
+    let rig = Rig::new();
+    rig.ask(Need::default(), Ok(rig.token("old"))).await.unwrap();
+    let left = Duration::from_secs(62);
+    rig.clock.advance(Duration::from_secs(1000) - left);
+    let holder = Need {
+        has_current: true,
+        ..Need::default()
+    };
+    let clock = rig.clock.clone();
+    let fails = |_departure| async move {
+        tokio::time::sleep(2 * PATIENCE).await;
+        clock.advance(2 * PATIENCE);
+        Err(down())
+    };
+    let refused = rig.cache.get(&1, &tenant("web"), |_current| holder, fails).await;
+    assert_eq!(refused.err().unwrap().reason, down().reason);
+}
+
 #[tokio::test]
 async fn c3_keys_that_hang_leave_hits_and_misses_of_others_alone() {
     let rig = Rig::new();
