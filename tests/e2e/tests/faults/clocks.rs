@@ -10,7 +10,7 @@ use e2e::rig::{Caller, ISSUER};
 use e2e::{BROKER_AUDIENCE, Clock, Rig, Site};
 use jiff::Timestamp;
 use proto::Reason;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, interval};
 
 /// In seconds. Half of the life of a registry's token, as registries issue them,
@@ -20,6 +20,8 @@ const HOURS: i64 = 2 * 3_600;
 /// Seconds that the tokens of one registry live: they are renewed after half of that, and in the last minute they are
 /// handed out no more.
 const SHORT_LIFE_S: u64 = 90;
+/// Longer than the token of the caller, which is good by a clock that is hours off.
+const A_DAY_S: u64 = 24 * 3_600;
 /// How often is asked for a token.
 const OFTEN: Duration = Duration::from_millis(500);
 /// How long while the clock is ahead, by which the short-lived tokens are dead as soon as they come.
@@ -58,7 +60,11 @@ async fn s7_broker_whose_clock_is_set_hands_out_what_the_registry_takes_and_asks
         .collect::<Option<_>>()
         .context("a path that is no text")?;
     let broker = rig
-        .broker_with("broker", &environment, |_configuration| {})
+        .broker_with("broker", &environment, |configuration| {
+            if let Some(Value::Object(cluster)) = configuration.pointer_mut("/clusters/0") {
+                cluster.insert("maxTokenLifetimeSeconds".to_owned(), json!(A_DAY_S));
+            }
+        })
         .await?;
     let caller = rig.caller_with(&broker, &long_lived_token(&rig)?)?;
 
