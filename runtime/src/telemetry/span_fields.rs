@@ -92,29 +92,11 @@ impl Visit for Members<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io,
-        sync::{Arc, Mutex, PoisonError},
-    };
-
     use serde_json::{Value, json};
     use tracing::field::Empty;
     use tracing_subscriber::layer::SubscriberExt as _;
 
-    use super::*;
-
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use super::{super::tests::Lines, *};
 
     /// The span of the one line that `log` writes.
     fn logged(log: impl FnOnce()) -> Value {

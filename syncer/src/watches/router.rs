@@ -9,7 +9,11 @@ use k8s_openapi::{
     api::core::v1::{Secret, ServiceAccount},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use kube::{ResourceExt as _, core::PartialObjectMeta, runtime::reflector::ObjectRef};
+use kube::{
+    Resource, ResourceExt as _,
+    core::PartialObjectMeta,
+    runtime::{reflector::ObjectRef, watcher::Event},
+};
 
 use crate::{
     binding::{ApiVersion, Binding, BindingRef, Bindings},
@@ -44,6 +48,22 @@ pub enum Change<'a, K> {
     Gone(&'a ObjectMeta),
     /// The store was read anew; what went missing meanwhile is gone without a change of its own.
     Resynced,
+}
+
+impl<'a, K: Resource> Change<'a, K> {
+    /// What an event of a watch says happened. `before` is asked for an object as the store has it, so before the store is
+    /// told.
+    pub fn of(event: &'a Event<K>, before: impl FnOnce(&K) -> Option<Arc<K>>) -> Option<Self> {
+        match event {
+            Event::Apply(after) => Some(Self::Applied {
+                before: before(after),
+                after,
+            }),
+            Event::Delete(object) => Some(Self::Gone(object.meta())),
+            Event::InitDone => Some(Self::Resynced),
+            Event::Init | Event::InitApply(_) => None,
+        }
+    }
 }
 
 /// Knows who depends on what.

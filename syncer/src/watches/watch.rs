@@ -113,16 +113,7 @@ where
     /// Puts the event into the store and routes it, with the object as it was before.
     fn take(&mut self, event: &Event<K>) -> Vec<Wake> {
         let key = |object: &K| ObjectRef::from_obj_with(object, self.kind.clone());
-        let before = |object: &K| self.writer.as_reader().get(&key(object));
-        let change = match event {
-            Event::Apply(after) => Some(Change::Applied {
-                before: before(after),
-                after,
-            }),
-            Event::Delete(object) => Some(Change::Gone(object.meta())),
-            Event::InitDone => Some(Change::Resynced),
-            Event::Init | Event::InitApply(_) => None,
-        };
+        let change = Change::of(event, |object| self.writer.as_reader().get(&key(object)));
         self.writer.apply_watcher_event(event);
         let mut wakes = change.map(|change| (self.route)(&change)).unwrap_or_default();
         if matches!(event, Event::InitDone) {

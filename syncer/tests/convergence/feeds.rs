@@ -201,16 +201,8 @@ where
         let mut wakes = Vec::new();
         while let Some((_at, event)) = self.pending.pop_front_if(|(at, _event)| *at <= now) {
             let store = self.writer.as_reader();
-            let before = |object: &K| store.get(&ObjectRef::from_obj_with(object, self.kind.clone()));
-            let change = match &event {
-                Event::Apply(after) => Some(Change::Applied {
-                    before: before(after),
-                    after,
-                }),
-                Event::Delete(object) => Some(Change::Gone(object.meta())),
-                Event::InitDone => Some(Change::Resynced),
-                Event::Init | Event::InitApply(_) => None,
-            };
+            let key = |object: &K| ObjectRef::from_obj_with(object, self.kind.clone());
+            let change = Change::of(&event, |object| store.get(&key(object)));
             self.writer.apply_watcher_event(&event);
             wakes.extend(change.iter().flat_map(&route));
         }
